@@ -1,0 +1,155 @@
+//! When a flow is remembered, and how a reply finds it: the rules 3, 8 and 9 of flow admission.
+//!
+//! | rule | event | what is written | what is read |
+//! |---|---|---|---|
+//! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | - |
+//! | 8 | the pod's SYN-ACK | - | PENDING (it is newer), else FLOWS |
+//! | 8 | the pod's RST | - | FLOWS, else PENDING |
+//! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
+//! | - | the pod's kernel accepts (sock_ops) | PENDING moves to FLOWS | PENDING |
+//! | - | the pod's socket closes (sock_ops) | FLOWS is marked | FLOWS |
+//!
+//! The strict rule (kernel-experiments chapter 3): payload or FIN, or an acknowledgement beyond the SYN-ACK's. A pod's
+//! "first packet that is not a SYN-ACK" is no proof: two spoofed SYNs make a half-open socket send a pure ACK.
+//!
+//! Their places for later: the unique frontend (rules 3 and 9) and the hint (rule 9) at the end of [`find_reply`], UDP's
+//! second datagram (rule 15) in [`udp_reply`], ageing (rule 10) where [`closed`] marks.
+
+use crate::abi::{FlowEntry, flow_flags};
+use crate::family::Family;
+use crate::parse::{Parsed, TcpView, Transport};
+use crate::reason::Reason;
+use crate::select::Choice;
+use crate::tables::{FlowTable, Proof, Tables};
+
+/// Rule 3: a flow that may become a connection.
+#[inline(always)]
+pub fn note_client<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, choice: &Choice, entry: FlowEntry) {
+    let key = F::flow_key(parsed.source, (F::from_stored(choice.backend.address), choice.backend.port));
+    match parsed.transport {
+        Transport::Tcp(tcp) if tcp.is_syn() => tables.remember(FlowTable::TcpPending, &key, &entry),
+        Transport::Tcp(_) => {}
+        Transport::Udp => {
+            let is_known = |table| tables.flow(table, &key).is_some_and(|known| is_same_way(&known, &entry));
+            if !is_known(FlowTable::Udp) && !is_known(FlowTable::UdpPending) {
+                tables.remember(FlowTable::UdpPending, &key, &entry);
+            }
+        }
+    }
+}
+
+/// Whether a reply by either entry would take the same way.
+#[inline(always)]
+fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
+    known.vip == new.vip
+        && known.vip_port == new.vip_port
+        && known.backend == new.backend
+        && known.ingress_ifindex == new.ingress_ifindex
+        && known.next_hop_mac == new.next_hop_mac
+}
+
+/// The entry by which a packet of a pod becomes a reply of its VIP; a way out if it is none.
+#[inline(always)]
+pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Result<(FlowEntry, Reason), Reason> {
+    let key = F::flow_key(parsed.destination, parsed.source);
+    let found = match parsed.transport {
+        Transport::Tcp(tcp) if tcp.is_syn() => None,
+        Transport::Tcp(tcp) if tcp.is_syn_ack() => syn_ack(tables, &key, &tcp),
+        Transport::Tcp(tcp) => tcp_reply(tables, &key, &tcp),
+        Transport::Udp => udp_reply(tables, &key),
+    };
+    match found {
+        Some(found) => Ok(found),
+        None if tables.is_backend(&F::endpoint_key(parsed.source.0, parsed.source.1, parsed.transport.number())) => {
+            Err(Reason::ReplyUnknown)
+        }
+        None => Err(Reason::NotAReply),
+    }
+}
+
+/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule.
+#[inline(always)]
+fn syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Option<(FlowEntry, Reason)> {
+    if let Some(mut entry) = tables.flow(FlowTable::TcpPending, key) {
+        entry.flags |= flow_flags::SYN_ACK_SEEN;
+        entry.syn_ack_acknowledged = tcp.acknowledged;
+        tables.remember(FlowTable::TcpPending, key, &entry);
+        return Some((entry, Reason::RepliedHalfOpen));
+    }
+    tables.flow(FlowTable::Tcp, key).map(|entry| (entry, Reason::Replied))
+}
+
+/// Rules 8 (RST) and 9.
+#[inline(always)]
+fn tcp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Option<(FlowEntry, Reason)> {
+    if let Some(entry) = tables.flow(FlowTable::Tcp, key) {
+        return Some((entry, Reason::Replied));
+    }
+    let entry = tables.flow(FlowTable::TcpPending, key)?;
+    if tcp.is_reset() || !is_accepted(tables, key, tcp, &entry) {
+        return Some((entry, Reason::RepliedHalfOpen));
+    }
+    tables.remember(FlowTable::Tcp, key, &entry);
+    Some((entry, Reason::RepliedAdmitted))
+}
+
+/// Whether a packet of the pod shows that it accepted the connection.
+#[inline(always)]
+fn is_accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, entry: &FlowEntry) -> bool {
+    let Some(backend) = tables.backend(entry.backend) else { return false };
+    let proof = if backend.is_hidden() { Proof::Absent } else { tables.prove(&backend, key) };
+    match proof {
+        Proof::Owned | Proof::TimeWait => true,
+        Proof::Listening | Proof::HalfOpen => false,
+        Proof::Absent => is_strict_proof(tcp, entry),
+    }
+}
+
+/// The strict rule, for pods whose sockets cannot be seen.
+#[inline(always)]
+const fn is_strict_proof(tcp: &TcpView, entry: &FlowEntry) -> bool {
+    let is_beyond_syn_ack =
+        entry.flags & flow_flags::SYN_ACK_SEEN != 0 && tcp.acknowledged != entry.syn_ack_acknowledged;
+    tcp.carries_data || tcp.is_fin() || is_beyond_syn_ack
+}
+
+/// UDP: the first answer moves the flow.
+#[inline(always)]
+fn udp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<(FlowEntry, Reason)> {
+    if let Some(entry) = tables.flow(FlowTable::Udp, key) {
+        // The client may have come by another way since: its newest datagram decides.
+        return Some((
+            tables.flow(FlowTable::UdpPending, key).map_or(entry, |newer| newest(tables, entry, newer)),
+            Reason::Replied,
+        ));
+    }
+    let entry = tables.flow(FlowTable::UdpPending, key)?;
+    tables.remember(FlowTable::Udp, key, &entry);
+    Some((entry, Reason::RepliedAdmitted))
+}
+
+/// The entry written last, by the kernel's clock, which wraps.
+#[inline(always)]
+fn newest<F: Family, T: Tables<F>>(tables: &T, one: FlowEntry, other: FlowEntry) -> FlowEntry {
+    let now = tables.now();
+    if now.wrapping_sub(other.last_seen) < now.wrapping_sub(one.last_seen) { other } else { one }
+}
+
+/// The pod's kernel accepted a connection.
+#[inline(always)]
+pub fn accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, pod: &F::EndpointKey) -> Option<Reason> {
+    if let Some(entry) = tables.flow(FlowTable::TcpPending, key) {
+        tables.remember(FlowTable::Tcp, key, &entry);
+        return Some(Reason::Accepted);
+    }
+    tables.is_backend(pod).then_some(Reason::AcceptedUnknown)
+}
+
+/// The pod's socket closed. The entry stays: late packets of the flow still need it.
+#[inline(always)]
+pub fn closed<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<Reason> {
+    let mut entry = tables.flow(FlowTable::Tcp, key)?;
+    entry.flags |= flow_flags::CLOSED;
+    tables.remember(FlowTable::Tcp, key, &entry);
+    Some(Reason::Closed)
+}

@@ -1,0 +1,29 @@
+//! The packet path of xlb, and the tables it reads: one piece of code for the kernel programs, the agent's `explain`,
+//! and every test.
+//!
+//! Read in this order: [`path`] (the composition), [`reason`] (each way out of it), [`select`] (which backend a packet
+//! goes to), [`admit`] (when a flow is remembered), [`rewrite`] (what changes in the packet), then the values they work
+//! on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
+//!
+//! Invariant: nothing here is unsafe, allocates, or can panic in the kernel build; every way out has a [`Reason`].
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod path;
+pub mod reason;
+pub mod select;
+pub mod admit;
+pub mod rewrite;
+pub mod parse;
+pub mod family;
+pub mod packet;
+pub mod checksum;
+pub mod tables;
+pub mod abi;
+pub mod slot;
+pub mod hash;
+#[cfg(feature = "std")]
+pub mod memory;
+
+pub use family::{Family, V4};
+pub use reason::{Disposition, Reason};

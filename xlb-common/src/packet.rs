@@ -1,0 +1,44 @@
+//! How the path reads and changes a packet, whoever holds it.
+
+use crate::checksum::TransportChange;
+
+/// A packet from its Ethernet header on. Reads and writes are of arrays by value: the verifier accepts nothing else.
+pub trait Packet {
+    /// The `N` bytes at `at`, or none if the packet ends before them.
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// Writes `bytes` at `at`; none if the packet ends before.
+    fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()>;
+
+    /// Lets the transport checksum at `at` follow a change. Whoever holds the packet knows how far its sum is made.
+    /// Called after the last `store`: it may move the packet's memory.
+    fn follow(&mut self, at: usize, change: TransportChange) -> Option<()>;
+}
+
+/// The transport checksum of a packet whose sum is complete: what XDP and the host do for [`Packet::follow`].
+#[inline(always)]
+pub fn follow_by_arithmetic<P: Packet>(packet: &mut P, at: usize, change: TransportChange) -> Option<()> {
+    match change.applied_to(packet.load::<2>(at)?) {
+        Some(checksum) => packet.store(at, checksum),
+        None => Some(()),
+    }
+}
+
+/// A packet in ordinary memory.
+#[derive(Debug)]
+pub struct BytePacket<'a>(pub &'a mut [u8]);
+
+impl Packet for BytePacket<'_> {
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
+        self.0.get_mut(at..at.checked_add(N)?)?.copy_from_slice(&bytes);
+        Some(())
+    }
+
+    fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
+        follow_by_arithmetic(self, at, change)
+    }
+}

@@ -1,0 +1,164 @@
+//! The packet path: forward, from the client to the pod, and back. Everything xlb does to a packet is on this page.
+
+use crate::abi::{Backend, FlowEntry, flow_flags};
+use crate::admit::{find_reply, note_client};
+use crate::family::{End, Family, HeaderChange, V4};
+use crate::packet::Packet;
+use crate::parse::{EtherType, Parsed, ether_type};
+use crate::reason::Reason;
+use crate::rewrite::{readdress, readdress_frame};
+use crate::select::{Choice, select};
+use crate::tables::{Stage, Tables};
+
+/// The hook at which a packet from outside meets xlb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// XDP on the uplink: frames, before the stack made an skb.
+    Xdp,
+    /// tc ingress on the uplink: skbs, after GRO.
+    Tc,
+}
+
+/// Where a packet from outside arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// By which hook.
+    pub door: Door,
+    /// On which interface.
+    pub ifindex: u32,
+}
+
+/// What the hook has to do with a packet that the path served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Hand it to this interface; none: let the host's stack deliver it.
+    pub to: Option<u32>,
+    /// Why there.
+    pub reason: Reason,
+}
+
+/// A packet from outside, on its way to a pod.
+#[inline(always)]
+pub fn ingress<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Delivery, Reason> {
+    match ether_type(packet)? {
+        EtherType::V4 => forward::<V4, P, T>(packet, tables, arrival),
+        EtherType::Other => Err(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn forward<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+) -> Result<Delivery, Reason> {
+    let parsed = F::parse(packet)?;
+    let (vip, port) = parsed.destination;
+    let frontend = tables.frontend(&F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)?;
+    tables.note(Stage::Frontend(frontend));
+    if !tables.is_our_mac(arrival.ifindex, parsed.macs.destination) {
+        return Err(Reason::OtherHost);
+    }
+    let choice = select(tables, &frontend, &parsed)?;
+    let backend = &choice.backend;
+    tables.note(Stage::Chosen(*backend));
+    if arrival.door == Door::Xdp && !backend.takes_xdp() {
+        return Err(Reason::LeftToTc);
+    }
+    if backend.is_direct() && parsed.hops <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    note_client(tables, &parsed, &choice, flow_entry(tables, &parsed, &choice, frontend.service, arrival));
+    translate(packet, &parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
+    Ok(Delivery { to: backend.is_direct().then_some(backend.ifindex), reason: choice.reason })
+}
+
+/// The packet becomes the pod's. The host's stack counts the hop itself; a pod's link needs no MACs except from XDP.
+#[inline(always)]
+fn translate<F: Family, P: Packet>(packet: &mut P, parsed: &Parsed<F>, backend: &Backend, door: Door) -> Option<()> {
+    if door == Door::Xdp {
+        readdress_frame(packet, backend.pod_mac, backend.host_mac)?;
+    }
+    let address = F::from_stored(backend.address);
+    let change = HeaderChange { end: End::Destination, address, counts_hop: backend.is_direct() };
+    readdress(packet, parsed, change, backend.port)
+}
+
+/// What a reply will need.
+#[inline(always)]
+fn flow_entry<F: Family, T: Tables<F>>(
+    tables: &T,
+    parsed: &Parsed<F>,
+    choice: &Choice,
+    service: u32,
+    arrival: Arrival,
+) -> FlowEntry {
+    FlowEntry {
+        vip: F::to_stored(parsed.destination.0),
+        vip_port: parsed.destination.1,
+        flags: if choice.backend.is_direct() { 0 } else { flow_flags::STACK },
+        service,
+        backend: choice.id,
+        ingress_ifindex: arrival.ifindex,
+        next_hop_mac: parsed.macs.source,
+        uplink_mac: parsed.macs.destination,
+        syn_ack_acknowledged: 0,
+        last_seen: tables.now(),
+    }
+}
+
+/// A packet that a pod sent, at the host's end of its link: a reply goes straight to the uplink, as the VIP's.
+#[inline(always)]
+pub fn from_pod<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    match ether_type(packet)? {
+        EtherType::V4 => reply_directly::<V4, P, T>(packet, tables),
+        EtherType::Other => Err(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    let parsed = F::parse(packet)?;
+    let (entry, reason) = find_reply(tables, &parsed)?;
+    if entry.is_stack() {
+        return Err(Reason::ReplyLeftToStack);
+    }
+    if parsed.hops <= 1 {
+        return Err(Reason::ReplyTtlExpired);
+    }
+    readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
+    restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
+    Ok(Delivery { to: Some(entry.ingress_ifindex), reason })
+}
+
+/// A packet that leaves by the uplink after the host's stack: a reply of a `stack` backend becomes the VIP's.
+#[inline(always)]
+pub fn from_stack<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    match ether_type(packet)? {
+        EtherType::V4 => reply_through_stack::<V4, P, T>(packet, tables),
+        EtherType::Other => Err(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    let parsed = F::parse(packet)?;
+    let (entry, reason) = find_reply(tables, &parsed)?;
+    if !entry.is_stack() {
+        return Err(Reason::NotAReply);
+    }
+    restore(packet, &parsed, &entry, false).ok_or(Reason::Truncated)?;
+    Ok(Delivery { to: None, reason })
+}
+
+/// The packet becomes the VIP's.
+#[inline(always)]
+fn restore<F: Family, P: Packet>(
+    packet: &mut P,
+    parsed: &Parsed<F>,
+    entry: &FlowEntry,
+    counts_hop: bool,
+) -> Option<()> {
+    let change = HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop };
+    readdress(packet, parsed, change, entry.vip_port)
+}

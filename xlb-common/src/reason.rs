@@ -1,0 +1,114 @@
+//! Each way out of the packet path, named once: counter index, metric label, event field, and the sentence in
+//! `xlb explain`.
+
+/// What becomes of the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// xlb served it.
+    Forward,
+    /// It goes on to the stack exactly as it came.
+    Pass,
+    /// It ends here.
+    Drop,
+}
+
+/// On which of xlb's ways the reason arises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the pod.
+    Forward,
+    /// From the pod to the client.
+    Return,
+    /// An event of a pod's socket.
+    Socket,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal, $direction:ident, $disposition:ident, $sentence:literal;)*) => {
+        /// Why a packet went the way it went. The number is the index into `REASONS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Reason { $(#[doc = $sentence] $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Name in counters, metrics and JSON.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label),* }
+            }
+
+            /// What became of the packet, for people.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence),* }
+            }
+
+            /// On which way it arises.
+            #[must_use]
+            pub const fn direction(self) -> Direction {
+                match self { $(Self::$name => Direction::$direction),* }
+            }
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            #[must_use]
+            pub const fn disposition(self) -> Disposition {
+                match self { $(Self::$name => Disposition::$disposition),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    NotIp = "not_ip", Forward, Pass, "not IPv4: left to the stack";
+    Truncated = "truncated", Forward, Pass, "the packet ends inside its headers: left to the stack";
+    Malformed = "malformed", Forward, Pass, "its header lengths contradict each other: left to the stack";
+    IpOptions = "ip_options", Forward, Pass, "IPv4 options: left to the stack";
+    Fragment = "fragment", Forward, Pass, "an IP fragment: left to the stack";
+    OtherProtocol = "other_protocol", Forward, Pass, "neither TCP nor UDP: left to the stack";
+    NotOurs = "not_ours", Forward, Pass, "no service has this address, port and protocol: left to the stack";
+    OtherHost = "other_host", Forward, Pass, "the frame is addressed to another host: left to the stack";
+    TtlExpired = "ttl_expired", Forward, Pass, "its TTL ends here: left to the stack, which reports it to the sender";
+    LeftToTc = "left_to_tc", Forward, Pass, "the pod's link takes no XDP frames: left to the tc program";
+    EmptyPassed = "empty_passed", Forward, Pass,
+        "the service has no usable pod on this node (externalTrafficPolicy Cluster): left to the stack, where kube-proxy may serve it";
+    EmptyDropped = "empty_dropped", Forward, Drop,
+        "the service has no usable pod on this node (externalTrafficPolicy Local): dropped, so that the client retries elsewhere";
+    StaleReference = "stale_reference", Forward, Drop, "the slot names a backend that is gone: dropped; the agent is about to mend it";
+    SoleBackend = "sole_backend", Forward, Forward, "forwarded to the service's only pod";
+    SlotOwner = "slot_owner", Forward, Forward, "forwarded to the owner of its slot, which nobody owned before";
+    ProvenOwner = "proven_owner", Forward, Forward, "forwarded to a present or former owner of its slot whose kernel holds the connection";
+    RememberedOwner = "remembered_owner", Forward, Forward, "forwarded to a present or former owner of its slot that has a flow entry for it";
+    UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
+    Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";
+    RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that is not accepted yet: sent out as the VIP";
+    RepliedAdmitted = "replied_admitted", Return, Forward, "the reply that showed that the pod accepted the flow: remembered, and sent out as the VIP";
+    NotAReply = "not_a_reply", Return, Pass, "the pod's own traffic: left to the stack";
+    ReplyUnknown = "reply_unknown", Return, Pass, "it comes from a backend's port, but no flow entry tells which VIP to restore: left to the stack";
+    ReplyLeftToStack = "reply_left_to_stack", Return, Pass, "a reply in delivery mode stack: restored at the uplink";
+    ReplyTtlExpired = "reply_ttl_expired", Return, Pass, "the reply's TTL ends here: left to the stack";
+    Accepted = "accepted", Socket, Forward, "a pod accepted the connection: the flow is remembered";
+    AcceptedUnknown = "accepted_unknown", Socket, Pass, "a backend accepted a connection that came without xlb, or whose half-open entry was evicted";
+    Closed = "closed", Socket, Forward, "the pod's socket closed: the flow is marked";
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_reason_has_its_own_label_and_number() {
+        let labels: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), Reason::COUNT);
+        assert!(Reason::ALL.iter().enumerate().all(|(index, &reason)| reason as usize == index));
+    }
+}

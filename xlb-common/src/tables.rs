@@ -1,0 +1,111 @@
+//! What the path asks of the maps and of the pods' kernels, whoever answers.
+
+use crate::abi::{Backend, FlowEntry, Frontend, Member};
+use crate::family::Family;
+use crate::reason::Reason;
+use crate::slot::SlotWord;
+
+/// What the pod's kernel knows of a TCP flow (`bpf_skc_lookup_tcp` in the pod's namespace, flow-admission chapter 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// No socket at all: nobody listens, or the pod's sockets are not this kernel's.
+    Absent,
+    /// Only the listener (TCP_LISTEN, 10): an unknown flow, or one that waits behind a SYN cookie.
+    Listening,
+    /// A request that is not complete (TCP_NEW_SYN_RECV, 12): a handshake, or a spoofed SYN.
+    HalfOpen,
+    /// A connection that ended a moment ago (TCP_TIME_WAIT, 6).
+    TimeWait,
+    /// A connection.
+    Owned,
+}
+
+impl Proof {
+    /// From the state of the socket found; the numbers are those of include/net/tcp_states.h.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_state(state: u32) -> Self {
+        match state {
+            10 => Self::Listening,
+            12 => Self::HalfOpen,
+            6 => Self::TimeWait,
+            _ => Self::Owned,
+        }
+    }
+}
+
+/// Which of a family's flow maps: TCP and UDP are kept apart, so that a flood of one cannot evict the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowTable {
+    /// Accepted TCP flows.
+    Tcp,
+    /// TCP flows that no pod has accepted yet.
+    TcpPending,
+    /// Answered UDP flows.
+    Udp,
+    /// UDP flows that no pod has answered yet.
+    UdpPending,
+}
+
+/// A step of the path, told to whoever explains it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stage {
+    /// The frontend was found.
+    Frontend(Frontend),
+    /// The flow belongs to this slot of the service.
+    Slot {
+        /// Number within the service.
+        index: u32,
+        /// What the slot holds.
+        word: SlotWord,
+    },
+    /// A present or former owner was asked whether the flow is its own.
+    Asked {
+        /// Local index of the owner.
+        owner: u8,
+        /// Id of the backend.
+        backend: u32,
+        /// What its kernel said.
+        proof: Proof,
+    },
+    /// A present or former owner was looked for in the flow maps.
+    LookedUp {
+        /// Local index of the owner.
+        owner: u8,
+        /// Id of the backend.
+        backend: u32,
+        /// Whether a flow map knows the flow with it.
+        found: bool,
+    },
+    /// The backend was chosen.
+    Chosen(Backend),
+}
+
+/// The maps and the pods' kernels.
+pub trait Tables<F: Family> {
+    /// The frontend of a VIP, port and protocol.
+    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend>;
+    /// A word of `SLOTS`.
+    fn slot(&self, index: u32) -> Option<SlotWord>;
+    /// An entry of `MEMBERS`.
+    fn member(&self, index: u32) -> Option<Member>;
+    /// An entry of `BACKENDS`.
+    fn backend(&self, id: u32) -> Option<Backend>;
+    /// Whether an address, port and protocol are a backend's.
+    fn is_backend(&self, key: &F::EndpointKey) -> bool;
+    /// Whether a frame with this destination MAC is addressed to this node's uplink.
+    fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool;
+    /// A flow's entry.
+    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry>;
+    /// Writes a flow's entry, new or not.
+    fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry);
+    /// What the pod's kernel says of a TCP flow.
+    fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof;
+    /// Low bits of the kernel's clock in jiffies.
+    fn now(&self) -> u32;
+    /// Counts a packet.
+    fn count(&self, reason: Reason);
+    /// Hears of a step; only `explain` listens.
+    #[inline(always)]
+    fn note(&self, _stage: Stage) {}
+}
