@@ -1,0 +1,81 @@
+//! The kernel programs of xlb. Each is a thin adapter around `xlb_common::path`: it says where packets come from, what
+//! answers for the tables, and what the verdict means at its hook.
+//!
+//! Read in this order: this file (the programs), [`forward`] (verdicts), [`maps`] (tables), [`frame`] and [`skb`]
+//! (packets).
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
+
+mod accepted;
+mod forward;
+mod frame;
+mod maps;
+mod memory;
+mod prove;
+mod skb;
+
+use aya_ebpf::macros::{classifier, sock_ops, xdp};
+use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
+use xlb_common::path::{self, Arrival, Door};
+
+use crate::frame::Frame;
+use crate::maps::Maps;
+use crate::skb::Skb;
+
+/// XDP on an uplink: what arrives from outside, before the stack made an skb of it.
+#[xdp]
+pub fn ingress_xdp(ctx: XdpContext) -> u32 {
+    let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+}
+
+/// tc ingress on an uplink: the same path on skbs.
+#[classifier]
+pub fn ingress_tc(ctx: TcContext) -> i32 {
+    let arrival = Arrival { door: Door::Tc, ifindex: skb::ingress_ifindex(&ctx) };
+    if skb::is_for_other_host(&ctx) {
+        return forward::TC_NEXT;
+    }
+    forward::to_pod(path::ingress(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival))
+}
+
+/// tc ingress on the host's end of a pod's link: what the pod sends.
+#[classifier]
+pub fn pod(ctx: TcContext) -> i32 {
+    forward::to_uplink(path::from_pod(&mut Skb::of(&ctx), &Maps::of(&ctx)))
+}
+
+/// tc egress on an uplink: what leaves after the host's stack.
+#[classifier]
+pub fn uplink_egress(ctx: TcContext) -> i32 {
+    if !maps::is_stack_in_use() {
+        return forward::TC_NEXT;
+    }
+    forward::to_uplink(path::from_stack(&mut Skb::of(&ctx), &Maps::of(&ctx)))
+}
+
+/// sock_ops on the root cgroup: a pod's kernel accepted a connection, or its socket closed.
+#[sock_ops]
+pub fn accepted(ctx: SockOpsContext) -> u32 {
+    accepted::on_event(&ctx);
+    1
+}
+
+/// Never attached: userspace asks by test-run which state a pod's socket has.
+#[classifier]
+pub fn prove(ctx: TcContext) -> i32 {
+    prove::answer(&ctx)
+}
+
+/// Nothing on the path can panic; `xtask build-ebpf` refuses an object in which something could.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers used are for GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
