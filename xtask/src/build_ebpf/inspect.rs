@@ -1,0 +1,113 @@
+//! Checks a BPF object before anyone loads it: the verifier's message for these faults names no cause.
+
+use anyhow::Result;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+/// The programs that the agent attaches. Each is a function of this name in a section named after its type.
+const PROGRAMS: [&str; 6] = ["ingress_xdp", "ingress_tc", "pod", "uplink_egress", "accepted", "prove"];
+
+/// What a way into `core::panicking` or the panic handler is called, mangled or not.
+const PANIC_MARKS: [&str; 2] = ["panic", "rust_begin_unwind"];
+
+/// What is wrong with the object, a sentence each.
+pub fn faults(object: &[u8]) -> Result<Vec<String>> {
+    let file = object::File::parse(object)?;
+    let symbols: Vec<Symbol> = file
+        .symbols()
+        .skip_while(|symbol| symbol.index().0 == 0)
+        .map(|symbol| {
+            let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+            Symbol {
+                name: symbol.name().unwrap_or_default().to_owned(),
+                section: section.and_then(|section| section.name().ok().map(str::to_owned)),
+                is_function: symbol.kind() == SymbolKind::Text,
+                is_undefined: symbol.is_undefined(),
+            }
+        })
+        .collect();
+    Ok(faults_of(&symbols))
+}
+
+/// What the rules need to know of an ELF symbol.
+struct Symbol {
+    name: String,
+    section: Option<String>,
+    is_function: bool,
+    is_undefined: bool,
+}
+
+impl Symbol {
+    /// Functions that programs call are in `.text`; programs are in sections such as `xdp` and `classifier`.
+    fn is_program(&self) -> bool {
+        self.is_function && self.section.as_deref().is_some_and(|section| !section.starts_with('.'))
+    }
+}
+
+fn faults_of(symbols: &[Symbol]) -> Vec<String> {
+    let panics =
+        symbols.iter().filter(|symbol| PANIC_MARKS.iter().any(|mark| symbol.name.contains(mark))).map(|symbol| {
+            format!("it contains a panic path: `{}` is reachable, and a kernel program cannot panic", symbol.name)
+        });
+    let undefined = symbols
+        .iter()
+        .filter(|symbol| symbol.is_undefined)
+        .map(|symbol| format!("it calls `{}`, which is defined nowhere", symbol.name));
+    let missing = PROGRAMS
+        .iter()
+        .filter(|program| !symbols.iter().any(|symbol| symbol.is_program() && symbol.name == **program))
+        .map(|program| format!("it lacks the program `{program}`, which the agent attaches"));
+    panics.chain(undefined).chain(missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_with_all_programs_and_no_panic_path_is_good() {
+        let mut symbols = all_programs();
+        symbols.push(function("memcpy", ".text"));
+        assert_eq!(faults_of(&symbols), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_panic_path_is_refused_by_name() {
+        for name in ["rust_begin_unwind", "_RNvNtCs1NpfdXmxSul_4core9panicking9panic_fmt"] {
+            let mut symbols = all_programs();
+            symbols.push(function(name, ".text.unlikely."));
+            let faults = faults_of(&symbols);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].contains(name), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn an_undefined_function_is_refused_by_name() {
+        let mut symbols = all_programs();
+        symbols.push(Symbol { section: None, is_function: false, is_undefined: true, ..function("other", "") });
+        assert_eq!(faults_of(&symbols), ["it calls `other`, which is defined nowhere"]);
+    }
+
+    #[test]
+    fn each_missing_program_is_named() {
+        for missing in PROGRAMS {
+            let mut symbols = all_programs();
+            symbols.retain(|symbol| symbol.name != missing);
+            symbols.push(function(missing, ".text"));
+            assert_eq!(faults_of(&symbols), [format!("it lacks the program `{missing}`, which the agent attaches")]);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_object_are_an_error() {
+        assert!(faults(b"not an ELF file").is_err());
+    }
+
+    fn all_programs() -> Vec<Symbol> {
+        PROGRAMS.iter().map(|program| function(program, "classifier")).collect()
+    }
+
+    fn function(name: &str, section: &str) -> Symbol {
+        Symbol { name: name.to_owned(), section: Some(section.to_owned()), is_function: true, is_undefined: false }
+    }
+}

@@ -1,0 +1,151 @@
+//! The developer commands of xlb. `cargo xtask --help` is the manual.
+
+mod setup;
+
+mod build_ebpf;
+
+mod test;
+
+mod programs;
+
+mod tidy;
+
+mod checkout;
+
+mod command;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::checkout::Checkout;
+use crate::test::Group;
+
+/// The developer's commands of xlb.
+///
+/// A first hour: `cargo xtask setup`, then `cargo xtask test`, then `cargo xtask demo`.
+/// Times are for two cores; the first run of a command also compiles what it needs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing: BPF compiler, bpf-linker, lab tools [2 min once, then under 1 s; root]
+    ///
+    /// On Debian as root the packages come from apt, and bpf-linker is compiled into `target/tools`.
+    /// Elsewhere setup changes nothing: it prints the commands to type and fails while something is missing.
+    Setup {
+        /// Change nothing: print a line per item, and fail when one is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compile the kernel programs into target/bpf and check the object [50 s cold, 1 s warm]
+    ///
+    /// Compilers are tried in this order: `XLB_BPF_RUSTC` (with `XLB_BPF_CARGO`), Debian's /usr/bin/rustc with the
+    /// `core` of bpfel-unknown-none, a rustup nightly with rust-src. Writes `target/bpf/xlb-ebpf.o` and
+    /// `target/bpf/xlb-bench.o`, and touches them only when their bytes change. An object with a panic path, with an
+    /// undefined function or without one of its programs is refused.
+    BuildEbpf,
+    /// Run the tests, and end with the line `tests: N passed, M failed` [minutes; kernel and lab need root]
+    ///
+    /// Runs `setup` and `build-ebpf` first. A group that fails does not stop the groups after it.
+    Test {
+        /// Which tests to run
+        #[arg(value_enum, default_value_t = Group::All)]
+        group: Group,
+        /// What follows `--` goes to the test binaries: a filter, `--nocapture`, `--test-threads=1`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Play xlb in a cluster of network namespaces [1 min; root]
+    ///
+    /// Runs `setup` and `build-ebpf` first. Arguments that are not named here go to the demo.
+    Demo(DemoArgs),
+    /// Measure, in release mode: `bench path -o json` [3 min cold; root]
+    ///
+    /// Runs `build-ebpf` first. All arguments go to `xlb-bench`.
+    Bench {
+        /// What to measure, then options: `path -o json`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Check the conventions that no compiler checks: unsafe, file sizes, machine paths [under 1 s]
+    ///
+    /// Looks at every file that git tracks or would add. `cargo xtask test host` does the same.
+    Tidy,
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// Leave the namespaces in place when the demo ends
+    #[arg(long, conflicts_with = "clean")]
+    keep: bool,
+    /// Only remove what an earlier demo left behind
+    #[arg(long)]
+    clean: bool,
+    /// Further arguments for the demo
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let checkout = Checkout::here();
+    match run(Cli::parse().command, &checkout) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
+    match command {
+        Command::Setup { check: true } => setup::check(checkout)?,
+        Command::Setup { check: false } => setup::install(checkout)?,
+        Command::BuildEbpf => build_ebpf::build(checkout)?,
+        Command::Test { group, args } => return Ok(test::run(checkout, group, &args)),
+        Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded()),
+        Command::Bench { args } => return programs::bench(checkout, &args),
+        Command::Tidy => tidy::check(checkout)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl DemoArgs {
+    fn forwarded(&self) -> Vec<String> {
+        let keep = self.keep.then(|| "--keep".to_owned());
+        let clean = self.clean.then(|| "--clean".to_owned());
+        keep.into_iter().chain(clean).chain(self.args.iter().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn demo_flags_and_further_arguments_reach_the_demo() {
+        let cli = Cli::parse_from(["xtask", "demo", "--keep", "story", "--fast"]);
+        let Command::Demo(demo) = cli.command else { panic!("not a demo") };
+        assert_eq!(demo.forwarded(), ["--keep", "story", "--fast"]);
+    }
+
+    #[test]
+    fn bench_options_reach_the_bench() {
+        let cli = Cli::parse_from(["xtask", "bench", "path", "-o", "json"]);
+        let Command::Bench { args } = cli.command else { panic!("not a bench") };
+        assert_eq!(args, ["path", "-o", "json"]);
+    }
+}

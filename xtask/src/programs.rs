@@ -1,0 +1,36 @@
+//! The programs that run xlb for a person: the demo and the benchmarks.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::checkout::Checkout;
+use crate::{build_ebpf, command, setup};
+
+/// Builds what the demo needs and plays it.
+pub fn demo(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
+    setup::install(checkout)?;
+    build_ebpf::build(checkout)?;
+    build_agent(checkout)?;
+    run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-demo"]), args)
+}
+
+/// Measures in release mode.
+pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
+    build_ebpf::build(checkout)?;
+    run(command::cargo(checkout, "run").args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]), args)
+}
+
+/// Builds `target/debug/xlb`, which the lab and the demo start on each node. xlb-tests is named so that dependencies
+/// get the same features as in the tests, and are compiled once.
+pub fn build_agent(checkout: &Checkout) -> Result<()> {
+    let packages = ["-p", "xlb-userspace", "-p", "xlb-tests", "--bin", "xlb"];
+    command::run(command::cargo(checkout, "build").args(packages).args(command::quiet_unless_watched()))
+}
+
+/// Runs a program of xlb-tests, whose exit code becomes ours.
+fn run(cargo_run: &mut Command, args: &[String]) -> Result<ExitCode> {
+    let status = command::status(cargo_run.args(command::quiet_unless_watched()).arg("--").args(args))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(code))
+}

@@ -1,0 +1,119 @@
+//! Runs the groups of tests one after the other, and adds up what their binaries report.
+
+mod tally;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+
+use crate::checkout::Checkout;
+use crate::{build_ebpf, command, programs, setup};
+use tally::Tally;
+
+/// A part of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Logic, without a kernel [1 min cold, then seconds]
+    Host,
+    /// The programs in this kernel, by BPF_PROG_TEST_RUN [1 min; root]
+    Kernel,
+    /// Whole clusters of network namespaces [minutes; root]
+    Lab,
+    /// host, kernel and lab
+    All,
+}
+
+/// The packages of the host group, with every feature. Conventions are a test of xtask.
+const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-userspace", "-p", "xtask"];
+
+/// The helpers of the lab have logic of their own.
+const HOST_OF_LAB: [&str; 3] = ["-p", "xlb-tests", "--lib"];
+
+const KERNEL: [&str; 4] = ["-p", "xlb-tests", "--test", "kernel"];
+
+/// `lab_selftest` are the tests of the lab itself.
+const LAB: [&str; 6] = ["-p", "xlb-tests", "--test", "lab", "--test", "lab_selftest"];
+
+/// Prepares, runs the groups, and prints the sum as the last line.
+pub fn run(checkout: &Checkout, group: Group, args: &[String]) -> ExitCode {
+    let sum = match prepare(checkout) {
+        Ok(()) => group.parts().iter().map(|part| part.run(checkout, args)).sum(),
+        Err(error) => Tally::of_error(&error),
+    };
+    println!("{sum}");
+    if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn prepare(checkout: &Checkout) -> Result<()> {
+    heading("prepare");
+    setup::install(checkout)?;
+    build_ebpf::build(checkout)
+}
+
+impl Group {
+    fn parts(self) -> &'static [Self] {
+        match self {
+            Self::Host => &[Self::Host],
+            Self::Kernel => &[Self::Kernel],
+            Self::Lab => &[Self::Lab],
+            Self::All => &[Self::Host, Self::Kernel, Self::Lab],
+        }
+    }
+
+    fn run(self, checkout: &Checkout, args: &[String]) -> Tally {
+        heading(&format!("{self:?} tests").to_lowercase());
+        match self {
+            Self::Host => cargo_test(checkout, &HOST, args) + cargo_test(checkout, &HOST_OF_LAB, args),
+            Self::Kernel => {
+                as_root(self).map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &KERNEL, args))
+            }
+            Self::Lab => as_root(self)
+                .and_then(|()| programs::build_agent(checkout))
+                .map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &LAB, args)),
+            Self::All => self.parts().iter().map(|part| part.run(checkout, args)).sum(),
+        }
+    }
+}
+
+fn as_root(group: Group) -> Result<()> {
+    ensure!(command::is_root(), "the {group:?} tests need root: sudo -E env \"PATH=$PATH\" cargo xtask test {group:?}");
+    Ok(())
+}
+
+/// Compiles first, so that a build nobody watches stays quiet while the names of the tests are shown.
+fn cargo_test(checkout: &Checkout, selection: &[&str], args: &[String]) -> Tally {
+    if let Some(quiet) = command::quiet_unless_watched() {
+        eprintln!("compiling {}", selection.join(" "));
+        let mut build = cargo_test_command(checkout, selection);
+        if let Err(error) = command::run(build.args([quiet, "--no-run"])) {
+            return Tally::of_error(&error);
+        }
+    }
+    let mut command = cargo_test_command(checkout, selection);
+    command.args(["--no-fail-fast", "--"]).args(args);
+    tally::of_run(&mut command, std::io::stdout())
+        .context("running the tests")
+        .unwrap_or_else(|error| Tally::of_error(&error))
+}
+
+fn cargo_test_command(checkout: &Checkout, selection: &[&str]) -> Command {
+    let mut command = command::cargo(checkout, "test");
+    command.args(selection);
+    command
+}
+
+fn heading(title: &str) {
+    println!("\n== {title}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_every_other_group_in_order() {
+        let others: Vec<Group> = Group::value_variants().iter().copied().filter(|group| *group != Group::All).collect();
+        assert_eq!(Group::All.parts(), others);
+    }
+}
