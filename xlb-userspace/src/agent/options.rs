@@ -1,0 +1,42 @@
+//! How the agent is to run.
+
+use std::path::PathBuf;
+
+use crate::maps::object::Sizes;
+use crate::model::DeliveryChoice;
+
+/// Which program meets the packets of an uplink first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum XdpChoice {
+    /// XDP on drivers that support it, tc on veth and other virtual devices, where XDP would switch GRO off.
+    Auto,
+    /// XDP in the driver; refused if the driver has none.
+    Native,
+    /// XDP in the stack: for tests and for drivers without support.
+    Generic,
+    /// tc only.
+    Off,
+}
+
+/// The agent's options.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names of the interfaces on which outside traffic arrives.
+    pub uplinks: Vec<String>,
+    /// Name of this node's Node object.
+    pub node_name: String,
+    /// A manifest file, or a directory of them.
+    pub manifests: PathBuf,
+    /// Where maps and links are pinned.
+    pub bpffs_dir: PathBuf,
+    /// The front door.
+    pub xdp: XdpChoice,
+    /// How packets reach pods.
+    pub delivery: DeliveryChoice,
+    /// Leave programs and maps in place at the end.
+    pub keep_dataplane: bool,
+    /// The cgroup whose sockets are followed; none: the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
+    /// Sizes of the maps.
+    pub sizes: Sizes,
+}

@@ -1,0 +1,113 @@
+//! The agent's life: checks, start, the loop, the end.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::agent::options::Options;
+use crate::agent::report::Report;
+use crate::agent::sync::Agent;
+use crate::maps::attach::Hooks;
+use crate::maps::live::LiveMaps;
+use crate::maps::pins::PinDirectory;
+use crate::maps::{kernel, object};
+use crate::node::{Changes, Netlink};
+use crate::source::Manifests;
+
+/// A round without any event, in case one was missed.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the programs' log is looked at.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs the agent until it is told to stop (SIGTERM or SIGINT).
+///
+/// # Errors
+/// When it cannot start. Nothing is attached or changed then, and what an earlier agent left keeps serving.
+pub async fn run(options: Options) -> Result<()> {
+    kernel::require_features()?;
+    kernel::require_capabilities()?;
+    let mut manifests = Manifests::open(&options.manifests)?;
+    let (netlink, changes) = Netlink::open()?;
+    for uplink in &options.uplinks {
+        netlink.uplink(uplink).await.with_context(|| format!("looking for the uplink {uplink} (--uplink)"))?;
+    }
+    let pins = PinDirectory::new(&options.bpffs_dir);
+    pins.prepare()?;
+    let _lock = pins.lock()?;
+    let mut agent = start(&options, &pins, netlink)?;
+    serve(&mut agent, &mut manifests, changes).await?;
+    drop(agent);
+    finish(&options, &pins)
+}
+
+/// Loads the programs over the pinned maps, and follows the pods' sockets.
+fn start(options: &Options, pins: &PinDirectory, netlink: Netlink) -> Result<Agent> {
+    let cgroup = options.cgroup.clone().map_or_else(kernel::root_cgroup, Ok)?;
+    let mut ebpf = object::load(pins, &options.sizes)?;
+    if log::max_level() >= log::Level::Debug {
+        follow_programs_log(&mut ebpf);
+    }
+    let mut hooks = Hooks::new(ebpf, pins.clone());
+    hooks.attach_cgroup(&cgroup)?;
+    Agent::new(options.clone(), netlink, hooks, LiveMaps::open(pins)?)
+}
+
+/// Lines that the programs log (at debug level only) become lines of this process.
+fn follow_programs_log(ebpf: &mut aya::Ebpf) {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(mut logger) => drop(tokio::spawn(async move {
+            let mut tick = interval(LOG_INTERVAL);
+            loop {
+                tick.tick().await;
+                logger.flush();
+            }
+        })),
+        Err(error) => warn!("the programs' log cannot be followed: {error}"),
+    }
+}
+
+/// The loop: any event leads to a round.
+async fn serve(agent: &mut Agent, manifests: &mut Manifests, mut changes: Changes) -> Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut resync = interval(RESYNC_INTERVAL);
+    resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_first = true;
+    loop {
+        let outcome = manifests.read();
+        for event in agent.model.changes_to(&outcome.objects) {
+            agent.model.apply(event);
+        }
+        let errors: Vec<_> = outcome.errors.iter().map(crate::source::ManifestError::refusal).collect();
+        match agent.sync(&errors).await {
+            Ok(()) if is_first => {
+                is_first = false;
+                agent.hooks.remove_unwanted();
+            }
+            Ok(()) => {}
+            Err(error) if is_first => return Err(error),
+            Err(error) => error!("{error:#}; what is served stays, the next attempt is in {RESYNC_INTERVAL:?}"),
+        }
+        tokio::select! {
+            () = manifests.next_change() => {}
+            Some(()) = changes.next() => {}
+            _ = resync.tick() => {}
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+fn finish(options: &Options, pins: &PinDirectory) -> Result<()> {
+    if options.keep_dataplane {
+        info!("stopped; programs and maps stay in {} and keep serving", pins.root().display());
+        return Ok(());
+    }
+    pins.remove()?;
+    Report::remove(&options.bpffs_dir);
+    info!("stopped and detached");
+    Ok(())
+}

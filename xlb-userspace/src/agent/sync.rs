@@ -1,0 +1,184 @@
+//! One round: look at the node, decide, and do what is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tracing::{debug, info, warn};
+
+use crate::agent::linger;
+use crate::agent::options::Options;
+use crate::agent::report::{Report, now_s};
+use crate::agent::uplinks::{self, ServedUplink};
+use crate::maps::attach::{FrontDoor, Hooks};
+use crate::maps::live::LiveMaps;
+use crate::model::{Model, desired, pods_of_interest};
+use crate::node::{Location, Netlink, NodeView, Snapshot, complete_with_xdp};
+use crate::plan::desired::{Delivery, Desired, Refusal};
+use crate::plan::{Observed, plan};
+
+/// Pause between two attempts to make a bridge learn a pod's port.
+const PROVOKE_INTERVAL: Duration = Duration::from_secs(4);
+
+/// All that the agent knows and holds.
+pub struct Agent {
+    pub(super) options: Options,
+    pub(super) netlink: Netlink,
+    pub(super) hooks: Hooks,
+    pub(super) maps: LiveMaps,
+    pub(super) model: Model,
+    observed: Observed,
+    uplinks: Vec<ServedUplink>,
+    pods: BTreeMap<Ipv4Addr, Location>,
+    provoked: BTreeMap<Ipv4Addr, Instant>,
+    report: Report,
+    started: Instant,
+}
+
+impl Agent {
+    /// An agent over loaded hooks and opened maps; what the maps hold is where it begins.
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
+    pub fn new(options: Options, netlink: Netlink, hooks: Hooks, maps: LiveMaps) -> Result<Self> {
+        let observed = maps.observed()?;
+        let report = Report {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            node_name: options.node_name.clone(),
+            ..Report::default()
+        };
+        Ok(Self {
+            options,
+            netlink,
+            hooks,
+            maps,
+            model: Model::default(),
+            observed,
+            uplinks: Vec::new(),
+            pods: BTreeMap::new(),
+            provoked: BTreeMap::new(),
+            report,
+            started: Instant::now(),
+        })
+    }
+
+    /// Makes the maps equal to what is asked for. What fails is retried in the next round; what was served stays.
+    ///
+    /// # Errors
+    /// When the node cannot be read, an uplink is missing, or the kernel refuses a write.
+    pub async fn sync(&mut self, manifest_errors: &[Refusal]) -> Result<()> {
+        let names = self.options.uplinks.clone();
+        let kernel = (&mut self.hooks, &mut self.maps);
+        uplinks::serve(&names, self.options.xdp, &mut self.uplinks, &self.netlink, kernel).await?;
+        let snapshot = self.netlink.snapshot().await?;
+        self.locate_pods(&snapshot).await;
+        let mut desired = self.desired(&snapshot);
+        self.attach_pods(&mut desired);
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let plan = plan(&desired, &self.observed, self.maps.limits(), now_ms);
+        for op in &plan.ops {
+            debug!("{op}");
+            self.maps.apply(op)?;
+            self.observed.apply(op, now_ms);
+        }
+        self.detach_pods();
+        if !plan.ops.is_empty() {
+            let backends = self.observed.backends.values().filter(|backend| backend.is_in_use()).count();
+            info!("in sync: {} services, {backends} backends, {} changes", desired.services.len(), plan.ops.len());
+        }
+        let refusals = [manifest_errors, &desired.refusals, &plan.refusals].concat();
+        self.tell(refusals, plan.waiting);
+        Ok(())
+    }
+
+    async fn locate_pods(&mut self, snapshot: &Snapshot) {
+        let mut wanted = pods_of_interest(&self.model, &self.options.node_name);
+        wanted.extend(linger::addresses(&self.observed));
+        let before = std::mem::take(&mut self.pods);
+        for address in wanted {
+            let location = match before.get(&address) {
+                Some(previous) => snapshot.locate_again(address, previous),
+                None => snapshot.locate(address),
+            };
+            if snapshot.is_unlearned(address) && !matches!(location, Location::Link(_)) {
+                self.provoke(address).await;
+            }
+            self.pods.insert(address, location);
+        }
+        self.provoked.retain(|address, _| self.pods.contains_key(address));
+        self.find_xdp_pods(snapshot);
+    }
+
+    async fn provoke(&mut self, address: Ipv4Addr) {
+        let is_due = self.provoked.get(&address).is_none_or(|last| last.elapsed() >= PROVOKE_INTERVAL);
+        if is_due {
+            self.provoked.insert(address, Instant::now());
+            if let Err(error) = self.netlink.provoke(address).await {
+                debug!("asking for the port of {address}: {error:#}");
+            }
+        }
+    }
+
+    /// Which pods take frames from XDP: in native mode the pod's end decides, in generic mode every veth does.
+    fn find_xdp_pods(&mut self, snapshot: &Snapshot) {
+        if self.uplinks.iter().any(|uplink| uplink.door == FrontDoor::XdpNative) {
+            complete_with_xdp(snapshot, &mut self.pods);
+        } else if self.uplinks.iter().any(|uplink| uplink.door == FrontDoor::XdpGeneric) {
+            for location in self.pods.values_mut() {
+                if let Location::Link(link) = location {
+                    link.takes_xdp_frames = link.is_veth;
+                }
+            }
+        }
+    }
+
+    fn desired(&self, snapshot: &Snapshot) -> Desired {
+        let view = NodeView {
+            node_name: self.options.node_name.clone(),
+            addresses: snapshot.addresses(),
+            pods: self.pods.clone(),
+        };
+        let mut desired = desired(&self.model, &view, self.options.delivery);
+        linger::keep_living(&mut desired, &self.observed, &self.pods);
+        desired
+    }
+
+    /// A backend becomes `direct` only after its link is attached; one that cannot be attached goes through the stack.
+    fn attach_pods(&mut self, desired: &mut Desired) {
+        let backends = desired.services.values_mut().flat_map(|service| service.backends.iter_mut());
+        for (socket, backend) in backends {
+            let Delivery::Direct(link) = &backend.delivery else { continue };
+            if let Err(error) = self.hooks.attach_pod(&link.name, link.ifindex) {
+                let why = format!("served through the stack, as its link cannot be attached: {error:#}");
+                desired.refusals.push(Refusal { object: format!("backend {socket}"), why });
+                backend.delivery = Delivery::Stack(Some(link.clone()));
+            }
+        }
+    }
+
+    fn detach_pods(&mut self) {
+        let direct = self.observed.backends.values().filter(|backend| backend.is_in_use() && backend.is_direct());
+        let ifindexes: BTreeSet<u32> = direct.map(|backend| backend.ifindex).collect();
+        self.hooks.retain_pods(&ifindexes);
+    }
+
+    /// Logs what is new, and leaves all of it for the command line.
+    fn tell(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
+        for refusal in refusals.iter().filter(|refusal| !self.report.refusals.contains(refusal)) {
+            warn!("{}: {}", refusal.object, refusal.why);
+        }
+        for later in waiting.iter().filter(|later| !self.report.waiting.contains(later)) {
+            info!("{}: {}", later.object, later.why);
+        }
+        let uplinks = self.uplinks.iter();
+        self.report.uplinks =
+            uplinks.map(|served| format!("{} ({}): {:?}", served.name, served.uplink.driver, served.door)).collect();
+        self.report.in_sync_at_s = now_s();
+        (self.report.refusals, self.report.waiting) = (refusals, waiting);
+        if let Err(error) = self.report.write(&self.options.bpffs_dir) {
+            warn!("{error:#}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Uplinks: which front door each one gets, and its attachment.
+
+use anyhow::{Context, Result};
+use tracing::{info, warn};
+
+use crate::agent::options::XdpChoice;
+use crate::maps::attach::{FrontDoor, Hooks};
+use crate::maps::live::LiveMaps;
+use crate::node::{Netlink, Uplink};
+
+/// Drivers of devices that exist only in software: native XDP there costs GRO and segmentation offload, and wins nothing
+/// (docs/decisions/0003).
+const VIRTUAL_DRIVERS: &[&str] =
+    &["veth", "bridge", "tun", "macvlan", "ipvlan", "vxlan", "geneve", "bonding", "bond", "team", "dummy", "netkit"];
+
+/// An uplink that the agent serves.
+#[derive(Clone, Debug)]
+pub struct ServedUplink {
+    /// Name of the interface.
+    pub name: String,
+    /// What netlink said of it when it was attached.
+    pub uplink: Uplink,
+    /// The front door it has.
+    pub door: FrontDoor,
+}
+
+/// The front doors to try for a driver, in order.
+#[must_use]
+pub fn doors(choice: XdpChoice, driver: &str) -> &'static [FrontDoor] {
+    match choice {
+        XdpChoice::Off => &[FrontDoor::Tc],
+        XdpChoice::Native => &[FrontDoor::XdpNative],
+        XdpChoice::Generic => &[FrontDoor::XdpGeneric],
+        XdpChoice::Auto if VIRTUAL_DRIVERS.contains(&driver) => &[FrontDoor::Tc],
+        XdpChoice::Auto => &[FrontDoor::XdpNative, FrontDoor::Tc],
+    }
+}
+
+/// Attaches to every uplink whose interface is not the one attached before (none yet, or made anew).
+///
+/// # Errors
+/// When an uplink does not exist, or the kernel refuses every front door.
+pub async fn serve(
+    names: &[String],
+    choice: XdpChoice,
+    served: &mut Vec<ServedUplink>,
+    netlink: &Netlink,
+    (hooks, maps): (&mut Hooks, &mut LiveMaps),
+) -> Result<()> {
+    for name in names {
+        let uplink = netlink.uplink(name).await.with_context(|| format!("looking for the uplink {name}"))?;
+        if served.iter().any(|known| known.name == *name && known.uplink.ifindex == uplink.ifindex) {
+            continue;
+        }
+        maps.put_uplink(uplink.ifindex, uplink.mac)?;
+        let door = attach(name, &uplink, doors(choice, &uplink.driver), hooks)?;
+        info!("serving uplink {name} (driver {}) by {door:?}", uplink.driver);
+        served.retain(|known| known.name != *name);
+        served.push(ServedUplink { name: name.clone(), uplink, door });
+    }
+    Ok(())
+}
+
+fn attach(name: &str, uplink: &Uplink, doors: &[FrontDoor], hooks: &mut Hooks) -> Result<FrontDoor> {
+    let mut refusal = None;
+    for &door in doors {
+        match hooks.attach_uplink(name, uplink.ifindex, door) {
+            Ok(()) => return Ok(door),
+            Err(error) => {
+                warn!("{name} does not take {door:?}: {error:#}");
+                refusal = Some(error);
+            }
+        }
+    }
+    Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no front door to try")))
+        .with_context(|| format!("serving uplink {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_veth_gets_tc_and_a_network_card_gets_xdp_first() {
+        assert_eq!(doors(XdpChoice::Auto, "veth"), [FrontDoor::Tc]);
+        assert_eq!(doors(XdpChoice::Auto, "mlx5_core"), [FrontDoor::XdpNative, FrontDoor::Tc]);
+        assert_eq!(doors(XdpChoice::Native, "veth"), [FrontDoor::XdpNative]);
+        assert_eq!(doors(XdpChoice::Off, "mlx5_core"), [FrontDoor::Tc]);
+    }
+}

@@ -1,0 +1,264 @@
+//! What the maps say, in words: one value for text, JSON and tests.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+use xlb_common::Reason;
+use xlb_common::abi::{Backend, FlowEntry, FlowKeyV4, Member, TCP, flow_flags, frontend_flags};
+use xlb_common::tables::FlowTable;
+
+use crate::agent::report::Report;
+use crate::maps::live::LiveMaps;
+use crate::plan::Observed;
+use crate::plan::desired::Refusal;
+use crate::plan::observed::ObservedService;
+
+/// Most flows shown of each table.
+const FLOWS_SHOWN_MAX: usize = 10_000;
+
+/// Everything that `xlb inspect` shows.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// Completed updates of the maps.
+    pub generation: u64,
+    /// The agent, if one ever reported.
+    pub agent: Option<AgentView>,
+    /// Service ports.
+    pub services: Vec<ServiceView>,
+    /// Backends.
+    pub backends: Vec<BackendView>,
+    /// Flows.
+    pub flows: Vec<FlowView>,
+    /// Packets and events by reason, those that occurred.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// What is asked for and not done.
+    pub refusals: Vec<Refusal>,
+    /// What is done later.
+    pub waiting: Vec<Refusal>,
+}
+
+/// The agent's last word.
+#[derive(Debug, Serialize)]
+pub struct AgentView {
+    /// Whether it runs now.
+    pub is_running: bool,
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Name of its node.
+    pub node_name: String,
+    /// Uplinks with their front doors.
+    pub uplinks: Vec<String>,
+    /// When the maps were last equal to what is asked for, in seconds since 1970.
+    pub in_sync_at_s: u64,
+}
+
+/// A Service port.
+#[derive(Debug, Serialize)]
+pub struct ServiceView {
+    /// `namespace/name:port`.
+    pub name: String,
+    /// Its VIPs with port and protocol, for example `203.0.113.10:80/tcp`.
+    pub frontends: Vec<String>,
+    /// What happens without a usable backend: `drop` or `pass`.
+    pub when_empty: &'static str,
+    /// Slots; zero: the only backend gets everything.
+    pub slots: u32,
+    /// Its backends on this node.
+    pub backends: Vec<ShareView>,
+}
+
+/// A backend's part in a service.
+#[derive(Debug, Serialize)]
+pub struct ShareView {
+    /// The pod's address and port.
+    pub address: SocketAddrV4,
+    /// Slots it owns: its share of new connections.
+    pub slots: u32,
+    /// Slots it owned before and may hold connections of.
+    pub former_slots: u32,
+}
+
+/// A backend.
+#[derive(Debug, Serialize)]
+pub struct BackendView {
+    /// Its id.
+    pub id: u32,
+    /// The pod's address and port.
+    pub address: SocketAddrV4,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// `direct` or `stack`.
+    pub delivery: &'static str,
+    /// The host's end of its link, if it has one.
+    pub interface: Option<String>,
+    /// The pod's namespace id; absent: its sockets cannot be asked.
+    pub netns_id: Option<i32>,
+    /// Whether XDP may redirect to it.
+    pub takes_xdp: bool,
+    /// How often the id got a new meaning.
+    pub generation: u32,
+}
+
+/// A flow.
+#[derive(Debug, Serialize)]
+pub struct FlowView {
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// `accepted`, `pending` or `closed`.
+    pub state: &'static str,
+    /// The client.
+    pub client: SocketAddrV4,
+    /// The VIP and port that it speaks to.
+    pub vip: SocketAddrV4,
+    /// The pod that answers.
+    pub pod: SocketAddrV4,
+    /// `direct` or `stack`.
+    pub delivery: &'static str,
+    /// The uplink by which it came and replies leave.
+    pub uplink: String,
+}
+
+impl Inspection {
+    /// Reads the maps and the agent's report.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn take(maps: &LiveMaps, bpffs_dir: &Path) -> Result<Self> {
+        let observed = maps.observed()?;
+        let report = Report::read(bpffs_dir);
+        let happened = maps.counters()?.into_iter().filter(|(_, count)| *count > 0);
+        Ok(Self {
+            generation: observed.generation,
+            services: observed.services.iter().map(|(id, service)| service_view(&observed, *id, service)).collect(),
+            backends: observed
+                .backends
+                .iter()
+                .filter(|(_, it)| it.is_in_use())
+                .map(|(id, it)| backend_view(*id, it))
+                .collect(),
+            flows: flows(maps),
+            counters: happened.map(|(reason, count)| (Reason::label(reason), count)).collect(),
+            refusals: report.as_ref().map(|report| report.refusals.clone()).unwrap_or_default(),
+            waiting: report.as_ref().map(|report| report.waiting.clone()).unwrap_or_default(),
+            agent: report.map(agent_view),
+        })
+    }
+}
+
+fn agent_view(report: Report) -> AgentView {
+    AgentView {
+        is_running: report.is_of_running_agent(),
+        pid: report.pid,
+        version: report.version,
+        node_name: report.node_name,
+        uplinks: report.uplinks,
+        in_sync_at_s: report.in_sync_at_s,
+    }
+}
+
+fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> ServiceView {
+    let frontends = observed.frontends.iter().filter(|(_, frontend)| frontend.service == id);
+    let drops = frontends.clone().any(|(_, frontend)| frontend.flags & frontend_flags::DROP_WHEN_EMPTY != 0);
+    let sole = frontends.clone().find(|(_, frontend)| frontend.slots == 0).map(|(_, frontend)| frontend.sole);
+    let backends = match sole {
+        Some(sole) => share(observed, sole, 0, 0).into_iter().collect(),
+        None => shares(observed, service),
+    };
+    ServiceView {
+        name: service.name.clone(),
+        frontends: frontends
+            .map(|(key, _)| {
+                format!("{}:{}/{}", Ipv4Addr::from(key.address), u16::from_be_bytes(key.port), protocol(key.protocol))
+            })
+            .collect(),
+        when_empty: if drops { "drop" } else { "pass" },
+        slots: if sole.is_some() { 0 } else { service.slots },
+        backends,
+    }
+}
+
+/// Each member that some slot names, with how many slots it owns and owned.
+fn shares(observed: &Observed, service: &ObservedService) -> Vec<ShareView> {
+    let mut owned: BTreeMap<u8, (u32, u32)> = BTreeMap::new();
+    for word in observed.slots.get(&service.slots_base).into_iter().flatten() {
+        if let Some(owner) = word.current() {
+            owned.entry(owner).or_default().0 += 1;
+        }
+        for owner in word.previous() {
+            owned.entry(owner).or_default().1 += 1;
+        }
+    }
+    let view = |(owner, (current, former)): (u8, (u32, u32))| {
+        let member = observed.members.get(&(service.members_base + u32::from(owner)))?;
+        share(observed, *member, current, former)
+    };
+    owned.into_iter().filter_map(view).collect()
+}
+
+fn share(observed: &Observed, member: Member, slots: u32, former_slots: u32) -> Option<ShareView> {
+    let backend = observed.backends.get(&member.backend)?;
+    let is_current = backend.is_in_use() && backend.generation == member.generation;
+    is_current.then(|| ShareView { address: address(backend), slots, former_slots })
+}
+
+fn backend_view(id: u32, backend: &Backend) -> BackendView {
+    BackendView {
+        id,
+        address: address(backend),
+        protocol: protocol(backend.protocol),
+        delivery: if backend.is_direct() { "direct" } else { "stack" },
+        interface: (backend.ifindex != 0).then(|| interface(backend.ifindex)),
+        netns_id: (!backend.is_hidden()).then_some(backend.netns_id),
+        takes_xdp: backend.takes_xdp(),
+        generation: backend.generation,
+    }
+}
+
+fn flows(maps: &LiveMaps) -> Vec<FlowView> {
+    let tables = [
+        (FlowTable::Tcp, "tcp", "accepted"),
+        (FlowTable::TcpPending, "tcp", "pending"),
+        (FlowTable::Udp, "udp", "accepted"),
+        (FlowTable::UdpPending, "udp", "pending"),
+    ];
+    let view = |(table, protocol, state)| {
+        maps.flows(table).take(FLOWS_SHOWN_MAX).map(move |(key, entry)| flow_view(protocol, state, &key, &entry))
+    };
+    tables.into_iter().flat_map(view).collect()
+}
+
+fn flow_view(protocol: &'static str, state: &'static str, key: &FlowKeyV4, entry: &FlowEntry) -> FlowView {
+    let [a, b, c, d, ..] = entry.vip;
+    FlowView {
+        protocol,
+        state: if entry.is_closed() { "closed" } else { state },
+        client: SocketAddrV4::new(key.client.into(), u16::from_be_bytes(key.client_port)),
+        vip: SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(entry.vip_port)),
+        pod: SocketAddrV4::new(key.pod.into(), u16::from_be_bytes(key.pod_port)),
+        delivery: if entry.flags & flow_flags::STACK != 0 { "stack" } else { "direct" },
+        uplink: interface(entry.ingress_ifindex),
+    }
+}
+
+fn protocol(number: u8) -> &'static str {
+    if number == TCP { "tcp" } else { "udp" }
+}
+
+/// Address and port of a backend.
+#[must_use]
+pub fn address(backend: &Backend) -> SocketAddrV4 {
+    let [a, b, c, d, ..] = backend.address;
+    SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(backend.port))
+}
+
+/// Name of an interface of this namespace, or its number.
+#[must_use]
+pub fn interface(ifindex: u32) -> String {
+    let name = nix::net::if_::if_indextoname(ifindex);
+    name.map_or_else(|_| format!("interface {ifindex}"), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,219 @@
+//! The commands of `xlb`.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+pub mod explain;
+pub mod inspect;
+pub mod inspection;
+pub mod metrics;
+pub mod show;
+
+use crate::agent::report::Report;
+use crate::agent::{self, Options, XdpChoice};
+use crate::maps::object::Sizes;
+use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
+use crate::model::DeliveryChoice;
+use crate::plan::desired::Protocol;
+
+/// External-IP load balancer for Kubernetes: packets for LoadBalancer addresses go straight to the local pods, with the
+/// client's own address.
+#[derive(Debug, Parser)]
+#[command(name = "xlb", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: keep the kernel's maps equal to the manifests
+    Run(RunArgs),
+    /// Show what the kernel's maps hold; works without an agent
+    Inspect(InspectArgs),
+    /// Walk one packet through the packet path, over the live maps, and say why it goes where it goes
+    Explain(ExplainArgs),
+    /// Detach everything and remove all maps; the connections through xlb end
+    Cleanup(PinArgs),
+}
+
+#[derive(Debug, Args)]
+struct PinArgs {
+    /// Where maps, programs and links are pinned, on a BPF file system
+    #[arg(long, default_value = DEFAULT_DIRECTORY)]
+    bpffs_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Interfaces on which outside traffic arrives
+    #[arg(long = "uplink", required = true, value_delimiter = ',', value_name = "IF[,IF]")]
+    uplinks: Vec<String>,
+    /// Name of this node's Node object: endpoints with this nodeName are local
+    #[arg(long)]
+    node_name: String,
+    /// A file of Kubernetes YAML (Service, EndpointSlice, NetworkPolicy), or a directory of them; followed for changes
+    #[arg(long, value_name = "PATH")]
+    manifests: PathBuf,
+    /// Which program meets packets first: auto is XDP on drivers that support it, tc on virtual devices
+    #[arg(long, value_enum, default_value = "auto")]
+    xdp: XdpChoice,
+    /// How packets reach pods: auto is direct behind a veth unless a NetworkPolicy in the namespace restricts ingress.
+    /// Cluster-wide policy objects of other kinds cannot be seen: with those, say stack
+    #[arg(long, value_enum, default_value = "auto")]
+    delivery: DeliveryArg,
+    /// Leave programs and maps in place at the end: they keep serving until an agent takes them over
+    #[arg(long)]
+    keep_dataplane: bool,
+    /// Follow the sockets below this cgroup instead of the root of the cgroup v2 hierarchy
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// Most VIP, port and protocol combinations
+    #[arg(long, default_value_t = Sizes::default().frontends, value_parser = clap::value_parser!(u32).range(1..))]
+    max_frontends: u32,
+    /// Most slots of all services together, 8 bytes each
+    #[arg(long, default_value_t = Sizes::default().slots, value_parser = clap::value_parser!(u32).range(512..))]
+    max_slots: u32,
+    /// Most pod ports on this node
+    #[arg(long, default_value_t = Sizes::default().backends, value_parser = clap::value_parser!(u32).range(1..))]
+    max_backends: u32,
+    /// Most remembered TCP connections, about 130 bytes each
+    #[arg(long, default_value_t = Sizes::default().flows, value_parser = clap::value_parser!(u32).range(1024..))]
+    max_flows: u32,
+    #[command(flatten)]
+    pins: PinArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DeliveryArg {
+    Auto,
+    Direct,
+    Stack,
+}
+
+/// What to inspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// Services with their frontends and backends.
+    Services,
+    /// Backends.
+    Backends,
+    /// Remembered flows.
+    Flows,
+    /// Everything.
+    All,
+    /// Counters in the OpenMetrics text format.
+    Metrics,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// What to show
+    #[arg(value_enum, default_value = "all")]
+    section: Section,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+    #[command(flatten)]
+    pins: PinArgs,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// Protocol of the packet
+    #[arg(long, value_enum, default_value = "tcp")]
+    proto: ProtocolArg,
+    /// The client's address and port
+    #[arg(long, value_name = "A:P")]
+    src: SocketAddrV4,
+    /// The VIP and port
+    #[arg(long, value_name = "VIP:P")]
+    dst: SocketAddrV4,
+    /// A packet in the middle of a TCP connection instead of its first one
+    #[arg(long)]
+    established: bool,
+    #[command(flatten)]
+    pins: PinArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProtocolArg {
+    Tcp,
+    Udp,
+}
+
+/// Runs the command that the arguments ask for.
+///
+/// # Errors
+/// Whatever the command could not do, with what it was about to do and to what.
+pub fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Run(args) => run(args),
+        Command::Inspect(args) => inspect::inspect(&PinDirectory::new(args.pins.bpffs_dir), args.section, args.output),
+        Command::Explain(args) => {
+            let protocol = match args.proto {
+                ProtocolArg::Tcp => Protocol::Tcp,
+                ProtocolArg::Udp => Protocol::Udp,
+            };
+            let question = explain::Question {
+                protocol,
+                source: args.src,
+                destination: args.dst,
+                is_established: args.established,
+            };
+            explain::explain(&PinDirectory::new(args.pins.bpffs_dir), &question)
+        }
+        Command::Cleanup(args) => cleanup(&PinDirectory::new(args.bpffs_dir)),
+    }
+}
+
+fn run(args: RunArgs) -> Result<()> {
+    let filter = EnvFilter::try_from_env("XLB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    let options = Options {
+        uplinks: args.uplinks,
+        node_name: args.node_name,
+        manifests: args.manifests,
+        bpffs_dir: args.pins.bpffs_dir,
+        xdp: args.xdp,
+        delivery: match args.delivery {
+            DeliveryArg::Auto => DeliveryChoice::Auto,
+            DeliveryArg::Direct => DeliveryChoice::Direct,
+            DeliveryArg::Stack => DeliveryChoice::Stack,
+        },
+        keep_dataplane: args.keep_dataplane,
+        cgroup: args.cgroup,
+        sizes: Sizes {
+            frontends: args.max_frontends,
+            slots: args.max_slots,
+            backends: args.max_backends,
+            flows: args.max_flows,
+        },
+    };
+    // One thread: netlink sockets and setns belong to the thread's network namespace.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(agent::run(options))
+}
+
+fn cleanup(pins: &PinDirectory) -> Result<()> {
+    let is_there = pins.root().exists();
+    if is_there {
+        let _lock = pins.lock()?;
+        pins.remove()?;
+    }
+    Report::remove(pins.root());
+    println!("{} {}", if is_there { "removed" } else { "nothing at" }, pins.root().display());
+    Ok(())
+}

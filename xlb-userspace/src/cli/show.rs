@@ -1,0 +1,94 @@
+//! An inspection as text.
+
+use std::fmt::Write;
+
+use xlb_common::Reason;
+
+use crate::cli::Section;
+use crate::cli::inspection::{Inspection, ServiceView};
+
+/// The section as lines.
+#[must_use]
+pub fn text(inspection: &Inspection, section: Section) -> String {
+    let parts: &[fn(&Inspection) -> String] = match section {
+        Section::Services => &[services],
+        Section::Backends => &[backends],
+        Section::Flows => &[flows],
+        Section::All | Section::Metrics => &[agent, services, backends, flow_summary, counters, refusals],
+    };
+    parts.iter().map(|part| part(inspection)).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn agent(inspection: &Inspection) -> String {
+    let Some(agent) = &inspection.agent else { return "agent      never reported\n".into() };
+    let state = if agent.is_running { "running" } else { "not running: the maps serve on" };
+    let mut text =
+        format!("agent      {state}, pid {}, version {}, node {}\n", agent.pid, agent.version, agent.node_name);
+    for uplink in &agent.uplinks {
+        let _ = writeln!(text, "uplink     {uplink}");
+    }
+    text
+}
+
+fn services(inspection: &Inspection) -> String {
+    inspection.services.iter().map(service).collect()
+}
+
+fn service(service: &ServiceView) -> String {
+    let mut text = format!("service    {}\n", service.name);
+    let _ = writeln!(text, "  vip      {}", service.frontends.join(", "));
+    if service.backends.iter().all(|share| share.slots == 0) && service.slots != 0 {
+        let _ = writeln!(text, "  backends none takes new connections: {}", service.when_empty);
+    }
+    for share in &service.backends {
+        let part = match service.slots {
+            0 => "the only one".into(),
+            slots => format!("{} of {slots} slots, {} owned before", share.slots, share.former_slots),
+        };
+        let _ = writeln!(text, "  backend  {:<21} {part}", share.address.to_string());
+    }
+    text
+}
+
+fn backends(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    for backend in &inspection.backends {
+        let link = backend.interface.as_deref().unwrap_or("no link of its own");
+        let sockets = if backend.netns_id.is_some() { "" } else { ", sockets hidden" };
+        let address = backend.address.to_string();
+        let _ = writeln!(text, "backend    {address:<21} {} {} by {link}{sockets}", backend.protocol, backend.delivery);
+    }
+    text
+}
+
+fn flows(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    for flow in &inspection.flows {
+        let _ = writeln!(
+            text,
+            "flow       {} {:<8} {} > {} at {} ({}, {})",
+            flow.protocol, flow.state, flow.client, flow.vip, flow.pod, flow.delivery, flow.uplink
+        );
+    }
+    text
+}
+
+fn flow_summary(inspection: &Inspection) -> String {
+    let of = |state| inspection.flows.iter().filter(|flow| flow.state == state).count();
+    format!("flows      {} accepted, {} pending, {} closed\n", of("accepted"), of("pending"), of("closed"))
+}
+
+fn counters(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    for reason in Reason::ALL {
+        if let Some(count) = inspection.counters.get(reason.label()) {
+            let _ = writeln!(text, "{count:>10} {:<20} {}", reason.label(), reason.sentence());
+        }
+    }
+    text
+}
+
+fn refusals(inspection: &Inspection) -> String {
+    let all = inspection.refusals.iter().chain(&inspection.waiting);
+    all.map(|refusal| format!("warning    {}: {}\n", refusal.object, refusal.why)).collect()
+}

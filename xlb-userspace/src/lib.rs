@@ -1,0 +1,20 @@
+//! The xlb agent as a library: events become a model, the model a plan, the plan map operations.
+//!
+//! ```text
+//! manifests -> source::translate -> Event -> Model::apply -> desired(&Model, &NodeView) -> plan(&Desired, &Observed) -> [Op] -> LiveMaps::apply
+//! ```
+//!
+//! Read in this order: [`source`] (where events come from), [`model`] (what Kubernetes asks for), [`plan`] (what the maps
+//! should hold, and the steps to get there), [`node`] (what this node looks like), [`maps`] (the kernel's side),
+//! [`agent`] (all of them in a loop), [`cli`] (the commands).
+//!
+//! Invariant: `model` and `plan` are pure. Files, netlink, the kernel and the clock are in `source`, `node`, `maps` and
+//! `agent`.
+
+pub mod source;
+pub mod model;
+pub mod plan;
+pub mod node;
+pub mod maps;
+pub mod agent;
+pub mod cli;

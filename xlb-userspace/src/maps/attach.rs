@@ -1,0 +1,181 @@
+//! Which program is attached where. Every attachment is a pinned link, so that it outlives the agent, and is replaced by
+//! an atomic update when the next agent finds it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::SchedClassifierLink;
+use aya::programs::xdp::XdpLink;
+use aya::programs::{CgroupAttachMode, TcAttachType, XdpMode};
+use tracing::{debug, info, warn};
+
+use crate::maps::object::{classifier, sock_ops, xdp};
+use crate::maps::pins::PinDirectory;
+
+/// Which program meets the packets of an uplink first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FrontDoor {
+    /// tc alone.
+    Tc,
+    /// XDP in the driver, tc behind it.
+    XdpNative,
+    /// XDP in the stack, tc behind it.
+    XdpGeneric,
+}
+
+/// The loaded programs and their links.
+pub struct Hooks {
+    ebpf: Ebpf,
+    pins: PinDirectory,
+    /// Pins of this agent's links. What else is in the directory was left by an earlier one.
+    wanted: BTreeSet<PathBuf>,
+}
+
+impl Hooks {
+    /// Hooks for a loaded object.
+    #[must_use]
+    pub fn new(ebpf: Ebpf, pins: PinDirectory) -> Self {
+        Self { ebpf, pins, wanted: BTreeSet::new() }
+    }
+
+    /// Attaches to an uplink. The way out first, so that no reply leaves unrestored.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for example because another XDP program is attached.
+    pub fn attach_uplink(&mut self, interface: &str, ifindex: u32, door: FrontDoor) -> Result<()> {
+        self.attach_tc("uplink_egress", interface, ifindex, TcAttachType::Egress)?;
+        self.attach_tc("ingress_tc", interface, ifindex, TcAttachType::Ingress)?;
+        match door {
+            FrontDoor::Tc => Ok(()),
+            FrontDoor::XdpNative => self.attach_xdp(interface, ifindex, XdpMode::Driver),
+            FrontDoor::XdpGeneric => self.attach_xdp(interface, ifindex, XdpMode::Skb),
+        }
+    }
+
+    /// Attaches to the host's end of a pod's link. Must be done before the pod's backend becomes `direct`.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for example because the link is gone.
+    pub fn attach_pod(&mut self, interface: &str, ifindex: u32) -> Result<()> {
+        self.attach_tc("pod", interface, ifindex, TcAttachType::Ingress)
+    }
+
+    /// Whether a pod's link is attached.
+    #[must_use]
+    pub fn is_attached_to_pod(&self, ifindex: u32) -> bool {
+        self.wanted.contains(&self.pin("pod", ifindex))
+    }
+
+    /// Detaches from every pod's link that is not listed.
+    pub fn retain_pods(&mut self, ifindexes: &BTreeSet<u32>) {
+        let keep: BTreeSet<_> = ifindexes.iter().map(|&ifindex| self.pin("pod", ifindex)).collect();
+        let is_pod = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pod-"));
+        self.wanted.retain(|path| !is_pod(path) || keep.contains(path));
+        self.remove_unwanted();
+    }
+
+    /// Attaches to the root cgroup, beside whatever is attached there (links always are). An earlier agent's program hears of events until the new one does: twice is harmless.
+    ///
+    /// # Errors
+    /// When the cgroup cannot be opened or the kernel refuses.
+    pub fn attach_cgroup(&mut self, cgroup: &Path) -> Result<()> {
+        let pin = self.pins.links().join("accepted");
+        let directory = File::open(cgroup).with_context(|| format!("opening the cgroup {}", cgroup.display()))?;
+        let program = sock_ops(&mut self.ebpf, "accepted")?;
+        let id = program
+            .attach(directory, CgroupAttachMode::Single)
+            .with_context(|| format!("attaching to the cgroup {}", cgroup.display()))?;
+        let link = FdLink::try_from(program.take_link(id)?).context("the kernel made no link for the cgroup")?;
+        remove_pin(&pin)?;
+        pin_link(link, &pin)?;
+        self.wanted.insert(pin);
+        Ok(())
+    }
+
+    /// Removes links that an earlier agent left and this one does not want.
+    pub fn remove_unwanted(&self) {
+        let Ok(entries) = fs::read_dir(self.pins.links()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !self.wanted.contains(path)) {
+            match fs::remove_file(&path) {
+                Ok(()) => debug!("detached {}", path.display()),
+                Err(error) => warn!("detaching {}: {error}", path.display()),
+            }
+        }
+    }
+
+    fn attach_tc(&mut self, name: &str, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
+        let pin = self.pin(name, ifindex);
+        if self.wanted.contains(&pin) {
+            return Ok(());
+        }
+        let program = classifier(&mut self.ebpf, name)?;
+        let update = |link| Ok(program.attach_to_link(SchedClassifierLink::try_from(link)?).map(drop)?);
+        if !replace_program(&pin, update)? {
+            let attaching = || format!("attaching the program {name} to {interface}");
+            let program = classifier(&mut self.ebpf, name)?;
+            let id = program.attach(interface, direction).with_context(attaching)?;
+            pin_link(FdLink::try_from(program.take_link(id)?).with_context(attaching)?, &pin)?;
+            info!("attached {name} to {interface}");
+        }
+        self.wanted.insert(pin);
+        Ok(())
+    }
+
+    fn attach_xdp(&mut self, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
+        let pin = self.pin("ingress_xdp", ifindex);
+        let program = xdp(&mut self.ebpf, "ingress_xdp")?;
+        let update = |link| Ok(program.attach_to_link(XdpLink::try_from(link)?).map(drop)?);
+        if !replace_program(&pin, update)? {
+            let program = xdp(&mut self.ebpf, "ingress_xdp")?;
+            let id = program.attach(interface, mode).with_context(|| {
+                format!("attaching XDP to {interface}: is another XDP program there (`ip link show {interface}`)?")
+            })?;
+            let Ok(link) = FdLink::try_from(program.take_link(id)?) else {
+                bail!("the kernel made no link for XDP on {interface}: xlb could not detach it again");
+            };
+            pin_link(link, &pin)?;
+            info!("attached ingress_xdp to {interface}");
+        }
+        self.wanted.insert(pin);
+        Ok(())
+    }
+
+    fn pin(&self, program: &str, ifindex: u32) -> PathBuf {
+        self.pins.links().join(format!("{program}-{ifindex}"))
+    }
+}
+
+/// Puts a new program into the link that is pinned, without a gap. False when there is no link, or one whose interface
+/// is gone: the kernel then refuses the update (ENOLINK), and the pin is removed.
+fn replace_program(pin: &Path, update: impl FnOnce(FdLink) -> Result<()>) -> Result<bool> {
+    if !pin.exists() {
+        return Ok(false);
+    }
+    let link = PinnedLink::from_pin(pin).with_context(|| format!("opening the pinned link {}", pin.display()))?;
+    match update(link.into()) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            debug!("the link {} is dead: {error:#}", pin.display());
+            remove_pin(pin)?;
+            Ok(false)
+        }
+    }
+}
+
+fn pin_link(link: FdLink, pin: &Path) -> Result<()> {
+    link.pin(pin).map(drop).with_context(|| format!("pinning {}", pin.display()))
+}
+
+fn remove_pin(pin: &Path) -> Result<()> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pin {}", pin.display()))
+        }
+        _ => Ok(()),
+    }
+}

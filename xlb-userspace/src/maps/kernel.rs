@@ -1,0 +1,110 @@
+//! What the running kernel and this process must offer before anything is loaded.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::util::KernelVersion;
+
+/// A feature, the first kernel that has it, and what xlb needs it for.
+const FEATURES: &[(&str, KernelVersion, &str)] = &[
+    ("bpf_redirect_peer", KernelVersion::new(5, 10, 0), "handing packets to pods"),
+    ("bpf_skc_lookup_tcp in tc and XDP", KernelVersion::new(5, 2, 0), "asking a pod's kernel who owns a connection"),
+    ("tcx links", KernelVersion::new(6, 6, 0), "attaching to uplinks and pods, and replacing programs without a gap"),
+];
+
+/// Capabilities by number (include/uapi/linux/capability.h) and what xlb needs them for.
+const CAPABILITIES: &[(u8, &str, &str)] = &[
+    (12, "CAP_NET_ADMIN", "attaching programs to interfaces"),
+    (38, "CAP_PERFMON", "programs that work on packet memory"),
+    (39, "CAP_BPF", "loading programs and maps"),
+];
+
+/// Refuses a kernel that lacks a feature, naming it.
+///
+/// # Errors
+/// When a feature is missing, with the kernel that has it.
+pub fn require_features() -> Result<()> {
+    let version = KernelVersion::current().context("reading the kernel's version")?;
+    match missing_feature(version) {
+        None => Ok(()),
+        Some(sentence) => bail!("{sentence}"),
+    }
+}
+
+/// The first feature that a kernel of this version lacks, as a sentence.
+#[must_use]
+pub fn missing_feature(version: KernelVersion) -> Option<String> {
+    let (feature, first, purpose) = FEATURES.iter().find(|(_, first, _)| version < *first)?;
+    Some(format!(
+        "this kernel ({version:?}) has no {feature}, which xlb needs for {purpose}: use a kernel from {first:?} on"
+    ))
+}
+
+/// Refuses to go on without the capabilities that loading and attaching take.
+///
+/// # Errors
+/// When one is missing, with all that are.
+pub fn require_capabilities() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").context("reading this process's capabilities")?;
+    match missing_capabilities(effective_capabilities(&status)) {
+        None => Ok(()),
+        Some(sentence) => bail!("{sentence}"),
+    }
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The capabilities missing from `effective`, as a sentence.
+#[must_use]
+pub fn missing_capabilities(effective: u64) -> Option<String> {
+    let missing = CAPABILITIES.iter().filter(|(bit, ..)| effective & (1 << bit) == 0);
+    let list: Vec<_> = missing.map(|(_, name, purpose)| format!("{name} ({purpose})")).collect();
+    let advice = "run xlb as root, or give it these (securityContext.capabilities.add)";
+    (!list.is_empty()).then(|| format!("this process lacks {}: {advice}", list.join(", ")))
+}
+
+/// The root of the cgroup v2 hierarchy: every pod is below it.
+///
+/// # Errors
+/// When none is mounted.
+pub fn root_cgroup() -> Result<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("reading the mounts of this process")?;
+    let found = cgroup2_mount(&mounts).map(PathBuf::from);
+    found.context("no cgroup v2 hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`")
+}
+
+fn cgroup2_mount(mounts: &str) -> Option<&Path> {
+    let mut entries = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    entries.find_map(|entry| (*entry.get(2)? == "cgroup2").then(|| Path::new(entry[1])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_refused_by_the_name_of_what_it_lacks() {
+        assert!(missing_feature(KernelVersion::new(6, 1, 0)).unwrap().contains("tcx links"));
+        assert!(missing_feature(KernelVersion::new(5, 4, 0)).unwrap().contains("bpf_redirect_peer"));
+        assert_eq!(missing_feature(KernelVersion::new(6, 6, 0)), None);
+    }
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        let status = "Name:\txlb\nCapEff:\t0000008000001000\n";
+        let sentence = missing_capabilities(effective_capabilities(status)).unwrap();
+        assert!(sentence.contains("CAP_PERFMON") && !sentence.contains("CAP_BPF") && !sentence.contains("CAP_NET"));
+        assert_eq!(missing_capabilities(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_cgroup_hierarchy_is_found_among_the_mounts() {
+        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(cgroup2_mount(mounts), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(cgroup2_mount("proc /proc proc rw 0 0\n"), None);
+    }
+}

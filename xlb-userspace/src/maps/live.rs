@@ -1,0 +1,248 @@
+//! The pinned maps as values: what the agent writes, what it reads back at start, what the command line shows.
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use xlb_common::Reason;
+use xlb_common::abi::{
+    Backend, Config, EndpointKeyV4, FlowEntry, FlowKeyV4, Frontend, Member, SERVICE_NAME_MAX, ServiceRecord,
+    UPLINKS_MAX, Uplink,
+};
+use xlb_common::slot::SlotWord;
+use xlb_common::tables::FlowTable;
+
+use crate::maps::pins::PinDirectory;
+use crate::maps::raw::Raw;
+use crate::maps::slots::Slots;
+use crate::plan::observed::ObservedService;
+use crate::plan::{Limits, Observed, Op};
+
+type Hash<K, V> = HashMap<MapData, Raw<K>, Raw<V>>;
+
+/// The maps of one pin directory.
+pub struct LiveMaps {
+    frontends: Hash<EndpointKeyV4, Frontend>,
+    services: Hash<u32, ServiceRecord>,
+    slots: Slots,
+    members: Array<MapData, Raw<Member>>,
+    backends: Array<MapData, Raw<Backend>>,
+    backend_ids: Hash<EndpointKeyV4, u32>,
+    flows: [Hash<FlowKeyV4, FlowEntry>; 4],
+    reasons: PerCpuArray<MapData, u64>,
+    config: Array<MapData, Raw<Config>>,
+    uplinks: Array<MapData, Raw<Uplink>>,
+    limits: Limits,
+}
+
+impl LiveMaps {
+    /// Opens the maps that are pinned there.
+    ///
+    /// # Errors
+    /// When there are none, or this process may not open them.
+    pub fn open(pins: &PinDirectory) -> Result<Self> {
+        let open = |name| open_map(pins, name);
+        let slots = MapData::from_pin(pins.map("SLOTS")).context("opening the pinned map SLOTS")?;
+        let words = slots.info().context("reading the size of SLOTS")?.max_entries();
+        let limits = Limits {
+            frontends: entries(pins, "FRONTENDS_V4")?,
+            services: entries(pins, "SERVICES")?,
+            slots: words,
+            members: entries(pins, "MEMBERS")?,
+            backends: entries(pins, "BACKENDS")?,
+        };
+        Ok(Self {
+            frontends: open("FRONTENDS_V4")?.try_into()?,
+            services: open("SERVICES")?.try_into()?,
+            slots: Slots::map(slots.fd(), words)?,
+            members: open("MEMBERS")?.try_into()?,
+            backends: open("BACKENDS")?.try_into()?,
+            backend_ids: open("BACKEND_IDS_V4")?.try_into()?,
+            flows: [
+                open("FLOWS_V4")?.try_into()?,
+                open("PENDING_V4")?.try_into()?,
+                open("UDP_FLOWS_V4")?.try_into()?,
+                open("UDP_PENDING_V4")?.try_into()?,
+            ],
+            reasons: open("REASONS")?.try_into()?,
+            config: open("CONFIG")?.try_into()?,
+            uplinks: open("UPLINKS")?.try_into()?,
+            limits,
+        })
+    }
+
+    /// How much the maps hold at most.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Does one operation of a plan.
+    ///
+    /// # Errors
+    /// When the kernel refuses it; the message names the operation.
+    pub fn apply(&mut self, op: &Op) -> Result<()> {
+        self.write(op).with_context(|| format!("writing to the kernel's maps: {op}"))
+    }
+
+    fn write(&mut self, op: &Op) -> Result<()> {
+        match op {
+            Op::PutBackend { id, backend } => self.backends.set(*id, Raw(*backend), 0)?,
+            Op::PutBackendId { key, id } => self.backend_ids.insert(Raw(*key), Raw(*id), 0)?,
+            Op::PutMember { index, member } => self.members.set(*index, Raw(*member), 0)?,
+            Op::PutSlot { index, word } => ensure!(self.slots.set(*index, *word), "slot {index} is beyond the end"),
+            Op::PutService { id, name, slots_base, slots, members_base, members } => {
+                let service = ObservedService {
+                    name: name.clone(),
+                    slots_base: *slots_base,
+                    slots: *slots,
+                    members_base: *members_base,
+                    members: *members,
+                };
+                self.services.insert(Raw(*id), Raw(record(&service)), 0)?;
+            }
+            Op::PutFrontend { key, frontend } => self.frontends.insert(Raw(*key), Raw(*frontend), 0)?,
+            Op::RemoveFrontend { key } => self.frontends.remove(&Raw(*key))?,
+            Op::RemoveService { id } => self.services.remove(&Raw(*id))?,
+            Op::RemoveBackendId { key } => self.backend_ids.remove(&Raw(*key))?,
+            Op::PutConfig { stack_in_use, generation } => {
+                let config = Config { stack_in_use: u32::from(*stack_in_use), zero: 0, generation: *generation };
+                self.config.set(0, Raw(config), 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the programs an uplink's MAC.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or two uplinks would share an entry.
+    pub fn put_uplink(&mut self, ifindex: u32, mac: [u8; 6]) -> Result<()> {
+        let index = ifindex % UPLINKS_MAX;
+        let Raw(present) = self.uplinks.get(&index, 0)?;
+        ensure!(
+            present.ifindex == 0 || present.ifindex == ifindex || !interface_exists(present.ifindex),
+            "two uplinks have the interface indexes {} and {ifindex}, which share an entry of the map: recreate one of them",
+            present.ifindex
+        );
+        Ok(self.uplinks.set(index, Raw(Uplink { ifindex, mac, zero: [0; 2] }), 0)?)
+    }
+
+    /// What the maps hold: the state from which the next plan starts, also after a restart.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn observed(&self) -> Result<Observed> {
+        let mut observed = Observed { generation: self.config()?.generation, ..Observed::default() };
+        observed.stack_in_use = self.config()?.stack_in_use != 0;
+        for (Raw(id), Raw(record)) in self.services.iter().flatten() {
+            let service = service_of(&record);
+            let words = service.slots_base..service.slots_base + service.slots;
+            let words = words.map(|index| self.slots.get(index).unwrap_or(SlotWord::EMPTY)).collect();
+            observed.slots.insert(service.slots_base, words);
+            for index in service.members_base..service.members_base + service.members {
+                observed.members.insert(index, self.members.get(&index, 0)?.0);
+            }
+            observed.services.insert(id, service);
+        }
+        observed.frontends = self.frontends.iter().flatten().map(|(Raw(key), Raw(value))| (key, value)).collect();
+        observed.backend_ids = self.backend_ids.iter().flatten().map(|(Raw(key), Raw(id))| (key, id)).collect();
+        for id in 0..self.limits.backends {
+            let Raw(backend) = self.backends.get(&id, 0)?;
+            if backend.generation != 0 {
+                observed.backends.insert(id, backend);
+            }
+        }
+        Ok(observed)
+    }
+
+    /// The entry of `CONFIG`.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn config(&self) -> Result<Config> {
+        Ok(self.config.get(&0, 0).context("reading CONFIG")?.0)
+    }
+
+    /// How many packets and events each reason counted, over all CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn counters(&self) -> Result<Vec<(Reason, u64)>> {
+        let counters = Reason::ALL.iter().map(|&reason| {
+            let values = self.reasons.get(&(reason as u32), 0).context("reading REASONS")?;
+            Ok((reason, values.iter().sum()))
+        });
+        counters.collect()
+    }
+
+    /// The entries of a flow map, in no order; entries that vanish meanwhile are left out.
+    pub fn flows(&self, table: FlowTable) -> impl Iterator<Item = (FlowKeyV4, FlowEntry)> + '_ {
+        self.flows[table as usize].iter().flatten().map(|(Raw(key), Raw(entry))| (key, entry))
+    }
+
+    pub(super) fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
+        self.flows[table as usize].get(&Raw(*key), 0).ok().map(|Raw(entry)| entry)
+    }
+
+    pub(super) fn frontend(&self, key: &EndpointKeyV4) -> Option<Frontend> {
+        self.frontends.get(&Raw(*key), 0).ok().map(|Raw(frontend)| frontend)
+    }
+
+    pub(super) fn slot(&self, index: u32) -> Option<SlotWord> {
+        self.slots.get(index)
+    }
+
+    pub(super) fn member(&self, index: u32) -> Option<Member> {
+        self.members.get(&index, 0).ok().map(|Raw(member)| member)
+    }
+
+    pub(super) fn backend(&self, id: u32) -> Option<Backend> {
+        self.backends.get(&id, 0).ok().map(|Raw(backend)| backend)
+    }
+
+    pub(super) fn is_backend(&self, key: &EndpointKeyV4) -> bool {
+        self.backend_ids.get(&Raw(*key), 0).is_ok()
+    }
+}
+
+fn open_map(pins: &PinDirectory, name: &str) -> Result<Map> {
+    let path = pins.map(name);
+    let data = MapData::from_pin(&path).with_context(|| {
+        format!("opening the pinned map {}: has an agent run with this --bpffs-dir?", path.display())
+    })?;
+    Ok(Map::from_map_data(data)?)
+}
+
+fn entries(pins: &PinDirectory, name: &str) -> Result<u32> {
+    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening the pinned map {name}"))?;
+    Ok(data.info().with_context(|| format!("reading the size of {name}"))?.max_entries())
+}
+
+fn record(service: &ObservedService) -> ServiceRecord {
+    let mut name = [0; SERVICE_NAME_MAX];
+    let bytes = service.name.as_bytes();
+    let length = bytes.len().min(SERVICE_NAME_MAX);
+    name[..length].copy_from_slice(&bytes[..length]);
+    ServiceRecord {
+        slots_base: service.slots_base,
+        slots: service.slots,
+        members_base: service.members_base,
+        members: service.members,
+        name_length: length as u32,
+        name,
+    }
+}
+
+fn service_of(record: &ServiceRecord) -> ObservedService {
+    let length = (record.name_length as usize).min(SERVICE_NAME_MAX);
+    ObservedService {
+        name: String::from_utf8_lossy(&record.name[..length]).into_owned(),
+        slots_base: record.slots_base,
+        slots: record.slots,
+        members_base: record.members_base,
+        members: record.members,
+    }
+}
+
+fn interface_exists(ifindex: u32) -> bool {
+    nix::net::if_::if_indextoname(ifindex).is_ok()
+}

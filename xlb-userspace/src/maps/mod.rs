@@ -1,0 +1,13 @@
+//! The kernel's side: the pin directory, the maps in it, the programs and where they are attached.
+//!
+//! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`live`] (the maps as
+//! values), [`tables`] (the maps as the packet path sees them).
+
+pub mod attach;
+pub mod kernel;
+pub mod live;
+pub mod object;
+pub mod pins;
+mod raw;
+pub mod slots;
+pub mod tables;

@@ -1,0 +1,171 @@
+//! The BPF object: embedded in this binary, loaded once per agent, its maps pinned or found pinned.
+
+use anyhow::{Context, Result, bail};
+use aya::maps::MapData;
+use aya::programs::{Program, SchedClassifier, SockOps, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use xlb_common::abi;
+
+use crate::maps::pins::PinDirectory;
+
+/// Made by `cargo xtask build-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/xlb-ebpf.o"));
+
+/// Most entries of the maps that an operator may size.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// `FRONTENDS_V4` and `SERVICES`.
+    pub frontends: u32,
+    /// `SLOTS`.
+    pub slots: u32,
+    /// `BACKENDS` and `BACKEND_IDS_V4`.
+    pub backends: u32,
+    /// `FLOWS_V4`, accepted TCP connections.
+    pub flows: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            frontends: abi::FRONTENDS_MAX,
+            slots: abi::SLOTS_MAX,
+            backends: abi::BACKENDS_MAX,
+            flows: abi::FLOWS_MAX,
+        }
+    }
+}
+
+impl Sizes {
+    /// Every map of the object with its number of entries, key bytes and value bytes; pinned under its own name.
+    #[must_use]
+    pub fn maps(&self) -> Vec<MapShape> {
+        let endpoint = size_of::<abi::EndpointKeyV4>();
+        let (flow, entry) = (size_of::<abi::FlowKeyV4>(), size_of::<abi::FlowEntry>());
+        let shape = |name, entries, key, value| MapShape { name, entries, key, value };
+        vec![
+            shape("FRONTENDS_V4", self.frontends, endpoint, size_of::<abi::Frontend>()),
+            shape("SERVICES", self.frontends, 4, size_of::<abi::ServiceRecord>()),
+            shape("SLOTS", self.slots, 4, 8),
+            shape("MEMBERS", abi::MEMBERS_MAX, 4, size_of::<abi::Member>()),
+            shape("BACKENDS", self.backends, 4, size_of::<abi::Backend>()),
+            shape("BACKEND_IDS_V4", self.backends, endpoint, 4),
+            shape("FLOWS_V4", self.flows, flow, entry),
+            shape("PENDING_V4", abi::PENDING_MAX.min(self.flows), flow, entry),
+            shape("UDP_FLOWS_V4", abi::UDP_FLOWS_MAX.min(self.flows), flow, entry),
+            shape("UDP_PENDING_V4", abi::UDP_PENDING_MAX.min(self.flows), flow, entry),
+            shape("REASONS", xlb_common::Reason::COUNT as u32, 4, 8),
+            shape("CONFIG", 1, 4, size_of::<abi::Config>()),
+            shape("UPLINKS", abi::UPLINKS_MAX, 4, size_of::<abi::Uplink>()),
+        ]
+    }
+}
+
+/// What a map must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapShape {
+    /// Its name, also that of its pin.
+    pub name: &'static str,
+    /// Most entries.
+    pub entries: u32,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+}
+
+/// Loads every program. Maps that are pinned are taken over with what they hold, after a look at their shape.
+///
+/// # Errors
+/// When a pinned map has another shape, or the kernel refuses a map or a program.
+pub fn load(pins: &PinDirectory, sizes: &Sizes) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for shape in sizes.maps() {
+        check_pinned(pins, &shape)?;
+        loader.map_max_entries(shape.name, shape.entries).map_pin_path(shape.name, pins.map(shape.name));
+    }
+    let log_level = programs_log_level();
+    loader.override_global("AYA_LOG_LEVEL", &log_level, true);
+    let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
+    for (name, program) in ebpf.programs_mut() {
+        load_program(program).with_context(|| format!("loading the program {name}: the kernel refused it"))?;
+    }
+    pin_prove(&mut ebpf, pins)?;
+    Ok(ebpf)
+}
+
+/// What the programs may log; the verifier removes what they may not. They have debug lines only.
+fn programs_log_level() -> u8 {
+    if log::max_level() >= log::Level::Debug { log::Level::Debug as u8 } else { 0 }
+}
+
+fn load_program(program: &mut Program) -> Result<()> {
+    match program {
+        Program::Xdp(program) => program.load()?,
+        Program::SchedClassifier(program) => program.load()?,
+        Program::SockOps(program) => program.load()?,
+        other => bail!("the object holds a program of a type that xlb does not use: {:?}", other.prog_type()),
+    }
+    Ok(())
+}
+
+/// aya takes a pinned map as it is.
+fn check_pinned(pins: &PinDirectory, shape: &MapShape) -> Result<()> {
+    let path = pins.map(shape.name);
+    if !path.exists() {
+        return Ok(());
+    }
+    let pinned = MapData::from_pin(&path).with_context(|| format!("opening the pinned map {}", path.display()))?;
+    let info = pinned.info().with_context(|| format!("reading the shape of {}", path.display()))?;
+    let found = (info.max_entries(), info.key_size() as usize, info.value_size() as usize);
+    if found != (shape.entries, shape.key, shape.value) {
+        bail!(
+            "the pinned map {} has {} entries of {}+{} bytes, this xlb wants {} of {}+{}: start it with the sizes it had, \
+             or begin anew with `xlb cleanup --bpffs-dir {}` (its flows end)",
+            shape.name,
+            found.0,
+            found.1,
+            found.2,
+            shape.entries,
+            shape.key,
+            shape.value,
+            pins.root().display()
+        );
+    }
+    Ok(())
+}
+
+/// `xlb explain` asks this program, also when no agent runs.
+fn pin_prove(ebpf: &mut Ebpf, pins: &PinDirectory) -> Result<()> {
+    let path = pins.program("prove");
+    if path.exists() {
+        std::fs::remove_file(&path).with_context(|| format!("replacing {}", path.display()))?;
+    }
+    classifier(ebpf, "prove")?.pin(&path).with_context(|| format!("pinning {}", path.display()))
+}
+
+/// A tc program of the object.
+///
+/// # Errors
+/// When the object has none of this name.
+pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("{name} is not a tc program"))
+}
+
+/// The XDP program of the object.
+///
+/// # Errors
+/// When the object has none of this name.
+pub fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("{name} is not an XDP program"))
+}
+
+/// The sock_ops program of the object.
+///
+/// # Errors
+/// When the object has none of this name.
+pub fn sock_ops<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SockOps> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("{name} is not a sock_ops program"))
+}

@@ -1,0 +1,143 @@
+//! What one node should serve, given everything that Kubernetes asks for and what the node looks like.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+use super::delivery::{DeliveryChoice, delivery, namespaces_restricting_ingress};
+use super::endpoints::{LocalEndpoint, is_on, local_endpoints};
+use super::frontends::{Grant, claiming_services, effective_policy, grants};
+use super::objects::{ObjectName, Slice, TrafficPolicy};
+use super::state::Model;
+use crate::node::{Location, NodeView};
+use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Refusal, WhenEmpty};
+
+/// Backends that one service can have on one node: a slot names its owner by one byte.
+pub const BACKENDS_PER_SERVICE_MAX: usize = 255;
+
+/// What this node should serve. The same model and node give the same answer, in whatever order the model learned it.
+pub fn desired(model: &Model, node: &NodeView, choice: DeliveryChoice) -> Desired {
+    let mut refusals = Refusals::default();
+    let slices = slices_by_service(model);
+    let restricted = namespaces_restricting_ingress(model);
+    let mut services = BTreeMap::new();
+    for grant in grants(model, node, &mut refusals) {
+        let policy = effective_policy(grant.service);
+        let slices = slices.get(&grant.service.name).map_or(&[][..], Vec::as_slice);
+        let endpoints = local_endpoints(slices, grant.port, policy, &node.node_name);
+        let placement = Placement {
+            node,
+            choice,
+            ingress_is_restricted: restricted.contains(grant.service.name.namespace.as_str()),
+        };
+        let backends = backends(&grant, endpoints, &placement, &mut refusals);
+        let when_empty = when_empty(policy);
+        let Grant { name, port, vips, .. } = grant;
+        services.insert(name, DesiredService { vips, port: port.port, when_empty, backends });
+    }
+    Desired { services, refusals: refusals.0.into_iter().collect() }
+}
+
+/// The addresses that the node has to find on its links before [`desired`] can use them: every endpoint on this node of
+/// every Service with a VIP, whatever its conditions.
+pub fn pods_of_interest(model: &Model, node_name: &str) -> BTreeSet<Ipv4Addr> {
+    let slices = slices_by_service(model);
+    let of_interest = claiming_services(model).filter_map(|service| slices.get(&service.name)).flatten();
+    let local = of_interest.flat_map(|slice| &slice.endpoints).filter(|endpoint| is_on(endpoint, node_name));
+    local
+        .filter_map(|endpoint| match endpoint.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
+}
+
+/// What was refused so far; the same refusal for several ports of a Service counts once.
+#[derive(Debug, Default)]
+pub struct Refusals(BTreeSet<Refusal>);
+
+impl Refusals {
+    /// Notes one.
+    pub fn add(&mut self, object: String, why: String) {
+        self.0.insert(Refusal { object, why });
+    }
+}
+
+/// The slices that count, by Service, each list in order of name.
+fn slices_by_service(model: &Model) -> BTreeMap<&ObjectName, Vec<&Slice>> {
+    let mut by_service: BTreeMap<&ObjectName, Vec<&Slice>> = BTreeMap::new();
+    for slice in model.slices().filter(|slice| slice.labels.are_ours()) {
+        if let Some(service) = &slice.service {
+            by_service.entry(service).or_default().push(slice);
+        }
+    }
+    by_service
+}
+
+fn when_empty(policy: TrafficPolicy) -> WhenEmpty {
+    match policy {
+        TrafficPolicy::Cluster => WhenEmpty::Pass,
+        TrafficPolicy::Local => WhenEmpty::Drop,
+    }
+}
+
+/// What decides about delivery to the backends of one service.
+struct Placement<'a> {
+    node: &'a NodeView,
+    choice: DeliveryChoice,
+    ingress_is_restricted: bool,
+}
+
+fn backends(
+    grant: &Grant,
+    endpoints: Vec<LocalEndpoint>,
+    placement: &Placement,
+    refusals: &mut Refusals,
+) -> BTreeMap<SocketAddrV4, DesiredBackend> {
+    let mut backends = BTreeMap::new();
+    for LocalEndpoint { socket, takes_new } in endpoints {
+        let object = || format!("endpoint {} of {}", socket.ip(), grant.service.name);
+        match deliver(*socket.ip(), placement) {
+            Ok(delivery) => {
+                if placement.choice == DeliveryChoice::Direct && matches!(delivery, Delivery::Stack(_)) {
+                    refusals.add(
+                        object(),
+                        "direct delivery is not possible: the pod is not behind a veth of this node; \
+                                            its packets go through the host's stack instead"
+                            .into(),
+                    );
+                }
+                backends.insert(socket, DesiredBackend { takes_new, weight: 1, delivery });
+            }
+            Err(why) if takes_new => refusals.add(object(), format!("not reachable from this node: {why}")),
+            Err(_) => {}
+        }
+    }
+    cut_to_limit(grant, &mut backends, refusals);
+    backends
+}
+
+fn deliver(address: Ipv4Addr, placement: &Placement) -> Result<Delivery, String> {
+    let location = placement.node.pods.get(&address);
+    if let Some(delivery) = location.and_then(|at| delivery(at, placement.choice, placement.ingress_is_restricted)) {
+        return Ok(delivery);
+    }
+    let found = match location {
+        Some(Location::Unreachable(found)) => found,
+        _ => "it was not found on any link of this node",
+    };
+    Err(format!(
+        "{found}; check that the pod runs here and that its nodeName, {:?}, is meant",
+        placement.node.node_name
+    ))
+}
+
+fn cut_to_limit(grant: &Grant, backends: &mut BTreeMap<SocketAddrV4, DesiredBackend>, refusals: &mut Refusals) {
+    let Some(&first_left_out) = backends.keys().nth(BACKENDS_PER_SERVICE_MAX) else { return };
+    let left_out = backends.split_off(&first_left_out);
+    let why = format!(
+        "{} endpoints, from {first_left_out} on, get no traffic: a service can have {BACKENDS_PER_SERVICE_MAX} \
+                       endpoints on one node; spread its pods over more nodes",
+        left_out.len()
+    );
+    refusals.add(format!("Service {}", grant.name), why);
+}

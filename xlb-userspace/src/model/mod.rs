@@ -1,0 +1,21 @@
+//! What Kubernetes asks for, and what this node should make of it. Pure: no files, no cluster, no kernel, no clock.
+//!
+//! Sources turn their objects into [`Event`]s, [`Model::apply`] collects them, and [`desired()`] answers for one node.
+//! `semantics 3.1` and its like cite `semantics.md`, what Kubernetes expects of a service proxy, chapter by chapter.
+
+pub mod objects;
+pub mod state;
+pub mod frontends;
+pub mod endpoints;
+pub mod delivery;
+pub mod desired;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
+pub use delivery::DeliveryChoice;
+pub use desired::{desired, pods_of_interest};
+pub use objects::{Object, ObjectKey, ObjectName};
+pub use state::{Event, Model};

@@ -1,0 +1,243 @@
+//! Facts about [`Snapshot::locate`] and [`Snapshot::locate_again`], on one hand-written node.
+
+use super::*;
+
+const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
+const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
+
+const ETH0: u32 = 2;
+const CNI0: u32 = 3;
+const BRIDGED_VETH: u32 = 4;
+const ROUTED_VETH: u32 = 5;
+const TAP: u32 = 6;
+const OTHER_VETH: u32 = 7;
+
+#[test]
+fn an_address_of_the_node_is_the_host() {
+    assert_eq!(locate(&node(), "192.168.0.2"), Location::Host);
+    assert_eq!(locate(&node(), "127.0.0.9"), Location::Host, "covered by a local route");
+}
+
+#[test]
+fn an_address_without_a_specific_route_is_unreachable_and_the_sentence_says_why() {
+    let without_default = Snapshot { routes: vec![], ..node() };
+    let cases = [
+        (&without_default, "10.9.0.1", "no route leads to 10.9.0.1"),
+        (&node(), "10.9.0.1", "only the default route leads to 10.9.0.1"),
+        (&node(), "10.1.3.77", "10.1.3.77 is under the blackhole route to 10.1.3.64/26"),
+        (&node(), "10.2.4.5", "route to 10.2.0.0/16 leads via gateway 192.168.0.3 on eth0: a pod of another node"),
+        (&node(), "192.168.0.3", "route to 192.168.0.0/24 is the network of uplink eth0: a neighbour of this node"),
+        (&node(), "10.6.0.1", "route to 10.6.0.1/32 leads over a link that is gone (index 99)"),
+    ];
+    for (snapshot, address, sentence) in cases {
+        assert_eq!(locate(snapshot, address), Location::Unreachable(sentence.to_owned()));
+    }
+}
+
+#[test]
+fn a_pod_with_a_host_route_is_behind_that_veth() {
+    let Location::Link(link) = locate(&node(), "10.1.3.70") else { panic!("not a link") };
+
+    assert_eq!((link.ifindex, link.is_veth, link.netns_id), (ROUTED_VETH, true, Some(1)));
+    assert_eq!((link.host_mac, link.pod_mac), ([2, 0, 0, 0, 0, ROUTED_VETH as u8], Some(POD_MAC)));
+    assert!(!link.takes_xdp_frames);
+}
+
+#[test]
+fn a_routed_pod_without_a_neighbour_entry_is_found_without_its_mac() {
+    let snapshot = Snapshot { neighbours: Default::default(), ..node() };
+
+    let Location::Link(link) = locate(&snapshot, "10.1.3.70") else { panic!("not a link") };
+
+    assert_eq!((link.ifindex, link.pod_mac), (ROUTED_VETH, None));
+}
+
+#[test]
+fn a_pod_behind_a_bridge_is_found_by_neighbour_and_fdb() {
+    let Location::Link(link) = locate(&node(), BRIDGED) else { panic!("not a link") };
+
+    assert_eq!((link.ifindex, link.name.as_str(), link.netns_id), (BRIDGED_VETH, "veth4", Some(0)));
+    assert_eq!(link.pod_mac, Some(POD_MAC));
+}
+
+#[test]
+fn a_pod_its_bridge_has_not_seen_is_not_yet_learned_and_can_be_provoked() {
+    let no_neighbour = Snapshot { neighbours: Default::default(), ..node() };
+    for snapshot in [forgetful(), no_neighbour] {
+        let expected = format!("cni0 has not yet learned behind which port {BRIDGED} is");
+        assert_eq!(locate(&snapshot, BRIDGED), Location::Unreachable(expected));
+        assert!(snapshot.is_unlearned(address(BRIDGED)));
+    }
+    assert!(!node().is_unlearned(address(BRIDGED)));
+    assert!(!node().is_unlearned(address("10.9.0.1")));
+}
+
+#[test]
+fn a_bridge_port_whose_fdb_entry_aged_out_is_still_the_pods() {
+    let before = locate(&node(), BRIDGED);
+
+    assert_eq!(forgetful().locate_again(address(BRIDGED), &before), before);
+
+    let forgot_neighbour_too = Snapshot { neighbours: Default::default(), ..forgetful() };
+    assert_eq!(forgot_neighbour_too.locate_again(address(BRIDGED), &before), before);
+}
+
+#[test]
+fn a_remembered_bridge_port_is_given_up_on_evidence() {
+    let before = locate(&node(), BRIDGED);
+    let mut port_gone = forgetful();
+    port_gone.links.remove(&BRIDGED_VETH);
+    let mut other_namespace = forgetful();
+    link_mut(&mut other_namespace, BRIDGED_VETH).netns_id = Some(8);
+    let mut left_the_bridge = forgetful();
+    link_mut(&mut left_the_bridge, BRIDGED_VETH).master = None;
+    let mut other_pod = forgetful();
+    other_pod.neighbours.insert((CNI0, address(BRIDGED)), OTHER_MAC);
+
+    for snapshot in [port_gone, other_namespace, left_the_bridge, other_pod] {
+        let after = snapshot.locate_again(address(BRIDGED), &before);
+        assert!(matches!(after, Location::Unreachable(_)), "{after:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_moved_to_another_port_is_found_there() {
+    let before = locate(&node(), BRIDGED);
+    let mut moved = node();
+    moved.neighbours.insert((CNI0, address(BRIDGED)), OTHER_MAC);
+    moved.bridge_ports.insert((CNI0, OTHER_MAC), OTHER_VETH);
+
+    let Location::Link(link) = moved.locate_again(address(BRIDGED), &before) else { panic!("not a link") };
+
+    assert_eq!((link.ifindex, link.pod_mac), (OTHER_VETH, Some(OTHER_MAC)));
+}
+
+#[test]
+fn what_was_known_of_the_pods_end_stays_known_for_the_same_link_only() {
+    let Location::Link(link) = locate(&node(), "10.1.3.70") else { panic!("not a link") };
+    let before = Location::Link(PodLink { takes_xdp_frames: true, ..link });
+    let forgot_neighbour = Snapshot { neighbours: Default::default(), ..node() };
+
+    assert_eq!(forgot_neighbour.locate_again(address("10.1.3.70"), &before), before);
+
+    let mut other_namespace = node();
+    link_mut(&mut other_namespace, ROUTED_VETH).netns_id = Some(8);
+    let Location::Link(after) = other_namespace.locate_again(address("10.1.3.70"), &before) else {
+        panic!("not a link")
+    };
+    assert!(!after.takes_xdp_frames);
+}
+
+#[test]
+fn a_routed_pod_whose_route_went_is_not_kept() {
+    let before = locate(&node(), "10.1.3.70");
+    let mut without_route = node();
+    without_route.routes.retain(|route| !route.is_to_one_host());
+
+    let after = without_route.locate_again(address("10.1.3.70"), &before);
+
+    assert_eq!(after, Location::Unreachable("10.1.3.70 is under the blackhole route to 10.1.3.64/26".to_owned()));
+}
+
+#[test]
+fn a_host_route_over_another_link_is_a_link_that_is_no_veth() {
+    let Location::Link(link) = locate(&node(), "10.5.0.1") else { panic!("not a link") };
+
+    assert_eq!((link.ifindex, link.is_veth), (TAP, false));
+}
+
+#[test]
+fn a_network_on_another_link_is_routed() {
+    assert_eq!(locate(&node(), "10.4.0.1"), Location::Routed);
+}
+
+#[test]
+fn a_gateway_that_is_the_node_itself_is_routed() {
+    let mut snapshot = node();
+    snapshot.routes.push(Route { gateway: gateway("10.1.1.1"), ..route("10.7.0.0", 24, TAP) });
+
+    assert_eq!(locate(&snapshot, "10.7.0.9"), Location::Routed);
+}
+
+#[test]
+fn an_address_behind_a_bridge_port_that_leads_off_the_node_is_unreachable() {
+    let mut snapshot = node();
+    link_mut(&mut snapshot, BRIDGED_VETH).kind = "vxlan".to_owned();
+
+    let expected = format!("{BRIDGED} is behind veth4, a port of cni0 that leads off this node");
+    assert_eq!(locate(&snapshot, BRIDGED), Location::Unreachable(expected));
+}
+
+const BRIDGED: &str = "10.1.1.5";
+
+/// A node with an uplink, a bridge with two pods, a routed pod and a virtual machine.
+fn node() -> Snapshot {
+    let links = [
+        link(ETH0, "eth0", "veth", None, Some(9)),
+        link(CNI0, "cni0", "bridge", None, None),
+        link(BRIDGED_VETH, "veth4", "veth", Some(CNI0), Some(0)),
+        link(ROUTED_VETH, "veth5", "veth", None, Some(1)),
+        link(TAP, "tap0", "tun", None, None),
+        link(OTHER_VETH, "veth7", "veth", Some(CNI0), Some(2)),
+    ];
+    let router = gateway("192.168.0.1");
+    Snapshot {
+        links: links.map(|link| (link.index, link)).into(),
+        addresses: ["127.0.0.1", "192.168.0.2", "10.1.1.1"].map(address).into(),
+        routes: vec![
+            Route { kind: RouteKind::Local, ..route("127.0.0.0", 8, 1) },
+            Route { gateway: router, ..route("0.0.0.0", 0, ETH0) },
+            Route { gateway: gateway("192.168.0.3"), ..route("10.2.0.0", 16, ETH0) },
+            route("192.168.0.0", 24, ETH0),
+            route("10.1.1.0", 24, CNI0),
+            Route { kind: RouteKind::Blackhole, output: None, ..route("10.1.3.64", 26, 0) },
+            route("10.1.3.70", 32, ROUTED_VETH),
+            route("10.4.0.0", 24, TAP),
+            route("10.5.0.1", 32, TAP),
+            route("10.6.0.1", 32, 99),
+        ],
+        neighbours: [((CNI0, address(BRIDGED)), POD_MAC), ((ROUTED_VETH, address("10.1.3.70")), POD_MAC)].into(),
+        bridge_ports: [((CNI0, POD_MAC), BRIDGED_VETH)].into(),
+    }
+}
+
+/// The same node after the bridge's entries aged out.
+fn forgetful() -> Snapshot {
+    Snapshot { bridge_ports: Default::default(), ..node() }
+}
+
+fn locate(snapshot: &Snapshot, pod: &str) -> Location {
+    snapshot.locate(address(pod))
+}
+
+fn link(index: u32, name: &str, kind: &str, master: Option<u32>, netns_id: Option<i32>) -> Link {
+    let mac = [2, 0, 0, 0, 0, index as u8];
+    Link {
+        index,
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        mac,
+        netns_id,
+        peer_index: Some(2),
+        master,
+        is_up: true,
+        mtu: 1500,
+    }
+}
+
+fn link_mut(snapshot: &mut Snapshot, index: u32) -> &mut Link {
+    snapshot.links.get_mut(&index).unwrap()
+}
+
+fn route(destination: &str, prefix_length: u8, output: u32) -> Route {
+    let destination = address(destination);
+    Route { destination, prefix_length, kind: RouteKind::Unicast, gateway: None, output: Some(output), metric: 0 }
+}
+
+fn gateway(text: &str) -> Option<IpAddr> {
+    Some(address(text).into())
+}
+
+fn address(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}

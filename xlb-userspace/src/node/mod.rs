@@ -1,0 +1,63 @@
+//! What this node looks like: pods, links, addresses. Values here; netlink in the files below.
+//!
+//! Read in this order: [`snapshot`] (the node at one moment), [`locate`] (where a pod is in it), [`parse`] (netlink
+//! messages become a snapshot), [`netlink`] (asking and following the kernel), [`pod_end`] (what only the pod's own
+//! namespace can tell).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+pub mod snapshot;
+pub mod locate;
+pub mod parse;
+pub mod netlink;
+pub mod pod_end;
+mod ethtool;
+
+pub use netlink::{Changes, Netlink, Uplink};
+pub use pod_end::{complete_with_xdp, takes_xdp_frames};
+pub use snapshot::{Link, Route, RouteKind, Snapshot};
+
+/// The host's end of a pod's link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLink {
+    /// Index of the host's end (for a bridged pod: the bridge port).
+    pub ifindex: u32,
+    /// Its name, for messages.
+    pub name: String,
+    /// Whether it is a veth: only then can packets be handed to the pod directly.
+    pub is_veth: bool,
+    /// The pod's network namespace id as this node sees it (IFLA_LINK_NETNSID); none: the pod's sockets cannot be
+    /// asked.
+    pub netns_id: Option<i32>,
+    /// MAC of the host's end.
+    pub host_mac: [u8; 6],
+    /// MAC of the pod's end, where the neighbour table knows it.
+    pub pod_mac: Option<[u8; 6]>,
+    /// Whether the pod's end takes frames redirected by native XDP (its GRO is on, or it runs an XDP program).
+    pub takes_xdp_frames: bool,
+}
+
+/// Where an address of a pod is, seen from this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Behind a link of this node.
+    Link(PodLink),
+    /// It is an address of this node itself: a pod on the host's network.
+    Host,
+    /// A specific route leads to it, but not over a link that belongs to one pod.
+    Routed,
+    /// Nothing but perhaps a default route leads there: not a pod of this node. The sentence says what was found.
+    Unreachable(String),
+}
+
+/// What the planner needs to know of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Name of this node's Node object.
+    pub node_name: String,
+    /// Every IPv4 address on this node's interfaces.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Where the pods asked for are.
+    pub pods: BTreeMap<Ipv4Addr, Location>,
+}

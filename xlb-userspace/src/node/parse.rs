@@ -1,0 +1,178 @@
+//! Netlink messages become a [`Snapshot`].
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::snapshot::{Link, Route, RouteKind, Snapshot};
+
+/// Tables whose routes count; `default` and those that policy rules choose do not lead to pods.
+const TABLES: [u32; 2] = [libc::RT_TABLE_LOCAL as u32, libc::RT_TABLE_MAIN as u32];
+
+/// The snapshot that the answers to the dump requests describe; what does not concern it is skipped.
+pub fn snapshot(messages: impl IntoIterator<Item = RouteNetlinkMessage>) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for message in messages {
+        add(&mut snapshot, &message);
+    }
+    snapshot
+}
+
+fn add(snapshot: &mut Snapshot, message: &RouteNetlinkMessage) {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => {
+            snapshot.links.insert(message.header.index, link(message));
+        }
+        RouteNetlinkMessage::NewAddress(message) => snapshot.addresses.extend(address(message)),
+        RouteNetlinkMessage::NewRoute(message) => snapshot.routes.extend(route(message)),
+        RouteNetlinkMessage::NewNeighbour(message) if message.header.family == AddressFamily::Bridge => {
+            snapshot.bridge_ports.extend(bridge_port(message));
+        }
+        RouteNetlinkMessage::NewNeighbour(message) => snapshot.neighbours.extend(neighbour(message)),
+        _ => {}
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let is_up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Link { index: message.header.index, is_up, ..Link::default() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(bytes) => link.mac = mac(bytes).unwrap_or_default(),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.master = Some(*index),
+            LinkAttribute::Link(index) => link.peer_index = Some(*index),
+            LinkAttribute::LinkNetNsId(id) => link.netns_id = Some(*id).filter(|id| *id >= 0),
+            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn kind(infos: &[LinkInfo]) -> String {
+    let kind =
+        infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None });
+    kind.unwrap_or_default()
+}
+
+/// IFA_LOCAL is the node's own address; IFA_ADDRESS is the peer's on a point-to-point link.
+fn address(message: &AddressMessage) -> Option<Ipv4Addr> {
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|a| if let AddressAttribute::Local(address) = a { Some(*address) } else { None });
+    let other = message
+        .attributes
+        .iter()
+        .find_map(|a| if let AddressAttribute::Address(address) = a { Some(*address) } else { None });
+    match local.or(other)? {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// A route that decides where a pod's packet goes. Left out: other tables, routes for one type of service, dead ones,
+/// and the exceptions (path MTU, redirects) that the kernel dumps among them.
+fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let is_exception = header.flags.intersects(RouteFlags::Cloned | RouteFlags::Dead);
+    if header.address_family != AddressFamily::Inet
+        || header.tos != 0
+        || is_exception
+        || !TABLES.contains(&table(message))
+    {
+        return None;
+    }
+    let kind = route_kind(header.kind)?;
+    let prefix_length = header.destination_prefix_length;
+    let mut route =
+        Route { destination: Ipv4Addr::UNSPECIFIED, prefix_length, kind, gateway: None, output: None, metric: 0 };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(destination)) => route.destination = *destination,
+            RouteAttribute::Priority(metric) => route.metric = *metric,
+            RouteAttribute::MultiPath(hops) => {
+                // One pod is never behind several links: the first hop serves to name what was found.
+                let Some(hop) = hops.first() else { continue };
+                route.output = Some(hop.interface_index);
+                hop.attributes.iter().for_each(|attribute| add_hop(&mut route, attribute));
+            }
+            attribute => add_hop(&mut route, attribute),
+        }
+    }
+    Some(route)
+}
+
+fn add_hop(route: &mut Route, attribute: &RouteAttribute) {
+    match attribute {
+        RouteAttribute::Oif(index) => route.output = Some(*index),
+        RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => route.gateway = Some((*gateway).into()),
+        RouteAttribute::Via(RouteVia::Inet(gateway)) => route.gateway = Some((*gateway).into()),
+        RouteAttribute::Via(RouteVia::Inet6(gateway)) => route.gateway = Some((*gateway).into()),
+        _ => {}
+    }
+}
+
+fn table(message: &RouteMessage) -> u32 {
+    let attribute =
+        message.attributes.iter().find_map(|a| if let RouteAttribute::Table(table) = a { Some(*table) } else { None });
+    attribute.unwrap_or(message.header.table.into())
+}
+
+fn route_kind(kind: RouteType) -> Option<RouteKind> {
+    match kind {
+        RouteType::Local => Some(RouteKind::Local),
+        RouteType::Unicast => Some(RouteKind::Unicast),
+        RouteType::BlackHole => Some(RouteKind::Blackhole),
+        RouteType::Unreachable => Some(RouteKind::Unreachable),
+        RouteType::Prohibit => Some(RouteKind::Prohibit),
+        _ => None,
+    }
+}
+
+/// The kernel gives the MAC only in states in which it is valid.
+fn neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), [u8; 6])> {
+    let mac = neighbour_mac(message)?;
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+            Some(((message.header.ifindex, *address), mac))
+        }
+        _ => None,
+    })
+}
+
+/// An entry of a bridge's table that says where a MAC was seen: not the bridge's own MACs (permanent), not a port's
+/// filter (self).
+fn bridge_port(message: &NeighbourMessage) -> Option<((u32, [u8; 6]), u32)> {
+    let header = &message.header;
+    if header.state == NeighbourState::Permanent || header.flags.contains(NeighbourFlags::Own) {
+        return None;
+    }
+    let mac = neighbour_mac(message)?;
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Controller(bridge) => Some(((*bridge, mac), header.ifindex)),
+        _ => None,
+    })
+}
+
+fn neighbour_mac(message: &NeighbourMessage) -> Option<[u8; 6]> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes),
+        _ => None,
+    })
+}
+
+fn mac(bytes: &[u8]) -> Option<[u8; 6]> {
+    bytes.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests;

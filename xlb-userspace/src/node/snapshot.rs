@@ -1,0 +1,196 @@
+//! The node at one moment: links, addresses, routes, neighbours and bridge tables, as plain data.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context, Result};
+
+/// How many interface names an error message lists.
+const NAMES_LISTED_MAX: usize = 20;
+
+/// A picture of the node's links, addresses, routes, neighbours and bridge tables at one moment.
+///
+/// Two snapshots are equal when they answer every question alike: states and ages that change under traffic are left
+/// out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Links by index.
+    pub links: BTreeMap<u32, Link>,
+    /// Every IPv4 address on this node's links.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// IPv4 routes of the tables `local` and `main`.
+    pub routes: Vec<Route>,
+    /// MAC of a neighbour by link index and address; entries without a MAC are left out.
+    pub neighbours: BTreeMap<(u32, Ipv4Addr), [u8; 6]>,
+    /// Index of the port behind which a MAC was seen, by index of the bridge and MAC; a bridge's own MACs are left out.
+    pub bridge_ports: BTreeMap<(u32, [u8; 6]), u32>,
+}
+
+/// One link of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The kernel's word for its kind (`veth`, `bridge`, ...); empty for hardware and the loopback link.
+    pub kind: String,
+    /// Its MAC; zeros for a link that has none.
+    pub mac: [u8; 6],
+    /// Id of the network namespace of its other end (IFLA_LINK_NETNSID); none: the other end is in this one.
+    pub netns_id: Option<i32>,
+    /// Index of its other end or lower link (IFLA_LINK), in the namespace of `netns_id`.
+    pub peer_index: Option<u32>,
+    /// Index of the bridge or bond it is a port of.
+    pub master: Option<u32>,
+    /// Whether an operator has set it up.
+    pub is_up: bool,
+    /// Largest packet it takes, in bytes.
+    pub mtu: u32,
+}
+
+/// One IPv4 route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// First address of what it covers.
+    pub destination: Ipv4Addr,
+    /// Length of its prefix in bits.
+    pub prefix_length: u8,
+    /// What it does.
+    pub kind: RouteKind,
+    /// The next hop; none: the destination is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// Index of the link it leads over.
+    pub output: Option<u32>,
+    /// Of two routes to the same prefix the one with the smaller metric counts.
+    pub metric: u32,
+}
+
+/// What a route does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Delivers it to this node itself.
+    Local,
+    /// Sends it over a link.
+    Unicast,
+    /// Drops it in silence.
+    Blackhole,
+    /// Refuses it: host unreachable.
+    Unreachable,
+    /// Refuses it: administratively prohibited.
+    Prohibit,
+}
+
+impl Snapshot {
+    /// Every IPv4 address on this node's links.
+    pub fn addresses(&self) -> BTreeSet<Ipv4Addr> {
+        self.addresses.clone()
+    }
+
+    /// The link of that name.
+    pub fn link_by_name(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
+    /// The link of that name, or an error that says which links there are.
+    pub fn require_link(&self, name: &str) -> Result<&Link> {
+        self.link_by_name(name)
+            .with_context(|| format!("no interface {name} on this node; there are {}", self.link_names()))
+    }
+
+    /// The route the kernel takes to an address, policy rules left aside: table `local` first, then the longest prefix
+    /// of `main`.
+    pub fn route_to(&self, address: Ipv4Addr) -> Option<&Route> {
+        let covering = self.routes.iter().filter(|route| route.covers(address));
+        covering.max_by_key(|route| (route.kind == RouteKind::Local, route.prefix_length, Reverse(route.metric)))
+    }
+
+    /// Whether some route leads over this link to a gateway: then there is a network behind it, not one pod.
+    pub fn is_uplink(&self, link: &Link) -> bool {
+        self.routes.iter().any(|route| route.gateway.is_some() && route.output == Some(link.index))
+    }
+
+    /// Name of a link for a message, also when the link is gone.
+    pub fn link_name(&self, index: Option<u32>) -> String {
+        let Some(index) = index else { return "no link".to_owned() };
+        self.links.get(&index).map_or_else(|| format!("a link that is gone (index {index})"), |link| link.name.clone())
+    }
+
+    fn link_names(&self) -> String {
+        let listed: Vec<&str> = self.links.values().take(NAMES_LISTED_MAX).map(|link| link.name.as_str()).collect();
+        match self.links.len().saturating_sub(NAMES_LISTED_MAX) {
+            0 => listed.join(", "),
+            more => format!("{} and {more} more", listed.join(", ")),
+        }
+    }
+}
+
+impl Route {
+    /// Whether it is a route to one address.
+    pub fn is_to_one_host(&self) -> bool {
+        self.prefix_length == 32
+    }
+
+    fn covers(&self, address: Ipv4Addr) -> bool {
+        let host_bits = 32_u32.saturating_sub(self.prefix_length.into());
+        let prefix = |address: Ipv4Addr| u32::from(address).checked_shr(host_bits).unwrap_or(0);
+        prefix(self.destination) == prefix(address)
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            RouteKind::Local => f.write_str("local ")?,
+            RouteKind::Unicast => {}
+            RouteKind::Blackhole => f.write_str("blackhole ")?,
+            RouteKind::Unreachable => f.write_str("unreachable ")?,
+            RouteKind::Prohibit => f.write_str("prohibit ")?,
+        }
+        write!(f, "route to {}/{}", self.destination, self.prefix_length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_smaller_metric() {
+        let snapshot = Snapshot {
+            routes: vec![
+                route("0.0.0.0", 0, 0),
+                route("10.0.0.0", 8, 0),
+                route("10.1.0.0", 16, 200),
+                route("10.1.0.0", 16, 100),
+            ],
+            ..Snapshot::default()
+        };
+
+        let metric_and_length =
+            |address: [u8; 4]| snapshot.route_to(address.into()).map(|route| (route.prefix_length, route.metric));
+
+        assert_eq!(metric_and_length([10, 1, 2, 3]), Some((16, 100)));
+        assert_eq!(metric_and_length([10, 2, 2, 3]), Some((8, 0)));
+        assert_eq!(metric_and_length([11, 2, 2, 3]), Some((0, 0)));
+    }
+
+    #[test]
+    fn an_unknown_interface_is_refused_with_the_names_that_exist() {
+        let links =
+            (1..=22).map(|index| (index, Link { index, name: format!("eth{index}"), ..Link::default() })).collect();
+        let snapshot = Snapshot { links, ..Snapshot::default() };
+
+        let message = snapshot.require_link("ens3").map(|_| ()).unwrap_err().to_string();
+
+        assert!(message.starts_with("no interface ens3 on this node; there are eth1, eth2, "), "{message}");
+        assert!(message.ends_with("eth20 and 2 more"), "{message}");
+    }
+
+    fn route(destination: &str, prefix_length: u8, metric: u32) -> Route {
+        let destination = destination.parse().unwrap();
+        Route { destination, prefix_length, kind: RouteKind::Unicast, gateway: None, output: Some(1), metric }
+    }
+}

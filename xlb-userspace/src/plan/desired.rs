@@ -1,0 +1,105 @@
+//! What this node's maps should hold, in words of Kubernetes: made by [`crate::model`], read by the planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::node::PodLink;
+
+/// The protocols that xlb serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+}
+
+/// Identity of one Kubernetes Service port, as kube-proxy has it (semantics 14.2): a renamed port is another service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct ServiceName {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub name: String,
+    /// Name of the port; empty for the only, unnamed one.
+    pub port: String,
+    /// Protocol of the port.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)?;
+        if !self.port.is_empty() {
+            write!(f, ":{}", self.port)?;
+        }
+        match self.protocol {
+            Protocol::Tcp => Ok(()),
+            Protocol::Udp => write!(f, "/udp"),
+        }
+    }
+}
+
+/// What happens to the first packet of a flow when the service has no usable backend on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenEmpty {
+    /// Leave the packet to the stack: `externalTrafficPolicy: Cluster`, kube-proxy may serve it.
+    Pass,
+    /// Drop it: `externalTrafficPolicy: Local`, so that the client retries elsewhere.
+    Drop,
+}
+
+/// How packets reach a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Straight to the pod's veth and straight back to the uplink: netfilter sees neither direction.
+    Direct(PodLink),
+    /// Translated, then through the host's own stack; the link is known when the pod has one.
+    Stack(Option<PodLink>),
+}
+
+/// One backend of a service on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredBackend {
+    /// Gets new connections. A backend that does not is listed only as long as its pod lives here:
+    /// it keeps the connections it has.
+    pub takes_new: bool,
+    /// Share of new connections relative to its peers; at least 1.
+    pub weight: u16,
+    /// Where its packets go.
+    pub delivery: Delivery,
+}
+
+/// One Service port with VIPs, as this node should serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredService {
+    /// The external addresses. Never empty.
+    pub vips: BTreeSet<Ipv4Addr>,
+    /// The Service's port, host byte order.
+    pub port: u16,
+    /// What to do when no backend takes new connections.
+    pub when_empty: WhenEmpty,
+    /// Backends on this node by address and target port.
+    pub backends: BTreeMap<SocketAddrV4, DesiredBackend>,
+}
+
+/// Something that an object asks for and this node does not do, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Refusal {
+    /// The object, for example `Service default/web` or `endpoint 10.1.0.5 of default/web`.
+    pub object: String,
+    /// One sentence: what is not done, why, and what to do next.
+    pub why: String,
+}
+
+/// All that this node should serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The services by name.
+    pub services: BTreeMap<ServiceName, DesiredService>,
+    /// What was asked for and is not done.
+    pub refusals: Vec<Refusal>,
+}

@@ -1,0 +1,120 @@
+//! From what is desired and what is observed to the operations that close the gap. Pure.
+//!
+//! Read in this order: [`desired`] (the input), [`observed`] (what the maps hold), [`op`] (one change to them), [`plan()`],
+//! `services` (each service in turn), `layout` (a service's members and slots), [`sticky`] (who owns which slot),
+//! `backends` (ids of pods), `space` (free parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that
+//! nodes agree on).
+
+pub mod desired;
+pub mod observed;
+pub mod op;
+mod services;
+mod layout;
+pub mod sticky;
+mod backends;
+mod space;
+mod refuse;
+pub mod maglev;
+
+#[cfg(test)]
+mod tests;
+
+use xlb_common::abi;
+
+use self::backends::Backends;
+use self::services::{ServiceOps, Services};
+
+pub use self::desired::{Desired, Refusal};
+pub use self::observed::Observed;
+pub use self::op::Op;
+
+/// How much the maps hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of `FRONTENDS_V4`.
+    pub frontends: u32,
+    /// Entries of `SERVICES`.
+    pub services: u32,
+    /// Words of `SLOTS`.
+    pub slots: u32,
+    /// Entries of `MEMBERS`.
+    pub members: u32,
+    /// Entries of `BACKENDS`.
+    pub backends: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frontends: abi::FRONTENDS_MAX,
+            services: abi::SERVICES_MAX,
+            slots: abi::SLOTS_MAX,
+            members: abi::MEMBERS_MAX,
+            backends: abi::BACKENDS_MAX,
+        }
+    }
+}
+
+/// The way from what is observed to what is desired.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The operations, in the order in which they must be done. After each of them the dataplane is consistent.
+    pub ops: Vec<Op>,
+    /// What is not done and will not be, as long as nothing else changes.
+    pub refusals: Vec<Refusal>,
+    /// What is not done yet.
+    pub waiting: Vec<Refusal>,
+    /// When to plan again for what waits for room; none: nothing does.
+    pub retry_at_ms: Option<u64>,
+}
+
+/// The operations that make `observed` what is desired, as far as it fits. None if it is already.
+///
+/// Invariant: nothing is removed before what replaces it is in place, so a crash between two operations breaks nothing.
+#[must_use]
+pub fn plan(desired: &Desired, observed: &Observed, limits: &Limits, now_ms: u64) -> Plan {
+    let mut backends = Backends::new(desired, observed, limits.backends, now_ms);
+    let mut services = Services::new(observed, *limits, now_ms, &mut backends);
+    services.plan(desired);
+    let (service_ops, shortages, mut refusals) = services.into_results();
+    let ops = in_order(service_ops, &backends, observed);
+    let next_chance_ms = if ops.is_empty() { observed.resting.next_release_ms(now_ms) } else { Some(now_ms) };
+    let (last, passing): (Vec<_>, Vec<_>) = shortages.into_iter().partition(|shortage| shortage.limit.is_final());
+    refusals.extend(last.into_iter().map(|shortage| shortage.refusal(limits)));
+    let retry_at_ms = next_chance_ms.filter(|_| !passing.is_empty());
+    let mut waiting = backends.keeping_their_mode();
+    let passing = passing.into_iter().map(|shortage| shortage.refusal(limits));
+    if retry_at_ms.is_some() {
+        waiting.extend(passing)
+    } else {
+        refusals.extend(passing)
+    }
+    Plan { ops, refusals, waiting, retry_at_ms }
+}
+
+/// Never delete before add: what is referred to comes before what refers to it, and goes after it.
+fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> Vec<Op> {
+    let (put_backends, put_backend_ids) = backends.puts();
+    let phases = [
+        put_backends,
+        put_backend_ids,
+        services.members,
+        services.slots,
+        services.records,
+        services.frontends,
+        services.removed_frontends,
+        services.late_slots,
+        services.late_records,
+        backends.removals(),
+    ];
+    let changes: Vec<Op> = phases.into_iter().flatten().collect();
+    let stack_in_use = backends.use_stack();
+    if changes.is_empty() && stack_in_use == observed.stack_in_use {
+        return changes;
+    }
+    // Replies of the first backend behind the stack need `uplink_egress` before its first packet.
+    let generation = observed.generation;
+    let early = (stack_in_use && !observed.stack_in_use).then_some(Op::PutConfig { stack_in_use, generation });
+    let last = Op::PutConfig { stack_in_use, generation: generation.wrapping_add(1) };
+    early.into_iter().chain(changes).chain([last]).collect()
+}

@@ -1,0 +1,201 @@
+//! What the maps hold, as the agent knows it: read back when it starts, then kept equal by [`Observed::apply`].
+
+use std::collections::BTreeMap;
+
+use xlb_common::abi::{Backend, EndpointKeyV4, Frontend, Member};
+use xlb_common::slot::SlotWord;
+
+use super::op::Op;
+
+/// How long what was freed is left alone, so that no packet under way and no flow entry of a moment ago can take the new
+/// meaning for the old one.
+pub const QUARANTINE_MS: u64 = 10_000;
+
+/// One Service port in the maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedService {
+    /// `namespace/name:port/protocol`.
+    pub name: String,
+    /// First of its words in `SLOTS`.
+    pub slots_base: u32,
+    /// How many; zero: its frontends name their only backend themselves.
+    pub slots: u32,
+    /// First of its entries in `MEMBERS`.
+    pub members_base: u32,
+    /// How many.
+    pub members: u32,
+}
+
+/// A service's parts of the arrays; all zero: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Region {
+    pub(super) slots_base: u32,
+    pub(super) slots: u32,
+    pub(super) members_base: u32,
+    pub(super) members: u32,
+}
+
+impl ObservedService {
+    /// Its parts of the arrays.
+    pub(super) fn region(&self) -> Region {
+        let Self { slots_base, slots, members_base, members, .. } = *self;
+        Region { slots_base, slots, members_base, members }
+    }
+}
+
+/// A part of `SLOTS` or `MEMBERS` that nobody uses any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestingRegion {
+    /// First entry.
+    pub base: u32,
+    /// Entries.
+    pub length: u32,
+    /// When it was released.
+    pub since_ms: u64,
+}
+
+/// What was freed less than [`QUARANTINE_MS`] ago. After a restart of the agent nothing rests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resting {
+    /// Ids of backends, and when they were released.
+    pub backends: BTreeMap<u32, u64>,
+    /// Parts of `SLOTS`.
+    pub slots: Vec<RestingRegion>,
+    /// Parts of `MEMBERS`.
+    pub members: Vec<RestingRegion>,
+}
+
+/// What the maps hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// `SERVICES`.
+    pub services: BTreeMap<u32, ObservedService>,
+    /// `FRONTENDS_V4`.
+    pub frontends: BTreeMap<EndpointKeyV4, Frontend>,
+    /// The part of `SLOTS` of each service, by its first index.
+    pub slots: BTreeMap<u32, Vec<SlotWord>>,
+    /// `MEMBERS` by index, as far as services use it.
+    pub members: BTreeMap<u32, Member>,
+    /// `BACKENDS`: every id ever used; a free one keeps its last generation.
+    pub backends: BTreeMap<u32, Backend>,
+    /// `BACKEND_IDS_V4`.
+    pub backend_ids: BTreeMap<EndpointKeyV4, u32>,
+    /// `CONFIG`: whether a backend is served through the stack.
+    pub stack_in_use: bool,
+    /// `CONFIG`: number of the last update.
+    pub generation: u64,
+    /// Not in the maps: what must not be used again yet.
+    pub resting: Resting,
+    /// Not in the maps' records: words written for a region whose service is not recorded yet.
+    pub unclaimed_slots: BTreeMap<u32, SlotWord>,
+}
+
+impl Observed {
+    /// Follows an operation that was done at `now_ms`.
+    pub fn apply(&mut self, op: &Op, now_ms: u64) {
+        match op {
+            Op::PutBackend { id, backend } => self.put_backend(*id, *backend, now_ms),
+            Op::PutBackendId { key, id } => {
+                self.backend_ids.insert(*key, *id);
+            }
+            Op::PutMember { index, member } => {
+                self.members.insert(*index, *member);
+            }
+            Op::PutSlot { index, word } => self.put_slot(*index, *word),
+            Op::PutService { id, name, slots_base, slots, members_base, members } => {
+                let (slots_base, slots, members_base, members) = (*slots_base, *slots, *members_base, *members);
+                let service = ObservedService { name: name.clone(), slots_base, slots, members_base, members };
+                self.put_service(*id, Some(service), now_ms);
+            }
+            Op::PutFrontend { key, frontend } => {
+                self.frontends.insert(*key, *frontend);
+            }
+            Op::RemoveFrontend { key } => {
+                self.frontends.remove(key);
+            }
+            Op::RemoveService { id } => self.put_service(*id, None, now_ms),
+            Op::RemoveBackendId { key } => {
+                self.backend_ids.remove(key);
+            }
+            Op::PutConfig { stack_in_use, generation } => {
+                self.stack_in_use = *stack_in_use;
+                self.generation = *generation;
+                self.resting.forget_rested(now_ms);
+            }
+        }
+    }
+
+    /// A service's words, if it has any.
+    #[must_use]
+    pub fn words(&self, service: &ObservedService) -> Option<&[SlotWord]> {
+        let words = self.slots.get(&service.slots_base)?;
+        (service.slots > 0 && words.len() == service.slots as usize).then_some(words.as_slice())
+    }
+
+    fn put_backend(&mut self, id: u32, backend: Backend, now_ms: u64) {
+        let was = self.backends.insert(id, backend);
+        if backend.is_in_use() {
+            self.resting.backends.remove(&id);
+        } else if was.is_some_and(|was| was.is_in_use()) {
+            self.resting.backends.insert(id, now_ms);
+        }
+    }
+
+    fn put_slot(&mut self, index: u32, word: SlotWord) {
+        let region = self.slots.range_mut(..=index).next_back();
+        match region.and_then(|(base, words)| words.get_mut((index - base) as usize)) {
+            Some(slot) => *slot = word,
+            None => {
+                self.unclaimed_slots.insert(index, word);
+            }
+        }
+    }
+
+    fn put_service(&mut self, id: u32, service: Option<ObservedService>, now_ms: u64) {
+        let now = service.as_ref().map(ObservedService::region).unwrap_or_default();
+        let was = match service {
+            Some(service) => self.services.insert(id, service),
+            None => self.services.remove(&id),
+        };
+        let was = was.map(|was| was.region()).unwrap_or_default();
+        let moves = (was.slots_base, was.slots) != (now.slots_base, now.slots);
+        if was.slots > 0 && moves {
+            self.slots.remove(&was.slots_base);
+            self.resting.slots.push(RestingRegion { base: was.slots_base, length: was.slots, since_ms: now_ms });
+        }
+        if was.members > 0 && (was.members_base, was.members) != (now.members_base, now.members) {
+            let region = RestingRegion { base: was.members_base, length: was.members, since_ms: now_ms };
+            self.resting.members.push(region);
+        }
+        if now.slots > 0 && !self.slots.contains_key(&now.slots_base) {
+            let claim = |index| self.unclaimed_slots.remove(&index).unwrap_or(SlotWord::EMPTY);
+            let words = (now.slots_base..now.slots_base.saturating_add(now.slots)).map(claim).collect();
+            self.slots.insert(now.slots_base, words);
+        }
+    }
+}
+
+impl Resting {
+    /// When the next thing may be used again.
+    #[must_use]
+    pub fn next_release_ms(&self, now_ms: u64) -> Option<u64> {
+        let regions = self.slots.iter().chain(&self.members).map(|region| region.since_ms);
+        let releases = regions.chain(self.backends.values().copied()).map(release_ms);
+        releases.filter(|&release| release > now_ms).min()
+    }
+
+    fn forget_rested(&mut self, now_ms: u64) {
+        self.backends.retain(|_, since| rests(*since, now_ms));
+        self.slots.retain(|region| rests(region.since_ms, now_ms));
+        self.members.retain(|region| rests(region.since_ms, now_ms));
+    }
+}
+
+/// Whether what was released at `since_ms` has to be left alone.
+pub(super) fn rests(since_ms: u64, now_ms: u64) -> bool {
+    now_ms < release_ms(since_ms)
+}
+
+fn release_ms(since_ms: u64) -> u64 {
+    since_ms.saturating_add(QUARANTINE_MS)
+}

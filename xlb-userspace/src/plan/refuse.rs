@@ -1,0 +1,60 @@
+//! What does not fit, in a sentence for the operator.
+
+use super::Limits;
+use super::desired::Refusal;
+
+/// What stood in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Frontends,
+    Services,
+    Slots,
+    Members,
+    Backends,
+    /// All 255 local indexes of a service are taken, some by backends that just left.
+    LocalIndexes,
+    /// More than 255 backends of one service.
+    BackendsOfService,
+}
+
+/// Something that a limit keeps from being done.
+pub(super) struct Shortage {
+    pub(super) object: String,
+    /// What is not done, for example `is not served`.
+    pub(super) what: String,
+    pub(super) limit: Limit,
+}
+
+impl Limit {
+    /// Whether nothing that is freed can help.
+    pub(super) fn is_final(self) -> bool {
+        self == Self::BackendsOfService
+    }
+
+    fn reason(self, limits: &Limits) -> String {
+        const FEWER: &str = "serve fewer Services on this node";
+        match self {
+            Self::Frontends => {
+                format!("the table of frontends is full ({} addresses and ports): {FEWER}", limits.frontends)
+            }
+            Self::Services => format!("the table of services is full ({} Service ports): {FEWER}", limits.services),
+            Self::Slots => format!("no free part of the slot table ({} slots) is large enough: {FEWER}", limits.slots),
+            Self::Members => {
+                format!("no free part of the member table ({} members) is large enough: {FEWER}", limits.members)
+            }
+            Self::Backends => {
+                format!("the table of backends is full ({} pod ports): run fewer pods on this node", limits.backends)
+            }
+            Self::LocalIndexes => "backends that just left still have its places: it is tried again".into(),
+            Self::BackendsOfService => {
+                "a service has at most 255 backends on a node: spread its pods over more nodes".into()
+            }
+        }
+    }
+}
+
+impl Shortage {
+    pub(super) fn refusal(self, limits: &Limits) -> Refusal {
+        Refusal { object: self.object, why: format!("{}, because {}", self.what, self.limit.reason(limits)) }
+    }
+}

@@ -1,0 +1,189 @@
+//! The kernel's maps in memory, and what must be true of them after every single operation.
+
+use std::collections::BTreeMap;
+
+use xlb_common::abi::{Backend, EndpointKeyV4, Frontend, Member};
+use xlb_common::memory::MemoryTables;
+use xlb_common::slot::SlotWord;
+
+use crate::plan::observed::{Observed, ObservedService, QUARANTINE_MS};
+use crate::plan::{Limits, Op, Plan};
+
+/// A pod as a flow sees it: its address and its link.
+pub type Owner = ([u8; 4], u32);
+
+/// The maps, and what the agent believes they hold.
+#[derive(Clone, Default)]
+pub struct Maps {
+    pub tables: MemoryTables,
+    pub services: BTreeMap<u32, ObservedService>,
+    pub stack_in_use: bool,
+    pub generation: u64,
+    freed_ms: BTreeMap<u32, u64>,
+}
+
+/// An agent with its maps.
+#[derive(Clone, Default)]
+pub struct Node {
+    pub maps: Maps,
+    pub observed: Observed,
+    pub limits: Limits,
+    pub now_ms: u64,
+}
+
+impl Node {
+    pub fn plan(&self, desired: &crate::plan::Desired) -> Plan {
+        crate::plan::plan(desired, &self.observed, &self.limits, self.now_ms)
+    }
+
+    /// Plans and does it all, checking the maps after each operation.
+    pub fn reach(&mut self, desired: &crate::plan::Desired) -> Plan {
+        let plan = self.plan(desired);
+        self.apply(&plan.ops).unwrap();
+        plan
+    }
+
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), String> {
+        for op in ops {
+            self.maps.apply(op, self.now_ms);
+            self.observed.apply(op, self.now_ms);
+            self.maps.check_after(op, &self.limits).map_err(|wrong| format!("after `{op}`: {wrong}"))?;
+        }
+        Ok(())
+    }
+
+    /// The agent dies and another one reads the maps.
+    pub fn restart(&mut self) {
+        self.maps.freed_ms.clear();
+        self.observed = self.maps.read_back();
+    }
+}
+
+impl Maps {
+    /// What a new agent learns from the maps.
+    pub fn read_back(&self) -> Observed {
+        let tables = &self.tables;
+        let word = |index| SlotWord(tables.slots.get(&index).copied().unwrap_or(0));
+        let regions = self.services.values().filter(|service| service.slots > 0);
+        let words = regions.map(|one| (one.slots_base, (one.slots_base..one.slots_base + one.slots).map(word).collect()));
+        let indexes = self.services.values().flat_map(|one| one.members_base..one.members_base + one.members);
+        Observed {
+            services: self.services.clone(),
+            frontends: tables.frontends.clone(),
+            slots: words.collect(),
+            members: indexes.map(|index| (index, tables.members.get(&index).copied().unwrap_or_default())).collect(),
+            backends: tables.backends.clone(),
+            backend_ids: tables.backend_ids.clone(),
+            stack_in_use: self.stack_in_use,
+            generation: self.generation,
+            ..Observed::default()
+        }
+    }
+
+    /// Who owns and owned each slot of a frontend, newest first after the current one. One slot if it has a sole backend.
+    pub fn owners(&self, frontend: &Frontend) -> Vec<Vec<Option<Owner>>> {
+        if frontend.slots == 0 {
+            return vec![vec![self.owner(frontend.sole)]];
+        }
+        let words = (frontend.slots_base..frontend.slots_base + frontend.slots).map(|index| self.word(index));
+        let member = |local: u8| self.tables.members.get(&(frontend.members_base + u32::from(local)));
+        let owner = |local: u8| member(local).and_then(|member| self.owner(*member));
+        let named = |word: SlotWord| [word.current().and_then(owner)].into_iter().chain(word.previous().map(owner)).collect();
+        words.map(named).collect()
+    }
+
+    fn owner(&self, member: Member) -> Option<Owner> {
+        let backend = self.tables.backends.get(&member.backend).filter(|backend| is_live(backend, member))?;
+        Some((backend.address[..4].try_into().unwrap(), backend.ifindex))
+    }
+
+    fn word(&self, index: u32) -> SlotWord {
+        SlotWord(self.tables.slots.get(&index).copied().unwrap_or(0))
+    }
+
+    fn apply(&mut self, op: &Op, now_ms: u64) {
+        let tables = &mut self.tables;
+        match op.clone() {
+            Op::PutBackend { id, backend } => {
+                let was = tables.backends.insert(id, backend);
+                if !backend.is_in_use() {
+                    self.freed_ms.insert(id, now_ms);
+                } else if was.is_none_or(|was| !was.is_in_use()) {
+                    let freed_ms = self.freed_ms.remove(&id);
+                    assert!(freed_ms.is_none_or(|freed_ms| freed_ms + QUARANTINE_MS <= now_ms), "{id} did not rest");
+                    assert!(was.is_none_or(|was| was.generation < backend.generation), "{id} has an old generation");
+                }
+            }
+            Op::PutBackendId { key, id } => drop(tables.backend_ids.insert(key, id)),
+            Op::PutMember { index, member } => drop(tables.members.insert(index, member)),
+            Op::PutSlot { index, word } => drop(tables.slots.insert(index, word.0)),
+            Op::PutService { id, name, slots_base, slots, members_base, members } => {
+                drop(self.services.insert(id, ObservedService { name, slots_base, slots, members_base, members }));
+            }
+            Op::PutFrontend { key, frontend } => drop(tables.frontends.insert(key, frontend)),
+            Op::RemoveFrontend { key } => assert!(tables.frontends.remove(&key).is_some()),
+            Op::RemoveService { id } => assert!(self.services.remove(&id).is_some()),
+            Op::RemoveBackendId { key } => assert!(tables.backend_ids.remove(&key).is_some()),
+            Op::PutConfig { stack_in_use, generation } => {
+                (self.stack_in_use, self.generation) = (stack_in_use, generation);
+            }
+        }
+    }
+
+    /// The check that fits the operation: filling a region that nobody uses yet is cheap to check.
+    fn check_after(&self, op: &Op, limits: &Limits) -> Result<(), String> {
+        self.check_limits(op, limits)?;
+        for (key, frontend) in &self.tables.frontends {
+            let reaches = |base: u32, length: u32, index: u32| (base..base + length).contains(&index);
+            let wrong = match *op {
+                Op::PutSlot { index, .. } if !reaches(frontend.slots_base, frontend.slots, index) => Ok(()),
+                Op::PutSlot { index, .. } => self.check_word(frontend, index),
+                Op::PutMember { index, .. } if !reaches(frontend.members_base, 256, index) => Ok(()),
+                _ => self.check_frontend(frontend),
+            };
+            wrong.map_err(|wrong| format!("{key:?}: {wrong}"))?;
+        }
+        let strays = self.tables.backend_ids.iter().find(|(key, id)| !self.is_backend(key, **id));
+        strays.map_or(Ok(()), |stray| Err(format!("{stray:?} leads to another backend")))
+    }
+
+    fn check_frontend(&self, frontend: &Frontend) -> Result<(), String> {
+        let record = self.services.get(&frontend.service).ok_or("its service has no record")?;
+        if frontend.slots == 0 {
+            return self.owner(frontend.sole).map(drop).ok_or(format!("{:?} is stale, {record:?}", frontend.sole));
+        }
+        (frontend.slots_base..frontend.slots_base + frontend.slots).try_for_each(|index| self.check_word(frontend, index))
+    }
+
+    fn check_word(&self, frontend: &Frontend, index: u32) -> Result<(), String> {
+        let word = self.tables.slots.get(&index).map(|&word| SlotWord(word)).ok_or(format!("slot {index} is not filled"))?;
+        for local in word.current().into_iter().chain(word.previous()) {
+            let member = self.tables.members.get(&(frontend.members_base + u32::from(local)));
+            let owner = member.and_then(|member| self.owner(*member));
+            owner.ok_or(format!("slot {index} names {local}, which is {member:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn is_backend(&self, key: &EndpointKeyV4, id: u32) -> bool {
+        let backend = self.tables.backends.get(&id).filter(|backend| backend.is_in_use());
+        backend.is_some_and(|backend| backend.address[..4] == key.address && backend.port == key.port)
+    }
+
+    fn check_limits(&self, op: &Op, limits: &Limits) -> Result<(), String> {
+        let fits = match *op {
+            Op::PutBackend { id, .. } | Op::PutBackendId { id, .. } => id < limits.backends,
+            Op::PutMember { index, .. } => index < limits.members,
+            Op::PutSlot { index, .. } => index < limits.slots,
+            Op::PutService { id, slots_base, slots, members_base, members, .. } => {
+                id < limits.services && slots_base + slots <= limits.slots && members_base + members <= limits.members
+            }
+            _ => self.tables.frontends.len() <= limits.frontends as usize,
+        };
+        fits.then_some(()).ok_or("beyond a limit".into())
+    }
+}
+
+fn is_live(backend: &Backend, member: Member) -> bool {
+    backend.is_in_use() && backend.generation == member.generation
+}
