@@ -1,0 +1,185 @@
+//! The program under test, `xlb run`, on the node of a lab.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::panicking;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::namespace::Namespace;
+use super::topology::Lab;
+use super::wait::wait_for;
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running or stopped agent. Dropping it stops it and removes its pins, if it was the first to pin there.
+pub struct Agent {
+    node: Namespace,
+    arguments: Vec<String>,
+    pin_directory: PathBuf,
+    owns_pins: bool,
+    logs: TempDir,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// Starts `xlb run` on all uplinks of the lab's node. It may take a moment until it serves: see
+    /// [`Agent::wait_until`].
+    pub fn start(lab: &Lab, manifests: &Path, extra_arguments: &[&str]) -> Result<Agent> {
+        let uplinks: Vec<&str> = lab.uplinks().iter().map(|uplink| uplink.node_device.as_str()).collect();
+        let arguments = ["run", "--uplink", &uplinks.join(","), "--node-name", "node", "--manifests"];
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
+        arguments.push(manifests.display().to_string());
+        arguments.extend(extra_arguments.iter().map(|&argument| argument.to_owned()));
+        let pin_directory = lab.pin_directory();
+        let mut agent = Agent {
+            node: lab.node().clone(),
+            arguments,
+            owns_pins: !pin_directory.exists(),
+            pin_directory,
+            logs: tempfile::Builder::new().prefix("xlb-agent-").tempdir().context("making a directory")?,
+            child: None,
+        };
+        agent.start_again()?;
+        Ok(agent)
+    }
+
+    /// Starts a stopped or killed agent with the arguments it had. The log goes on.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the agent runs already");
+        let log = File::options().create(true).append(true).open(self.log_file()).context("opening the log")?;
+        let mut command = self.xlb(&self.arguments);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", binary().display()))?);
+        Ok(())
+    }
+
+    /// Asks the agent to stop with SIGTERM, and kills it if it does not within 5 s, which is an error. One that has
+    /// ended by itself says how.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("stopping an agent that does not run")?;
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        kill(pid_of(&child), Signal::SIGTERM).context("sending SIGTERM")?;
+        if let Some(status) = wait_for(STOP_TIMEOUT, || child.try_wait().ok().flatten()) {
+            return Ok(status);
+        }
+        child.kill()?;
+        child.wait()?;
+        anyhow::bail!("the agent did not stop within {STOP_TIMEOUT:?} of SIGTERM");
+    }
+
+    /// Kills the agent with SIGKILL. Its pins stay.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("killing an agent that does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Waits for the agent to end by itself.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("waiting for an agent that does not run")?;
+        let status = wait_for(CONDITION_TIMEOUT, || child.try_wait().ok().flatten());
+        let status = status.with_context(|| format!("the agent goes on after {CONDITION_TIMEOUT:?}"))?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// The process id of a running agent.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// What the agent has written so far.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The live maps, read by `xlb inspect all -o json`, which needs no running agent.
+    pub fn inspect(&self) -> Result<Value> {
+        let json = self.run_xlb(&["inspect", "all", "-o", "json"])?;
+        serde_json::from_str(&json).with_context(|| format!("reading {json}"))
+    }
+
+    /// Runs another subcommand of xlb on the node and the agent's pins, and returns what it printed.
+    pub fn run_xlb(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.xlb(arguments).output().with_context(|| format!("starting {}", binary().display()))?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "xlb {}: {complaint}", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Waits until the live maps fulfil a condition, and returns them. After 10 s, or when the agent has ended,
+    /// panics with the maps; the log follows when the agent is dropped.
+    pub fn wait_until(&mut self, condition: impl Fn(&Value) -> bool) -> Value {
+        let mut last = None;
+        let found = wait_for(CONDITION_TIMEOUT, || {
+            // Before the agent has pinned its maps there is nothing to inspect.
+            let seen = last.insert(self.inspect());
+            let fulfilled = seen.as_ref().is_ok_and(&condition);
+            let has_ended = self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
+            (fulfilled || has_ended).then_some(fulfilled)
+        });
+        match (found, last) {
+            (Some(true), Some(Ok(maps))) => maps,
+            (found, last) => {
+                let why = if found.is_some() { "the agent has ended" } else { "the time is over" };
+                let maps = last.map(|seen| seen.map(|maps| format!("{maps:#}")).unwrap_or_else(|e| format!("{e:#}")));
+                panic!("{why}; last inspect:\n{}", maps.unwrap_or_default())
+            }
+        }
+    }
+
+    fn xlb(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+        let mut command = self.node.command(binary());
+        command.args(arguments).arg("--bpffs-dir").arg(&self.pin_directory);
+        command
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.logs.path().join("log")
+    }
+
+    fn titled_log(&self) -> String {
+        format!("--- log of the agent on {} ---\n{}--- end of log ---", self.node.name(), self.log())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.child.is_some()
+            && let Err(error) = self.stop()
+        {
+            eprintln!("lab: {error:#}");
+        }
+        if panicking() {
+            eprintln!("{}", self.titled_log());
+        }
+        if self.owns_pins && self.pin_directory.exists() {
+            // What cleanup leaves, the removal of the directory takes: a pin that is gone holds nothing alive.
+            let _ = self.run_xlb(&["cleanup"]);
+            let _ = fs::remove_dir_all(&self.pin_directory);
+        }
+    }
+}
+
+/// The binary under test: `XLB_BINARY`, or what `cargo build` made in this workspace.
+fn binary() -> PathBuf {
+    env::var_os("XLB_BINARY")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xlb"), PathBuf::from)
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().expect("process ids fit in i32"))
+}

@@ -1,0 +1,52 @@
+//! The packet filter rules that kube-proxy and a CNI plugin leave on a node, with counters that tests can read.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+
+use super::namespace::Namespace;
+
+/// Loads the rules: drop what conntrack calls invalid, masquerade what pods send out.
+pub fn load(node: &Namespace, pod_network: &str) -> Result<()> {
+    let mut nft = node
+        .command("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting nft (package nftables)")?;
+    let _ = nft.stdin.take().expect("stdin is piped").write_all(rules(pod_network).as_bytes());
+    let output = nft.wait_with_output().context("waiting for nft")?;
+    ensure!(output.status.success(), "nft refused: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Packets that the named counter (`invalid`, `masqueraded`) has seen.
+pub fn packets(node: &Namespace, counter: &str) -> Result<u64> {
+    let text = node.output("nft", &["list", "counter", "ip", "kube-proxy", counter])?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+    let packets = words.next().with_context(|| format!("no count in {text:?}"))?;
+    packets.parse().with_context(|| format!("reading {packets:?} of counter {counter}"))
+}
+
+fn rules(pod_network: &str) -> String {
+    format!(
+        "table ip kube-proxy {{
+            counter invalid {{ }}
+            counter masqueraded {{ }}
+            chain input {{
+                type filter hook input priority filter;
+                ct state invalid counter name invalid drop
+            }}
+            chain forward {{
+                type filter hook forward priority filter;
+                ct state invalid counter name invalid drop
+            }}
+            chain postrouting {{
+                type nat hook postrouting priority srcnat;
+                ip saddr {pod_network} ip daddr != {pod_network} counter name masqueraded masquerade
+            }}
+        }}"
+    )
+}

@@ -1,0 +1,41 @@
+//! A small network on one machine: clients, a router, a node and its pods, each a network namespace.
+//!
+//! ```text
+//! client0 ─┐  198.51.100.0/24         192.0.2.0/29
+//! client1 ─┴─ bridge in router ────── eth0  node ──── veth0 ── eth0  pod0  10.<40+id>.0.2
+//!                     │               eth1       └─── veth1 ── eth0  pod1  10.<40+id>.0.3
+//!                     └── 192.0.2.8/29 ┘ (two uplinks)
+//! ```
+//!
+//! The router sends the VIP range 203.0.113.0/24 to the node; it knows no pod address unless a test asks for it.
+//! Everything a [`Lab`] makes goes away with it, also when a test panics; what a killed run left behind is swept by
+//! the next one. Labs of several processes run side by side: only their pod networks must differ, and their
+//! [`Lab::id`] sees to that.
+
+mod topology;
+pub use topology::{Lab, LabSpec};
+mod pods;
+mod addresses;
+pub use addresses::{PodShape, Uplink, client_address, vip};
+mod wiring;
+mod kube_proxy;
+mod namespace;
+pub use namespace::Namespace;
+mod lease;
+mod leftovers;
+
+mod agent;
+pub use agent::Agent;
+mod manifests;
+pub use manifests::{EndpointSpec, Manifests, ServiceSpec, SliceSpec, service_yaml, slice_yaml};
+
+mod server;
+pub use server::{Greeting, TcpServer, UdpServer};
+mod client;
+pub use client::{Identity, LineClient, UdpClient, ask, connect, udp_ask, udp_ask_unconnected};
+mod pattern;
+pub use pattern::Pattern;
+mod frames;
+pub use frames::{Capture, Frame, send_frame};
+mod wait;
+pub use wait::wait_for;

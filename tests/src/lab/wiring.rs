@@ -1,0 +1,105 @@
+//! The links, addresses and routes of a lab, as lines for `ip -batch`.
+
+use std::net::Ipv4Addr;
+
+use super::addresses::{
+    CLIENT_GATEWAY, HOST_END_LINK_ADDRESS, POD_NEXT_HOP, PodNetwork, PodShape, Uplink, VIP_NETWORK, client_address,
+};
+
+/// The router's side: the clients' bridge, one port per client, the links to the node, the way to the VIPs.
+pub fn router(clients: &[String], node: &str, uplinks: &[Uplink]) -> String {
+    let mut lines = vec![
+        "link add clients type bridge".to_owned(),
+        format!("address add {CLIENT_GATEWAY}/24 dev clients"),
+        "link set clients up".to_owned(),
+    ];
+    for (index, client) in clients.iter().enumerate() {
+        let port = client_port(index);
+        lines.push(format!("link add {port} type veth peer name eth0 netns {client}"));
+        lines.push(format!("link set {port} master clients up"));
+    }
+    for Uplink { node_device, router_device, router_address, .. } in uplinks {
+        lines.push(format!("link add {router_device} type veth peer name {node_device} netns {node}"));
+        lines.push(format!("address add {router_address}/29 dev {router_device}"));
+        lines.push(format!("link set {router_device} up"));
+    }
+    lines.push(format!("route add {VIP_NETWORK} via {}", uplinks[0].node_address));
+    lines.join("\n")
+}
+
+/// The client's side of its link.
+pub fn client(index: usize) -> String {
+    let address = client_address(index);
+    format!("address add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}")
+}
+
+/// The node's side: uplinks, the default route over the first, and the pods' bridge where there is one.
+pub fn node(uplinks: &[Uplink], shape: PodShape, pods: PodNetwork) -> String {
+    let mut lines = Vec::new();
+    for Uplink { node_device, node_address, .. } in uplinks {
+        lines.push(format!("address add {node_address}/29 dev {node_device}"));
+        lines.push(format!("link set {node_device} up"));
+    }
+    lines.push(format!("route add default via {}", uplinks[0].router_address));
+    if shape == PodShape::Bridge {
+        lines.push("link add cni0 type bridge".to_owned());
+        lines.push(format!("address add {}/24 dev cni0", pods.gateway()));
+        lines.push("link set cni0 up".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// The node's end of a pod's link.
+pub fn pod_host_end(index: usize, pod: &str, shape: PodShape, pods: PodNetwork) -> String {
+    let device = host_end(index);
+    let address = pods.pod(index);
+    match shape {
+        PodShape::Routed => format!(
+            "link add {device} address {HOST_END_LINK_ADDRESS} type veth peer name eth0 netns {pod}\n\
+             link set {device} up\n\
+             route add {address}/32 dev {device}"
+        ),
+        PodShape::Bridge => format!(
+            "link add {device} type veth peer name eth0 address {} netns {pod}\n\
+             link set {device} master cni0 up",
+            pod_link_address(address)
+        ),
+    }
+}
+
+/// The pod's own end.
+pub fn pod(index: usize, shape: PodShape, pods: PodNetwork) -> String {
+    let address = pods.pod(index);
+    match shape {
+        PodShape::Routed => format!(
+            "address add {address}/32 dev eth0\n\
+             link set eth0 up\n\
+             route add {POD_NEXT_HOP} dev eth0\n\
+             route add default via {POD_NEXT_HOP} dev eth0\n\
+             neighbour add {POD_NEXT_HOP} lladdr {HOST_END_LINK_ADDRESS} dev eth0 nud permanent"
+        ),
+        PodShape::Bridge => format!(
+            "address add {address}/24 dev eth0\n\
+             link set eth0 up\n\
+             route add default via {}",
+            pods.gateway()
+        ),
+    }
+}
+
+/// The link address follows from the address, as CNI plugins did it: a pod that comes again with the address of an
+/// earlier one fits the node's neighbour entry without announcing itself.
+fn pod_link_address(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// The name of the node's end of a pod's link.
+pub fn host_end(index: usize) -> String {
+    format!("veth{index}")
+}
+
+/// The name of the router's end of a client's link.
+pub fn client_port(index: usize) -> String {
+    format!("client{index}")
+}

@@ -1,0 +1,3 @@
+//! The namespace lab of xlb.
+
+pub mod lab;
