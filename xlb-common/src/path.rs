@@ -13,8 +13,10 @@ use crate::tables::{Stage, Tables};
 /// The hook at which a packet from outside meets xlb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
-    /// XDP on the uplink: frames, before the stack made an skb.
+    /// XDP on the uplink: frames, before the stack made skbs of them. What a pod's link does not take is left to tc.
     Xdp,
+    /// XDP with no tc behind it: generic XDP, after which tc finds packets without their Ethernet header.
+    XdpAlone,
     /// tc ingress on the uplink: skbs, after GRO.
     Tc,
 }
@@ -62,9 +64,7 @@ fn forward<F: Family, P: Packet, T: Tables<F>>(
     let choice = select(tables, &frontend, &parsed)?;
     let backend = &choice.backend;
     tables.note(Stage::Chosen(*backend));
-    if arrival.door == Door::Xdp && !backend.takes_xdp() {
-        return Err(Reason::LeftToTc);
-    }
+    passable(arrival.door, backend)?;
     if backend.is_direct() && parsed.hops <= 1 {
         return Err(Reason::TtlExpired);
     }
@@ -73,10 +73,20 @@ fn forward<F: Family, P: Packet, T: Tables<F>>(
     Ok(Delivery { to: backend.is_direct().then_some(backend.ifindex), reason: choice.reason })
 }
 
+/// Whether the door leads to the pod: an XDP program redirects to links that take frames, and to no others.
+#[inline(always)]
+fn passable(door: Door, backend: &Backend) -> Result<(), Reason> {
+    match door {
+        Door::Xdp if !backend.takes_xdp() => Err(Reason::LeftToTc),
+        Door::XdpAlone if backend.is_direct() && !backend.takes_xdp() => Err(Reason::LinkNotReady),
+        _ => Ok(()),
+    }
+}
+
 /// The packet becomes the pod's. The host's stack counts the hop itself; a pod's link needs no MACs except from XDP.
 #[inline(always)]
 fn translate<F: Family, P: Packet>(packet: &mut P, parsed: &Parsed<F>, backend: &Backend, door: Door) -> Option<()> {
-    if door == Door::Xdp {
+    if door != Door::Tc && backend.is_direct() {
         readdress_frame(packet, backend.pod_mac, backend.host_mac)?;
     }
     let address = F::from_stored(backend.address);

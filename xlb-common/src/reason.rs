@@ -73,6 +73,8 @@ reasons! {
     OtherHost = "other_host", Forward, Pass, "the frame is addressed to another host: left to the stack";
     TtlExpired = "ttl_expired", Forward, Pass, "its TTL ends here: left to the stack, which reports it to the sender";
     LeftToTc = "left_to_tc", Forward, Pass, "the pod's link takes no XDP frames: left to the tc program";
+    LinkNotReady = "link_not_ready", Forward, Drop,
+        "generic XDP does not know the pod's MAC yet, or its link is no veth: dropped; the agent is asking for the MAC";
     EmptyPassed = "empty_passed", Forward, Pass,
         "the service has no usable pod on this node (externalTrafficPolicy Cluster): left to the stack, where kube-proxy may serve it";
     EmptyDropped = "empty_dropped", Forward, Drop,

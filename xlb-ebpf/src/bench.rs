@@ -1,11 +1,124 @@
-//! Programs for `cargo xtask bench path` only: never part of the production object.
+//! Programs for `cargo xtask bench path` only: never part of the production object. They are made of the production
+//! adapters, and each begins with [`vary`], because a test-run repeats on one buffer.
 #![no_std]
 #![no_main]
-#![allow(missing_docs)]
+#![feature(asm_experimental_arch)]
+#![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
+#![allow(dead_code, reason = "the adapters serve more hooks than are measured here")]
+
+mod forward;
+mod frame;
+mod maps;
+mod memory;
+mod prove;
+mod skb;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::Array;
+use aya_ebpf::programs::XdpContext;
+use xlb_common::V4;
+use xlb_common::abi::TCP;
+use xlb_common::family::{End, Family as _, HeaderChange};
+use xlb_common::packet::Packet as _;
+use xlb_common::parse::{Macs, Parsed, TcpView, Transport};
+use xlb_common::path::{self, Arrival, Delivery, Door};
+use xlb_common::reason::Reason;
+use xlb_common::rewrite::{readdress, readdress_frame};
+use xlb_common::tables::Tables as _;
+
+use crate::frame::Frame;
+use crate::maps::Maps;
+
+/// What the packets of a measurement have in common, and where it is.
+#[repr(C)]
+struct Traffic {
+    /// Flows in turn.
+    flows: u32,
+    /// Number of the next packet's flow.
+    next: u32,
+    /// Their VIP.
+    vip: [u8; 4],
+    /// The VIP's port, network byte order, and the first flow's client port.
+    ports: [[u8; 2]; 2],
+}
+
+#[map]
+static TRAFFIC: Array<Traffic> = Array::with_max_entries(1, 0);
+
+/// What the harness itself costs.
+#[xdp]
+pub fn empty(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// What making the next packet costs.
+#[xdp]
+pub fn varied(ctx: XdpContext) -> u32 {
+    let _ = vary(&mut Frame::of(&ctx));
+    xdp_action::XDP_PASS
+}
+
+/// The limit: one lookup, and everything that need not be looked up is known beforehand.
+#[xdp]
+pub fn forwarder(ctx: XdpContext) -> u32 {
+    let mut frame = Frame::of(&ctx);
+    let _ = vary(&mut frame);
+    forward::xdp(hard_coded(&mut frame, &Maps::of(&ctx)).ok_or(Reason::NotOurs))
+}
+
+/// The path, as `ingress_xdp` runs it.
+#[xdp]
+pub fn path_xdp(ctx: XdpContext) -> u32 {
+    let _ = vary(&mut Frame::of(&ctx));
+    let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+}
+
+/// Undoes what the path did to the packet before, and makes it the next flow's.
+#[inline(always)]
+fn vary(frame: &mut Frame) -> Option<()> {
+    let traffic = TRAFFIC.get_ptr_mut(0)?;
+    // SAFETY: the entry is this program's alone, and a measurement runs on one CPU.
+    let traffic = unsafe { &mut *traffic };
+    let flow = traffic.next;
+    traffic.next = if flow + 1 < traffic.flows { flow + 1 } else { 0 };
+    frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
+    // TTL, protocol, and a checksum: only its arithmetic costs, whatever it is.
+    frame.store(22, [64, TCP, 0x12, 0x34])?;
+    frame.store(26, (0x0a00_0000 + flow).to_be_bytes())?;
+    frame.store(30, traffic.vip)?;
+    frame.store(34, traffic.ports[1])?;
+    frame.store(36, traffic.ports[0])?;
+    frame.store(50, [0x56, 0x78])
+}
+
+#[inline(always)]
+fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery> {
+    let header = frame.load::<26>(12)?;
+    if [header[0], header[1], header[2], header[11]] != [8, 0, 0x45, TCP] {
+        return None;
+    }
+    let view = TcpView { flags: 0, acknowledged: 0, carries_data: false };
+    let parsed: Parsed<V4> = Parsed {
+        source: ([header[14], header[15], header[16], header[17]], [header[22], header[23]]),
+        destination: ([header[18], header[19], header[20], header[21]], [header[24], header[25]]),
+        transport: Transport::Tcp(view),
+        hops: header[10],
+        macs: Macs { destination: [0; 6], source: [0; 6] },
+    };
+    maps.frontend(&V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
+    readdress_frame(frame, [2, 0, 0, 1, 0, 1], [2, 0, 0, 2, 0, 1])?;
+    let change = HeaderChange { end: End::Destination, address: [10, 244, 1, 1], counts_hop: true };
+    readdress(frame, &parsed, change, [0x1f, 0x90])?;
+    Some(Delivery { to: Some(1), reason: Reason::SlotOwner })
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

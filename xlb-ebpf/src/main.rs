@@ -18,16 +18,25 @@ mod skb;
 
 use aya_ebpf::macros::{classifier, sock_ops, xdp};
 use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
+use xlb_common::Reason;
 use xlb_common::path::{self, Arrival, Door};
 
 use crate::frame::Frame;
 use crate::maps::Maps;
 use crate::skb::Skb;
 
-/// XDP on an uplink: what arrives from outside, before the stack made an skb of it.
-#[xdp]
+/// XDP on an uplink: what arrives from outside, before the stack made an skb of it. Only the headers are looked at, so a
+/// frame in several buffers (jumbo MTU) is as good as any.
+#[xdp(frags)]
 pub fn ingress_xdp(ctx: XdpContext) -> u32 {
     let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+}
+
+/// The same in generic mode, where no tc program of xlb is behind it.
+#[xdp(frags)]
+pub fn ingress_xdp_alone(ctx: XdpContext) -> u32 {
+    let arrival = Arrival { door: Door::XdpAlone, ifindex: ctx.ingress_ifindex() as u32 };
     forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
@@ -36,7 +45,7 @@ pub fn ingress_xdp(ctx: XdpContext) -> u32 {
 pub fn ingress_tc(ctx: TcContext) -> i32 {
     let arrival = Arrival { door: Door::Tc, ifindex: skb::ingress_ifindex(&ctx) };
     if skb::is_for_other_host(&ctx) {
-        return forward::TC_NEXT;
+        return forward::to_pod(Err(Reason::OtherHost));
     }
     forward::to_pod(path::ingress(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival))
 }

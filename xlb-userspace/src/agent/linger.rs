@@ -59,3 +59,83 @@ fn socket(backend: &Backend) -> SocketAddrV4 {
     let [a, b, c, d, ..] = backend.address;
     SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(backend.port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::desired::{DesiredService, WhenEmpty};
+    use crate::plan::{Limits, plan};
+
+    const POD: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 5), 8080);
+
+    fn link(ifindex: u32, netns_id: i32) -> PodLink {
+        PodLink {
+            ifindex,
+            name: format!("veth{ifindex}"),
+            is_veth: true,
+            netns_id: Some(netns_id),
+            host_mac: [2; 6],
+            pod_mac: None,
+            takes_xdp_frames: false,
+        }
+    }
+
+    fn desired(backends: &[(SocketAddrV4, PodLink)]) -> Desired {
+        let name = ServiceName {
+            namespace: "default".into(),
+            name: "web".into(),
+            port: String::new(),
+            protocol: Protocol::Tcp,
+        };
+        let backend =
+            |link: &PodLink| DesiredBackend { takes_new: true, weight: 1, delivery: Delivery::Direct(link.clone()) };
+        let service = DesiredService {
+            vips: [Ipv4Addr::new(203, 0, 113, 10)].into(),
+            port: 80,
+            when_empty: WhenEmpty::Drop,
+            backends: backends.iter().map(|(socket, link)| (*socket, backend(link))).collect(),
+        };
+        Desired { services: [(name, service)].into(), refusals: Vec::new() }
+    }
+
+    fn observed(desired: &Desired) -> Observed {
+        let mut observed = Observed::default();
+        for op in plan(desired, &observed, &Limits::default(), 0).ops {
+            observed.apply(&op, 0);
+        }
+        observed
+    }
+
+    /// What is left of the pod as a backend when its endpoint vanished and its address is now found there.
+    fn lingering(now_at: Option<Location>) -> Option<DesiredBackend> {
+        let others = [(SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 6), 8080), link(8, 1))];
+        let before = observed(&desired(&[(POD, link(7, 0)), others[0].clone()]));
+        let mut desired = desired(&others);
+        keep_living(&mut desired, &before, &now_at.map(|location| (*POD.ip(), location)).into_iter().collect());
+        desired.services.into_values().next()?.backends.remove(&POD)
+    }
+
+    #[test]
+    fn a_pod_that_left_its_service_but_lives_keeps_its_connections_and_gets_no_new_ones() {
+        let kept = lingering(Some(Location::Link(link(7, 0)))).expect("kept");
+        assert!(!kept.takes_new);
+        assert_eq!(kept.delivery, Delivery::Direct(link(7, 0)));
+    }
+
+    #[test]
+    fn a_pod_whose_link_is_gone_or_anothers_is_forgotten() {
+        assert_eq!(lingering(None), None);
+        assert_eq!(lingering(Some(Location::Unreachable("no route".into()))), None);
+        assert_eq!(lingering(Some(Location::Link(link(9, 0)))), None, "another link");
+        assert_eq!(lingering(Some(Location::Link(link(7, 4)))), None, "another namespace behind the same index");
+    }
+
+    #[test]
+    fn the_only_backend_of_a_service_lingers_too() {
+        let before = observed(&desired(&[(POD, link(7, 0))]));
+        let mut after = desired(&[]);
+        keep_living(&mut after, &before, &[(*POD.ip(), Location::Link(link(7, 0)))].into());
+        assert!(after.services.values().all(|service| service.backends.contains_key(&POD)));
+        assert_eq!(addresses(&before), [*POD.ip()].into());
+    }
+}

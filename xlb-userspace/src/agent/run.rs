@@ -38,9 +38,12 @@ pub async fn run(options: Options) -> Result<()> {
     let pins = PinDirectory::new(&options.bpffs_dir);
     pins.prepare()?;
     let _lock = pins.lock()?;
-    let mut agent = start(&options, &pins, netlink)?;
-    serve(&mut agent, &mut manifests, changes).await?;
-    drop(agent);
+    let is_fresh = !pins.holds_dataplane();
+    let served = serve(start(&options, &pins, netlink), &mut manifests, changes).await;
+    if served.is_err() && is_fresh {
+        pins.remove()?;
+    }
+    served?;
     finish(&options, &pins)
 }
 
@@ -70,8 +73,9 @@ fn follow_programs_log(ebpf: &mut aya::Ebpf) {
     }
 }
 
-/// The loop: any event leads to a round.
-async fn serve(agent: &mut Agent, manifests: &mut Manifests, mut changes: Changes) -> Result<()> {
+/// The loop: any event leads to a round. Only the first round may fail: it shows that this agent cannot serve.
+async fn serve(agent: Result<Agent>, manifests: &mut Manifests, mut changes: Changes) -> Result<()> {
+    let mut agent = agent?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut resync = interval(RESYNC_INTERVAL);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);

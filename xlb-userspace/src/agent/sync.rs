@@ -102,13 +102,17 @@ impl Agent {
                 Some(previous) => snapshot.locate_again(address, previous),
                 None => snapshot.locate(address),
             };
-            if snapshot.is_unlearned(address) && !matches!(location, Location::Link(_)) {
+            if is_wanting(&location, snapshot.is_unlearned(address), self.uses_xdp()) {
                 self.provoke(address).await;
             }
             self.pods.insert(address, location);
         }
         self.provoked.retain(|address, _| self.pods.contains_key(address));
         self.find_xdp_pods(snapshot);
+    }
+
+    fn uses_xdp(&self) -> bool {
+        self.uplinks.iter().any(|uplink| uplink.door != FrontDoor::Tc)
     }
 
     async fn provoke(&mut self, address: Ipv4Addr) {
@@ -174,11 +178,19 @@ impl Agent {
         }
         let uplinks = self.uplinks.iter();
         self.report.uplinks =
-            uplinks.map(|served| format!("{} ({}): {:?}", served.name, served.uplink.driver, served.door)).collect();
+            uplinks.map(|served| format!("{} ({}): {}", served.name, served.uplink.driver, served.door)).collect();
         self.report.in_sync_at_s = now_s();
         (self.report.refusals, self.report.waiting) = (refusals, waiting);
         if let Err(error) = self.report.write(&self.options.bpffs_dir) {
             warn!("{error:#}");
         }
+    }
+}
+
+/// Whether the kernel should be made to ask for the pod: behind which port of a bridge it is, or, for XDP, its MAC.
+fn is_wanting(location: &Location, is_unlearned: bool, uses_xdp: bool) -> bool {
+    match location {
+        Location::Link(link) => uses_xdp && link.pod_mac.is_none(),
+        _ => is_unlearned,
     }
 }

@@ -54,7 +54,7 @@ pub async fn serve(
         }
         maps.put_uplink(uplink.ifindex, uplink.mac)?;
         let door = attach(name, &uplink, doors(choice, &uplink.driver), hooks)?;
-        info!("serving uplink {name} (driver {}) by {door:?}", uplink.driver);
+        info!("serving uplink {name} (driver {}) by {door}", uplink.driver);
         served.retain(|known| known.name != *name);
         served.push(ServedUplink { name: name.clone(), uplink, door });
     }
@@ -67,7 +67,7 @@ fn attach(name: &str, uplink: &Uplink, doors: &[FrontDoor], hooks: &mut Hooks) -
         match hooks.attach_uplink(name, uplink.ifindex, door) {
             Ok(()) => return Ok(door),
             Err(error) => {
-                warn!("{name} does not take {door:?}: {error:#}");
+                warn!("{name} does not take {door}: {error:#}");
                 refusal = Some(error);
             }
         }

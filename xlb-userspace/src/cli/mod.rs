@@ -1,5 +1,6 @@
 //! The commands of `xlb`.
 
+use std::io::IsTerminal;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
@@ -182,7 +183,13 @@ pub fn main() -> Result<()> {
 
 fn run(args: RunArgs) -> Result<()> {
     let filter = EnvFilter::try_from_env("XLB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    let is_watched = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(is_watched)
+        .with_writer(std::io::stderr)
+        .init();
     let options = Options {
         uplinks: args.uplinks,
         node_name: args.node_name,

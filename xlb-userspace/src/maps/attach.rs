@@ -2,6 +2,7 @@
 //! an atomic update when the next agent finds it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,22 @@ pub enum FrontDoor {
     Tc,
     /// XDP in the driver, tc behind it.
     XdpNative,
-    /// XDP in the stack, tc behind it.
+    /// XDP in the stack, alone: docs/decisions/0003.
     XdpGeneric,
 }
+
+impl fmt::Display for FrontDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tc => "tc",
+            Self::XdpNative => "native XDP",
+            Self::XdpGeneric => "generic XDP",
+        })
+    }
+}
+
+/// The programs of which an uplink has at most one.
+const XDP_PROGRAMS: [&str; 2] = ["ingress_xdp", "ingress_xdp_alone"];
 
 /// The loaded programs and their links.
 pub struct Hooks {
@@ -49,11 +63,13 @@ impl Hooks {
     /// When the kernel refuses, for example because another XDP program is attached.
     pub fn attach_uplink(&mut self, interface: &str, ifindex: u32, door: FrontDoor) -> Result<()> {
         self.attach_tc("uplink_egress", interface, ifindex, TcAttachType::Egress)?;
-        self.attach_tc("ingress_tc", interface, ifindex, TcAttachType::Ingress)?;
         match door {
-            FrontDoor::Tc => Ok(()),
-            FrontDoor::XdpNative => self.attach_xdp(interface, ifindex, XdpMode::Driver),
-            FrontDoor::XdpGeneric => self.attach_xdp(interface, ifindex, XdpMode::Skb),
+            FrontDoor::Tc => self.attach_tc("ingress_tc", interface, ifindex, TcAttachType::Ingress),
+            FrontDoor::XdpNative => {
+                self.attach_tc("ingress_tc", interface, ifindex, TcAttachType::Ingress)?;
+                self.attach_xdp("ingress_xdp", interface, ifindex, XdpMode::Driver)
+            }
+            FrontDoor::XdpGeneric => self.attach_xdp("ingress_xdp_alone", interface, ifindex, XdpMode::Skb),
         }
     }
 
@@ -126,12 +142,16 @@ impl Hooks {
         Ok(())
     }
 
-    fn attach_xdp(&mut self, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
-        let pin = self.pin("ingress_xdp", ifindex);
-        let program = xdp(&mut self.ebpf, "ingress_xdp")?;
+    fn attach_xdp(&mut self, name: &str, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
+        let pin = self.pin(name, ifindex);
+        // An interface takes one XDP program: what an agent in another mode left goes first.
+        for other in XDP_PROGRAMS.iter().filter(|other| **other != name) {
+            remove_pin(&self.pin(other, ifindex))?;
+        }
+        let program = xdp(&mut self.ebpf, name)?;
         let update = |link| Ok(program.attach_to_link(XdpLink::try_from(link)?).map(drop)?);
         if !replace_program(&pin, update)? {
-            let program = xdp(&mut self.ebpf, "ingress_xdp")?;
+            let program = xdp(&mut self.ebpf, name)?;
             let id = program.attach(interface, mode).with_context(|| {
                 format!("attaching XDP to {interface}: is another XDP program there (`ip link show {interface}`)?")
             })?;
@@ -139,7 +159,7 @@ impl Hooks {
                 bail!("the kernel made no link for XDP on {interface}: xlb could not detach it again");
             };
             pin_link(link, &pin)?;
-            info!("attached ingress_xdp to {interface}");
+            info!("attached {name} to {interface}");
         }
         self.wanted.insert(pin);
         Ok(())

@@ -19,6 +19,10 @@ const CAPABILITIES: &[(u8, &str, &str)] = &[
     (39, "CAP_BPF", "loading programs and maps"),
 ];
 
+/// The kernel takes this one for CAP_PERFMON and CAP_BPF (include/linux/bpf.h, `bpf_token_capable`).
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const IMPLIED_BY_SYS_ADMIN: u64 = 1 << 38 | 1 << 39;
+
 /// Refuses a kernel that lacks a feature, naming it.
 ///
 /// # Errors
@@ -60,6 +64,7 @@ fn effective_capabilities(status: &str) -> u64 {
 /// The capabilities missing from `effective`, as a sentence.
 #[must_use]
 pub fn missing_capabilities(effective: u64) -> Option<String> {
+    let effective = if effective & CAP_SYS_ADMIN != 0 { effective | IMPLIED_BY_SYS_ADMIN } else { effective };
     let missing = CAPABILITIES.iter().filter(|(bit, ..)| effective & (1 << bit) == 0);
     let list: Vec<_> = missing.map(|(_, name, purpose)| format!("{name} ({purpose})")).collect();
     let advice = "run xlb as root, or give it these (securityContext.capabilities.add)";
@@ -97,7 +102,11 @@ mod tests {
         let status = "Name:\txlb\nCapEff:\t0000008000001000\n";
         let sentence = missing_capabilities(effective_capabilities(status)).unwrap();
         assert!(sentence.contains("CAP_PERFMON") && !sentence.contains("CAP_BPF") && !sentence.contains("CAP_NET"));
-        assert_eq!(missing_capabilities(u64::MAX), None);
+        assert_eq!(
+            missing_capabilities(CAP_SYS_ADMIN | 1 << 12),
+            None,
+            "CAP_SYS_ADMIN stands for the BPF capabilities"
+        );
     }
 
     #[test]

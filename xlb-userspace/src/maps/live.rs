@@ -40,7 +40,7 @@ impl LiveMaps {
     /// When there are none, or this process may not open them.
     pub fn open(pins: &PinDirectory) -> Result<Self> {
         let open = |name| open_map(pins, name);
-        let slots = MapData::from_pin(pins.map("SLOTS")).context("opening the pinned map SLOTS")?;
+        let slots = pinned(pins, "SLOTS")?;
         let words = slots.info().context("reading the size of SLOTS")?.max_entries();
         let limits = Limits {
             frontends: entries(pins, "FRONTENDS_V4")?,
@@ -205,16 +205,17 @@ impl LiveMaps {
 }
 
 fn open_map(pins: &PinDirectory, name: &str) -> Result<Map> {
-    let path = pins.map(name);
-    let data = MapData::from_pin(&path).with_context(|| {
-        format!("opening the pinned map {}: has an agent run with this --bpffs-dir?", path.display())
-    })?;
-    Ok(Map::from_map_data(data)?)
+    Ok(Map::from_map_data(pinned(pins, name)?)?)
 }
 
 fn entries(pins: &PinDirectory, name: &str) -> Result<u32> {
-    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening the pinned map {name}"))?;
-    Ok(data.info().with_context(|| format!("reading the size of {name}"))?.max_entries())
+    Ok(pinned(pins, name)?.info().with_context(|| format!("reading the size of {name}"))?.max_entries())
+}
+
+fn pinned(pins: &PinDirectory, name: &str) -> Result<MapData> {
+    let path = pins.map(name);
+    let opening = || format!("opening the pinned map {}: has an agent run with this --bpffs-dir?", path.display());
+    MapData::from_pin(&path).with_context(opening)
 }
 
 fn record(service: &ObservedService) -> ServiceRecord {

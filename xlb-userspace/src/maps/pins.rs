@@ -74,11 +74,12 @@ impl PinDirectory {
     /// When there is no bpffs and none can be mounted, or the directory holds maps of another version.
     pub fn prepare(&self) -> Result<()> {
         self.require_bpffs()?;
+        self.refuse_other_versions()?;
         for directory in [self.version().join("maps"), self.links(), self.version().join("programs")] {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("making the pin directory {}", directory.display()))?;
         }
-        self.refuse_other_versions()
+        Ok(())
     }
 
     fn require_bpffs(&self) -> Result<()> {
@@ -98,6 +99,9 @@ impl PinDirectory {
     }
 
     fn refuse_other_versions(&self) -> Result<()> {
+        if !self.root.exists() {
+            return Ok(());
+        }
         let entries = fs::read_dir(&self.root).with_context(|| format!("reading {}", self.root.display()))?;
         let own = format!("v{ABI_VERSION}");
         for entry in entries.flatten() {

@@ -1,7 +1,7 @@
 //! From what is desired and what is observed to the operations that close the gap. Pure.
 //!
 //! Read in this order: [`desired`] (the input), [`observed`] (what the maps hold), [`op`] (one change to them), [`plan()`],
-//! `services` (each service in turn), `layout` (a service's members and slots), [`sticky`] (who owns which slot),
+//! `services` (each service in turn), `layout` (a service's members and slots), `table` (how they change), [`sticky`] (who owns which slot),
 //! `backends` (ids of pods), `space` (free parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that
 //! nodes agree on).
 
@@ -10,6 +10,7 @@ pub mod observed;
 pub mod op;
 mod services;
 mod layout;
+mod table;
 pub mod sticky;
 mod backends;
 mod space;
@@ -85,9 +86,9 @@ pub fn plan(desired: &Desired, observed: &Observed, limits: &Limits, now_ms: u64
     let mut waiting = backends.keeping_their_mode();
     let passing = passing.into_iter().map(|shortage| shortage.refusal(limits));
     if retry_at_ms.is_some() {
-        waiting.extend(passing)
+        waiting.extend(passing);
     } else {
-        refusals.extend(passing)
+        refusals.extend(passing);
     }
     Plan { ops, refusals, waiting, retry_at_ms }
 }

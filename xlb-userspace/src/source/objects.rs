@@ -5,6 +5,7 @@ use std::fmt;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::core::{GroupVersionKind, TypeMeta};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -85,8 +86,10 @@ impl Header {
         let (Some(api_version), Some(kind)) = (&self.api_version, &self.kind) else {
             return Err("found no apiVersion or no kind, expected a Kubernetes object".into());
         };
-        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-        let known = match (group, kind.as_str()) {
+        let types = TypeMeta { api_version: api_version.clone(), kind: kind.clone() };
+        let GroupVersionKind { group, version, .. } =
+            GroupVersionKind::try_from(types).map_err(|error| format!("found apiVersion {api_version:?}: {error}"))?;
+        let known = match (group.as_str(), kind.as_str()) {
             ("", "Service") => Kind::Service,
             ("discovery.k8s.io", "EndpointSlice") => Kind::EndpointSlice,
             ("networking.k8s.io", "NetworkPolicy") => Kind::NetworkPolicy,

@@ -5,7 +5,8 @@ use xlb_common::slot::SlotWord;
 
 use super::maps::Node;
 use super::world::{desired, draining, link, name, pod, ready, service, vip};
-use crate::plan::desired::{Delivery, Desired, WhenEmpty};
+use crate::node::PodLink;
+use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, WhenEmpty};
 use crate::plan::observed::QUARANTINE_MS;
 use crate::plan::{Limits, Op, Plan};
 
@@ -74,7 +75,7 @@ fn a_service_goes_back_to_a_sole_backend_when_the_others_are_gone() {
 fn another_pod_with_the_same_address_gets_another_id() {
     let mut node = serving(&desired([("web", service(1, [1, 2]))]));
     let mut web = service(1, [1, 2]);
-    web.backends.insert(pod(1), crate::plan::desired::DesiredBackend { delivery: Delivery::Direct(link(900)), ..ready(1) });
+    web.backends.insert(pod(1), another_pod(1));
 
     node.reach(&desired([("web", web)]));
 
@@ -110,8 +111,8 @@ fn a_backend_in_use_keeps_its_delivery_mode() {
 #[test]
 fn flags_follow_what_is_known_of_the_pod() {
     use backend_flags::{DIRECT, HIDDEN, IN_USE, TAKES_XDP};
-    let hidden = crate::node::PodLink { netns_id: None, ..link(7) };
-    let unknown_mac = crate::node::PodLink { pod_mac: None, ..link(7) };
+    let hidden = PodLink { netns_id: None, ..link(7) };
+    let unknown_mac = PodLink { pod_mac: None, ..link(7) };
     let rows = [
         (Delivery::Direct(link(7)), IN_USE | DIRECT | TAKES_XDP, 7),
         (Delivery::Direct(unknown_mac), IN_USE | DIRECT, 7),
@@ -131,7 +132,7 @@ fn flags_follow_what_is_known_of_the_pod() {
 fn a_mac_that_the_neighbour_table_forgot_is_still_known() {
     let mut node = serving(&desired([("web", service(1, [1]))]));
     let mut web = service(1, [1]);
-    let forgotten = crate::node::PodLink { pod_mac: None, ..link(101) };
+    let forgotten = PodLink { pod_mac: None, ..link(101) };
     web.backends.get_mut(&pod(1)).unwrap().delivery = Delivery::Direct(forgotten);
     assert!(node.reach(&desired([("web", web)])).ops.is_empty());
 }
@@ -166,9 +167,11 @@ fn what_does_not_fit_is_refused_and_what_is_served_stays() {
     let mut node = Node { limits: Limits { slots, ..Limits::default() }, ..Node::default() };
     node.reach(&desired([("web", service(1, [1, 2]))]));
 
-    let plan = node.reach(&desired([("a", service(2, [3, 4])), ("web", service(1, [1, 2, 3])), ("z", service(3, [5]))]));
+    let plan =
+        node.reach(&desired([("a", service(2, [3, 4])), ("web", service(1, [1, 2, 3])), ("z", service(3, [5]))]));
     assert_eq!((plan.refusals.len(), plan.waiting.len()), (0, 1));
-    let plan = node.reach(&desired([("a", service(2, [3, 4])), ("web", service(1, [1, 2, 3])), ("z", service(3, [5]))]));
+    let plan =
+        node.reach(&desired([("a", service(2, [3, 4])), ("web", service(1, [1, 2, 3])), ("z", service(3, [5]))]));
 
     let [refusal] = plan.refusals.as_slice() else { panic!("{plan:?}") };
     let why = "is not served, because no free part of the slot table (251 slots) is large enough: serve fewer Services on this node";
@@ -228,13 +231,42 @@ fn a_change_of_policy_changes_only_frontends() {
     assert!(matches!(plan.ops.as_slice(), [Op::PutFrontend { .. }, Op::PutFrontend { .. }, Op::PutConfig { .. }]));
 }
 
+/// Found by the histories: the agent dies after the frontend named its backend and before the region was released.
+#[test]
+fn a_backend_that_a_frontend_names_keeps_its_flows_after_a_crash() {
+    let mut node = serving(&desired([("web", service(1, []))]));
+    let ops = node.plan(&desired([("web", service(1, [1]))])).ops;
+    let at = ops.iter().position(|op| matches!(op, Op::PutFrontend { .. })).unwrap();
+    node.apply(&ops[..=at]).unwrap();
+    node.restart();
+
+    node.reach(&desired([("web", service(1, [1, 2]))]));
+
+    assert!(words(&node, 1).iter().all(|word| word.mentions(0)));
+}
+
+/// Found by the histories: the moved members lacked those that the old words still named.
+#[test]
+fn members_move_together_with_those_that_leave() {
+    let mut node = serving(&desired([("web", service(1, 1..=16))]));
+    let mut web = service(1, 2..=17);
+    web.backends.insert(pod(1), another_pod(1));
+    node.reach(&desired([("web", web)]));
+    assert_eq!(node.observed.services[&0].members, 32);
+}
+
 fn serving(desired: &Desired) -> Node {
     let mut node = Node::default();
     node.reach(desired);
     node
 }
 
-fn with_draining(mut service: crate::plan::desired::DesiredService, pods: &[u16]) -> crate::plan::desired::DesiredService {
+/// A ready pod with the address of that one, behind a veth of its own.
+fn another_pod(number: u16) -> DesiredBackend {
+    DesiredBackend { delivery: Delivery::Direct(link(900)), ..ready(number) }
+}
+
+fn with_draining(mut service: DesiredService, pods: &[u16]) -> DesiredService {
     service.backends.extend(pods.iter().map(|&number| (pod(number), draining(number))));
     service
 }

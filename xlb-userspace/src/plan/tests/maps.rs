@@ -65,7 +65,8 @@ impl Maps {
         let tables = &self.tables;
         let word = |index| SlotWord(tables.slots.get(&index).copied().unwrap_or(0));
         let regions = self.services.values().filter(|service| service.slots > 0);
-        let words = regions.map(|one| (one.slots_base, (one.slots_base..one.slots_base + one.slots).map(word).collect()));
+        let words =
+            regions.map(|one| (one.slots_base, (one.slots_base..one.slots_base + one.slots).map(word).collect()));
         let indexes = self.services.values().flat_map(|one| one.members_base..one.members_base + one.members);
         Observed {
             services: self.services.clone(),
@@ -88,7 +89,8 @@ impl Maps {
         let words = (frontend.slots_base..frontend.slots_base + frontend.slots).map(|index| self.word(index));
         let member = |local: u8| self.tables.members.get(&(frontend.members_base + u32::from(local)));
         let owner = |local: u8| member(local).and_then(|member| self.owner(*member));
-        let named = |word: SlotWord| [word.current().and_then(owner)].into_iter().chain(word.previous().map(owner)).collect();
+        let named =
+            |word: SlotWord| [word.current().and_then(owner)].into_iter().chain(word.previous().map(owner)).collect();
         words.map(named).collect()
     }
 
@@ -152,11 +154,13 @@ impl Maps {
         if frontend.slots == 0 {
             return self.owner(frontend.sole).map(drop).ok_or(format!("{:?} is stale, {record:?}", frontend.sole));
         }
-        (frontend.slots_base..frontend.slots_base + frontend.slots).try_for_each(|index| self.check_word(frontend, index))
+        (frontend.slots_base..frontend.slots_base + frontend.slots)
+            .try_for_each(|index| self.check_word(frontend, index))
     }
 
     fn check_word(&self, frontend: &Frontend, index: u32) -> Result<(), String> {
-        let word = self.tables.slots.get(&index).map(|&word| SlotWord(word)).ok_or(format!("slot {index} is not filled"))?;
+        let word =
+            self.tables.slots.get(&index).map(|&word| SlotWord(word)).ok_or(format!("slot {index} is not filled"))?;
         for local in word.current().into_iter().chain(word.previous()) {
             let member = self.tables.members.get(&(frontend.members_base + u32::from(local)));
             let owner = member.and_then(|member| self.owner(*member));

@@ -1,0 +1,185 @@
+//! A service's members and slots as they are, and what changes in them for other backends.
+
+use std::collections::BTreeMap;
+
+use xlb_common::abi::Member;
+use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
+
+use super::layout::{Layout, Share, active, capacity, put_members, slots_for};
+use super::observed::Region;
+use super::op::Op;
+use super::refuse::Limit;
+use super::space::Space;
+use super::sticky::sticky;
+
+/// The members and slots that a service has.
+pub(super) struct Table<'a> {
+    region: Region,
+    /// The words as they are.
+    words: &'a [SlotWord],
+    /// The words without backends that are gone, if there are any such.
+    cleaned: Option<Vec<SlotWord>>,
+    members: &'a BTreeMap<u32, Member>,
+    /// Local index of each share.
+    locals: Vec<Option<u8>>,
+    /// Which local indexes a word mentions.
+    is_mentioned: [bool; 256],
+    /// Which local indexes stand for a share.
+    is_kept: [bool; 256],
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(
+        region: Region,
+        words: &'a [SlotWord],
+        shares: &[Share],
+        members: &'a BTreeMap<u32, Member>,
+    ) -> Self {
+        let is_mentioned = mentioned(words);
+        let (locals, is_kept) = known_locals(region, shares, members);
+        let is_gone: Vec<bool> =
+            is_mentioned.iter().zip(&is_kept).map(|(&mentioned, &kept)| mentioned && !kept).collect();
+        let some_are_gone = is_gone.contains(&true);
+        let cleaned = some_are_gone.then(|| words.iter().map(|&word| clean(word, &is_gone)).collect());
+        Self { region, words, cleaned, members, locals, is_mentioned, is_kept }
+    }
+
+    /// The words without backends that are gone.
+    fn current(&self) -> &[SlotWord] {
+        self.cleaned.as_deref().unwrap_or(self.words)
+    }
+
+    /// Whether another number of slots suits the backends better, and nobody owns or owned one: nothing would be lost.
+    pub(super) fn should_move(&self, former: Option<&Share>, shares: &[Share]) -> bool {
+        let has_owner = self.region.members > 0 && former.is_some();
+        let will_have_owner = former.is_some() || shares.iter().any(|share| share.takes_new);
+        let suits = self.region.slots == slots_for(shares.len());
+        will_have_owner && !has_owner && !suits && self.current().iter().all(|&word| word == SlotWord::EMPTY)
+    }
+
+    /// The same region for these backends. `former` is a backend that frontends still name themselves, because an update
+    /// did not come to its end: every slot is its own, too.
+    pub(super) fn updated(mut self, former: Option<&Share>, shares: &[Share], space: &mut Space) -> Layout {
+        let former = former.and_then(|former| shares.iter().position(|share| share.member == former.member));
+        let new = self.admit(former, shares);
+        let (region, mut short) = self.grown(space);
+        if short.is_some() {
+            self.locals.iter_mut().for_each(|local| *local = local.filter(|&local| u32::from(local) < region.members));
+        }
+        let lacks_a_place = |(share, local): (&Share, &Option<u8>)| share.takes_new && local.is_none();
+        if short.is_none() && shares.iter().zip(&self.locals).any(lacks_a_place) {
+            let is_final = shares.iter().filter(|share| share.takes_new).count() > MEMBERS_PER_SERVICE_MAX;
+            short = Some(if is_final { Limit::BackendsOfService } else { Limit::LocalIndexes });
+        }
+        if let Some(former) = former.and_then(|former| self.locals[former]) {
+            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, former)).collect());
+        }
+        let moves = region.members_base != self.region.members_base;
+        let members = if moves { self.all_members(region, shares) } else { self.new_members(&new, shares) };
+        let words = sticky(self.current(), &active(shares, &self.locals));
+        let slots = put_changed(region.slots_base, self.words, &words);
+        Layout { region, members, slots, slots_come_last: moves, short, ..Layout::default() }
+    }
+
+    /// Gives each backend that needs one a local index that no word mentions. Returns who got one.
+    fn admit(&mut self, former: Option<usize>, shares: &[Share]) -> Vec<usize> {
+        let is_free = |local: &u8| !self.is_mentioned[usize::from(*local)] && !self.is_kept[usize::from(*local)];
+        let free = (0..MEMBERS_PER_SERVICE_MAX as u8).filter(is_free);
+        let takers = (0..shares.len()).filter(|&at| shares[at].takes_new && Some(at) != former);
+        let newcomers = former.into_iter().chain(takers).filter(|&at| self.locals[at].is_none());
+        let admitted: Vec<(usize, u8)> = newcomers.zip(free).collect();
+        for &(at, local) in &admitted {
+            self.locals[at] = Some(local);
+        }
+        admitted.into_iter().map(|(at, _)| at).collect()
+    }
+
+    /// The region with room for every local index, if there is any.
+    fn grown(&self, space: &mut Space) -> (Region, Option<Limit>) {
+        let members = capacity(self.highest_local());
+        if self.highest_local() as u32 <= self.region.members {
+            return (self.region, None);
+        }
+        match space.take_members(members) {
+            Some(members_base) => (Region { members_base, members, ..self.region }, None),
+            None => (self.region, Some(Limit::Members)),
+        }
+    }
+
+    /// One more than the highest local index.
+    fn highest_local(&self) -> usize {
+        self.locals.iter().flatten().max().map_or(0, |&local| usize::from(local) + 1)
+    }
+
+    fn new_members(&self, new: &[usize], shares: &[Share]) -> Vec<Op> {
+        let put = |&at: &usize| {
+            let index = self.region.members_base + u32::from(self.locals[at]?);
+            let member = shares[at].member;
+            (self.members.get(&index) != Some(&member)).then_some(Op::PutMember { index, member })
+        };
+        new.iter().filter_map(put).collect()
+    }
+
+    /// The members of the region to move to, former ones included: until the slots follow, words mention them.
+    fn all_members(&self, region: Region, shares: &[Share]) -> Vec<Op> {
+        let was = |index: u32| self.members.get(&index).copied().unwrap_or_default();
+        let mut members: Vec<_> = (self.region.members_base..).take(self.region.members as usize).map(was).collect();
+        members.resize(region.members as usize, Member::default());
+        for (share, local) in shares.iter().zip(&self.locals) {
+            if let Some(member) = local.and_then(|local| members.get_mut(usize::from(local))) {
+                *member = share.member;
+            }
+        }
+        put_members(region, &members)
+    }
+}
+
+/// Every local index that a word mentions.
+fn mentioned(words: &[SlotWord]) -> [bool; 256] {
+    let mut is_mentioned = [false; 256];
+    for word in words {
+        if let Some(owner) = word.current() {
+            is_mentioned[usize::from(owner)] = true;
+        }
+        if word.has_history() {
+            word.previous().for_each(|owner| is_mentioned[usize::from(owner)] = true);
+        }
+    }
+    is_mentioned
+}
+
+/// The local index that each share has already, and which they are.
+fn known_locals(region: Region, shares: &[Share], members: &BTreeMap<u32, Member>) -> (Vec<Option<u8>>, [bool; 256]) {
+    let place = |(at, share): (usize, &Share)| ((share.member.backend, share.member.generation), at);
+    let places: BTreeMap<(u32, u32), usize> = shares.iter().enumerate().map(place).collect();
+    let (mut locals, mut is_kept) = (vec![None; shares.len()], [false; 256]);
+    for (local, index) in (0..MEMBERS_PER_SERVICE_MAX as u8).zip(region.members_base..).take(region.members as usize) {
+        let member = members.get(&index).copied().unwrap_or_default();
+        if let Some(&at) = places.get(&(member.backend, member.generation)) {
+            locals[at] = Some(local);
+            is_kept[usize::from(local)] = true;
+        }
+    }
+    (locals, is_kept)
+}
+
+/// The word without the owners that are gone.
+fn clean(word: SlotWord, is_gone: &[bool]) -> SlotWord {
+    let owners = word.current().into_iter().chain(word.previous());
+    owners.filter(|&owner| is_gone[usize::from(owner)]).fold(word, SlotWord::without)
+}
+
+/// The word as if `member` had owned the slot before its current owner did.
+fn owned_before(word: SlotWord, member: u8) -> SlotWord {
+    match word.current() {
+        _ if word.mentions(member) => word,
+        None => word.handed_to(Some(member)),
+        current => word.handed_to(Some(member)).handed_to(current),
+    }
+}
+
+/// The words that differ from those that are there.
+fn put_changed(base: u32, was: &[SlotWord], words: &[SlotWord]) -> Vec<Op> {
+    let changed = was.iter().zip(words).enumerate().filter(|(_, (was, word))| was != word);
+    changed.map(|(slot, (_, &word))| Op::PutSlot { index: base + slot as u32, word }).collect()
+}
