@@ -118,11 +118,18 @@ fn a_panic_cleans_up_as_well() -> Result<()> {
     Ok(())
 }
 
+/// Set for the second start of this binary, which is to be killed.
+const IS_VICTIM: &str = "XLB_LAB_IS_VICTIM";
+
 /// This test's binary is started a second time, to be killed with its lab up and a program running in it.
 #[test]
 fn a_killed_run_is_swept_by_the_next() -> Result<()> {
+    if std::env::var_os(IS_VICTIM).is_some() {
+        return hold_a_lab_until_killed();
+    }
     let mut victim = Command::new(std::env::current_exe()?)
-        .args(["--ignored", "--exact", "hold_a_lab_until_killed"])
+        .args(["--exact", "a_killed_run_is_swept_by_the_next"])
+        .env(IS_VICTIM, "1")
         .stdout(Stdio::null())
         .spawn()?;
     let prefix = format!("xlb{}-", victim.id());
@@ -140,12 +147,10 @@ fn a_killed_run_is_swept_by_the_next() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "is the victim of a_killed_run_is_swept_by_the_next"]
-fn hold_a_lab_until_killed() {
-    let lab = Lab::new(LabSpec::default()).expect("a lab");
-    let mut child = lab.node().command("sleep").arg("60").spawn().expect("sleep");
-    let _ = child.wait();
+fn hold_a_lab_until_killed() -> Result<()> {
+    let lab = Lab::new(LabSpec::default())?;
+    lab.node().command("sleep").arg("60").spawn()?.wait()?;
+    Ok(())
 }
 
 /// A server on the wildcard address answers from the address of the route, not from the VIP it was asked at.

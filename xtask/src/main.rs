@@ -110,7 +110,7 @@ fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
         Command::Setup { check: false } => setup::install(checkout)?,
         Command::BuildEbpf => build_ebpf::build(checkout)?,
         Command::Test { group, args } => return Ok(test::run(checkout, group, &args)),
-        Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded()),
+        Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded(), demo.clean),
         Command::Bench { args } => return programs::bench(checkout, &args),
         Command::Tidy => tidy::check(checkout)?,
     }

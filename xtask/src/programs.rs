@@ -7,16 +7,19 @@ use anyhow::Result;
 use crate::checkout::Checkout;
 use crate::{build_ebpf, command, setup};
 
-/// Builds what the demo needs and plays it.
-pub fn demo(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
-    setup::install(checkout)?;
-    build_ebpf::build(checkout)?;
-    build_agent(checkout)?;
+/// Builds what the demo needs and plays it. Only to clean up, it takes what is built already.
+pub fn demo(checkout: &Checkout, args: &[String], only_cleans: bool) -> Result<ExitCode> {
+    if !only_cleans {
+        setup::install(checkout)?;
+        build_ebpf::build(checkout)?;
+        build_agent(checkout)?;
+    }
     run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-demo"]), args)
 }
 
 /// Measures in release mode.
 pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
+    setup::install(checkout)?;
     build_ebpf::build(checkout)?;
     run(command::cargo(checkout, "run").args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]), args)
 }

@@ -58,7 +58,7 @@ impl Agent {
         let log = File::options().create(true).append(true).open(self.log_file()).context("opening the log")?;
         let mut command = self.xlb(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("starting {}", binary().display()))?);
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", xlb_binary().display()))?);
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Agent {
 
     /// Runs another subcommand of xlb on the node and the agent's pins, and returns what it printed.
     pub fn run_xlb(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.xlb(arguments).output().with_context(|| format!("starting {}", binary().display()))?;
+        let output = self.xlb(arguments).output().with_context(|| format!("starting {}", xlb_binary().display()))?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "xlb {}: {complaint}", arguments.join(" "));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -142,7 +142,7 @@ impl Agent {
     }
 
     fn xlb(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
-        let mut command = self.node.command(binary());
+        let mut command = self.node.command(xlb_binary());
         command.args(arguments).arg("--bpffs-dir").arg(&self.pin_directory);
         command
     }
@@ -175,7 +175,7 @@ impl Drop for Agent {
 }
 
 /// The binary under test: `XLB_BINARY`, or what `cargo build` made in this workspace.
-fn binary() -> PathBuf {
+pub fn xlb_binary() -> PathBuf {
     env::var_os("XLB_BINARY")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xlb"), PathBuf::from)
 }

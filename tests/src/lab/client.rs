@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
 
 use super::namespace::Namespace;
 use super::pattern::Pattern;
@@ -59,6 +61,14 @@ impl LineClient {
     /// Connects from inside a namespace.
     pub fn connect(from: &Namespace, to: SocketAddrV4) -> Result<LineClient> {
         Ok(LineClient { reader: BufReader::with_capacity(BUFFER_BYTES, connect(from, to)?) })
+    }
+
+    /// Connects from a port of the caller's choice.
+    pub fn connect_from_port(from: &Namespace, port: u16, to: SocketAddrV4) -> Result<LineClient> {
+        let stream = from.run(|| bound_stream(port, to));
+        let stream = stream.with_context(|| format!("connecting from {}, port {port}, to {to}", from.name()))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(LineClient { reader: BufReader::with_capacity(BUFFER_BYTES, stream) })
     }
 
     /// The connection itself.
@@ -136,6 +146,16 @@ impl LineClient {
         ensure!(verdict.ends_with(&format!("received {bytes}")), "uploaded {bytes} bytes, but: {verdict}");
         Ok(())
     }
+}
+
+/// The standard library cannot choose the port. The time-out for sending holds for connect(2) as well (socket(7)).
+fn bound_stream(port: u16, to: SocketAddrV4) -> Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
+    let stream = TcpStream::from(socket);
+    stream.set_write_timeout(Some(PATIENCE))?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &SockaddrIn::from(to))?;
+    Ok(stream)
 }
 
 /// A connected UDP socket: an answer from any other address than the one asked does not reach it.

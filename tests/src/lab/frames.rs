@@ -24,10 +24,16 @@ const POLL_INTERVAL_MS: i64 = 20;
 
 /// Sends one frame, link header included, out of a device.
 pub fn send_frame(namespace: &Namespace, device: &str, frame: &[u8]) -> Result<()> {
-    let sent = namespace.run(|| File::from(packet_socket(device, 0)?).write(frame));
-    let length = sent.with_context(|| format!("sending a frame on {device} in {}", namespace.name()))?;
-    ensure!(length == frame.len(), "sent {length} of {} bytes", frame.len());
-    Ok(())
+    send_frames(namespace, device, &[frame])
+}
+
+/// Sends many frames by one socket: closing a packet socket takes some milliseconds.
+pub fn send_frames(namespace: &Namespace, device: &str, frames: &[impl AsRef<[u8]> + Sync]) -> Result<()> {
+    let sent = namespace.run(|| {
+        let mut socket = File::from(packet_socket(device, 0)?);
+        frames.iter().try_for_each(|frame| socket.write_all(frame.as_ref()))
+    });
+    sent.with_context(|| format!("sending frames on {device} in {}", namespace.name()))
 }
 
 /// A captured frame.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use xlb_userspace::agent::report::Report;
 
 use super::lease::{LABS_MAX, Lease, is_kept};
 use super::namespace::{NAMES_DIRECTORY, path_of, run_ip};
@@ -74,6 +75,7 @@ pub fn remove_lab(owner: Owner) {
         entries(NAMES_DIRECTORY).into_iter().filter(|name| Owner::of_namespace(name) == Some(owner)).collect();
     remove_namespaces(&names);
     let _ = fs::remove_dir_all(owner.pin_directory());
+    Report::remove(&owner.pin_directory());
 }
 
 /// Ends the processes in these namespaces, then deletes the names.

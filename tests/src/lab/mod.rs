@@ -25,7 +25,7 @@ mod lease;
 mod leftovers;
 
 mod agent;
-pub use agent::Agent;
+pub use agent::{Agent, xlb_binary};
 mod manifests;
 pub use manifests::{EndpointSpec, Manifests, ServiceSpec, SliceSpec, service_yaml, slice_yaml};
 
@@ -36,6 +36,6 @@ pub use client::{Identity, LineClient, UdpClient, ask, connect, udp_ask, udp_ask
 mod pattern;
 pub use pattern::Pattern;
 mod frames;
-pub use frames::{Capture, Frame, send_frame};
+pub use frames::{Capture, Frame, send_frame, send_frames};
 mod wait;
 pub use wait::wait_for;

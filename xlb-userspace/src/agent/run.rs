@@ -1,10 +1,11 @@
 //! The agent's life: checks, start, the loop, the end.
 
-use std::time::Duration;
+use std::future::pending;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::options::Options;
@@ -99,9 +100,18 @@ async fn serve(agent: Result<Agent>, manifests: &mut Manifests, mut changes: Cha
             () = manifests.next_change() => {}
             Some(()) = changes.next() => {}
             _ = resync.tick() => {}
+            () = until(agent.retry_at) => {}
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
+    }
+}
+
+/// Waits for that moment, for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => pending().await,
     }
 }
 

@@ -21,6 +21,9 @@ use crate::plan::{Observed, plan};
 /// Pause between two attempts to make a bridge learn a pod's port.
 const PROVOKE_INTERVAL: Duration = Duration::from_secs(4);
 
+/// Shortest pause before what waits for room is planned again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
 /// All that the agent knows and holds.
 pub struct Agent {
     pub(super) options: Options,
@@ -34,6 +37,8 @@ pub struct Agent {
     provoked: BTreeMap<Ipv4Addr, Instant>,
     report: Report,
     started: Instant,
+    /// When to plan again for what waits for room.
+    pub(super) retry_at: Option<Instant>,
 }
 
 impl Agent {
@@ -61,6 +66,7 @@ impl Agent {
             provoked: BTreeMap::new(),
             report,
             started: Instant::now(),
+            retry_at: None,
         })
     }
 
@@ -71,7 +77,7 @@ impl Agent {
     pub async fn sync(&mut self, manifest_errors: &[Refusal]) -> Result<()> {
         let names = self.options.uplinks.clone();
         let kernel = (&mut self.hooks, &mut self.maps);
-        uplinks::serve(&names, self.options.xdp, &mut self.uplinks, &self.netlink, kernel).await?;
+        let missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, &self.netlink, kernel).await?;
         let snapshot = self.netlink.snapshot().await?;
         self.locate_pods(&snapshot).await;
         let mut desired = self.desired(&snapshot);
@@ -88,7 +94,9 @@ impl Agent {
             let backends = self.observed.backends.values().filter(|backend| backend.is_in_use()).count();
             info!("in sync: {} services, {backends} backends, {} changes", desired.services.len(), plan.ops.len());
         }
-        let refusals = [manifest_errors, &desired.refusals, &plan.refusals].concat();
+        let retry_at = plan.retry_at_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
+        self.retry_at = retry_at.map(|at| at.max(Instant::now() + RETRY_PAUSE));
+        let refusals = [&missing, manifest_errors, &desired.refusals, &plan.refusals].concat();
         self.tell(refusals, plan.waiting);
         Ok(())
     }

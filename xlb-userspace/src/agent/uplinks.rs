@@ -7,6 +7,7 @@ use crate::agent::options::XdpChoice;
 use crate::maps::attach::{FrontDoor, Hooks};
 use crate::maps::live::LiveMaps;
 use crate::node::{Netlink, Uplink};
+use crate::plan::desired::Refusal;
 
 /// Drivers of devices that exist only in software: native XDP there costs GRO and segmentation offload, and wins nothing
 /// (docs/decisions/0003).
@@ -36,29 +37,56 @@ pub fn doors(choice: XdpChoice, driver: &str) -> &'static [FrontDoor] {
     }
 }
 
-/// Attaches to every uplink whose interface is not the one attached before (none yet, or made anew).
+/// Attaches to every uplink whose interface is not the one attached before (none yet, or made anew), and follows their
+/// MACs. Answers what is wrong with an uplink that was served before: that must not hold up the others.
 ///
 /// # Errors
-/// When an uplink does not exist, or the kernel refuses every front door.
+/// When an uplink that was never served does not exist, or the kernel refuses every front door.
 pub async fn serve(
     names: &[String],
     choice: XdpChoice,
     served: &mut Vec<ServedUplink>,
     netlink: &Netlink,
     (hooks, maps): (&mut Hooks, &mut LiveMaps),
-) -> Result<()> {
+) -> Result<Vec<Refusal>> {
+    let mut refusals = Vec::new();
     for name in names {
-        let uplink = netlink.uplink(name).await.with_context(|| format!("looking for the uplink {name}"))?;
-        if served.iter().any(|known| known.name == *name && known.uplink.ifindex == uplink.ifindex) {
-            continue;
+        let known = served.iter().position(|known| known.name == *name);
+        match serve_one(name, choice, known.map(|at| &served[at]), netlink, (&mut *hooks, &mut *maps)).await {
+            Ok(now) => match known {
+                Some(at) => served[at] = now,
+                None => served.push(now),
+            },
+            Err(error) if known.is_some() => {
+                let why = format!("gets no traffic until it is there again: {error:#}");
+                refusals.push(Refusal { object: format!("uplink {name}"), why });
+            }
+            Err(error) => return Err(error),
         }
-        maps.put_uplink(uplink.ifindex, uplink.mac)?;
-        let door = attach(name, &uplink, doors(choice, &uplink.driver), hooks)?;
-        info!("serving uplink {name} (driver {}) by {door}", uplink.driver);
-        served.retain(|known| known.name != *name);
-        served.push(ServedUplink { name: name.clone(), uplink, door });
     }
-    Ok(())
+    Ok(refusals)
+}
+
+async fn serve_one(
+    name: &str,
+    choice: XdpChoice,
+    known: Option<&ServedUplink>,
+    netlink: &Netlink,
+    (hooks, maps): (&mut Hooks, &mut LiveMaps),
+) -> Result<ServedUplink> {
+    let uplink = netlink.uplink(name).await.with_context(|| format!("looking for the uplink {name}"))?;
+    if known.is_none_or(|known| (known.uplink.ifindex, known.uplink.mac) != (uplink.ifindex, uplink.mac)) {
+        maps.put_uplink(uplink.ifindex, uplink.mac)?;
+    }
+    if let Some(known) = known.filter(|known| known.uplink.ifindex == uplink.ifindex) {
+        return Ok(ServedUplink { uplink, ..known.clone() });
+    }
+    let door = attach(name, &uplink, doors(choice, &uplink.driver), hooks)?;
+    if let Some(known) = known {
+        hooks.forget_uplink(known.uplink.ifindex);
+    }
+    info!("serving uplink {name} (driver {}) by {door}", uplink.driver);
+    Ok(ServedUplink { name: name.into(), uplink, door })
 }
 
 fn attach(name: &str, uplink: &Uplink, doors: &[FrontDoor], hooks: &mut Hooks) -> Result<FrontDoor> {

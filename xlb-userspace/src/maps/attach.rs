@@ -42,6 +42,9 @@ impl fmt::Display for FrontDoor {
 /// The programs of which an uplink has at most one.
 const XDP_PROGRAMS: [&str; 2] = ["ingress_xdp", "ingress_xdp_alone"];
 
+/// The programs of an uplink.
+const UPLINK_PROGRAMS: [&str; 4] = ["uplink_egress", "ingress_tc", "ingress_xdp", "ingress_xdp_alone"];
+
 /// The loaded programs and their links.
 pub struct Hooks {
     ebpf: Ebpf,
@@ -85,6 +88,14 @@ impl Hooks {
     #[must_use]
     pub fn is_attached_to_pod(&self, ifindex: u32) -> bool {
         self.wanted.contains(&self.pin("pod", ifindex))
+    }
+
+    /// Removes what is left of an uplink that is gone.
+    pub fn forget_uplink(&mut self, ifindex: u32) {
+        for program in UPLINK_PROGRAMS {
+            self.wanted.remove(&self.pin(program, ifindex));
+        }
+        self.remove_unwanted();
     }
 
     /// Detaches from every pod's link that is not listed.

@@ -136,8 +136,11 @@ impl LiveMaps {
         for (Raw(id), Raw(record)) in self.services.iter().flatten() {
             let service = service_of(&record);
             let words = service.slots_base..service.slots_base + service.slots;
-            let words = words.map(|index| self.slots.get(index).unwrap_or(SlotWord::EMPTY)).collect();
-            observed.slots.insert(service.slots_base, words);
+            let words: Vec<_> = words.map(|index| self.slots.get(index).unwrap_or(SlotWord::EMPTY)).collect();
+            // A service without a region says base zero, where another's may begin.
+            if !words.is_empty() {
+                observed.slots.insert(service.slots_base, words);
+            }
             for index in service.members_base..service.members_base + service.members {
                 observed.members.insert(index, self.members.get(&index, 0)?.0);
             }

@@ -25,14 +25,14 @@ pub(super) struct Share {
     pub(super) member: Member,
     pub(super) takes_new: bool,
     pub(super) weight: u16,
+    /// A frontend names it itself, so that connections of any slot may be its own. Several are named only after a crash.
+    pub(super) is_named: bool,
 }
 
 /// How the service is laid out now.
 pub(super) struct Was<'a> {
     /// Its region and words, if it has any.
     pub(super) region: Option<(Region, &'a [SlotWord])>,
-    /// The backends that its frontends name.
-    pub(super) sole: Vec<Member>,
     /// Whether it is served at all.
     pub(super) is_served: bool,
     /// `MEMBERS`.
@@ -59,24 +59,23 @@ pub(super) fn lay_out(was: &Was, shares: &[Share], space: &mut Space) -> Result<
     {
         return Ok(Layout { sole: share.member, ..Layout::default() });
     }
-    let former = shares.iter().find(|share| was.sole.contains(&share.member));
     let Some((region, words)) = was.region else {
-        return fresh(former, shares, space).or_else(|limit| fall_back(was, former, shares, limit));
+        return fresh(shares, space).or_else(|limit| fall_back(was, shares, limit));
     };
     let table = Table::new(region, words, shares, was.members);
-    if table.should_move(former, shares) {
-        match fresh(former, shares, space) {
-            Err(limit) if region.members == 0 => return fall_back(was, former, shares, limit),
+    if table.should_move(shares) {
+        match fresh(shares, space) {
+            Err(limit) if region.members == 0 => return fall_back(was, shares, limit),
             Err(_) => {}
             layout => return layout,
         }
     }
-    Ok(table.updated(former, shares, space))
+    Ok(table.updated(shares, space))
 }
 
 /// A service that is served goes on with one backend if there is no room for several.
-fn fall_back(was: &Was, former: Option<&Share>, shares: &[Share], limit: Limit) -> Result<Layout, Limit> {
-    let one = former.or_else(|| shares.iter().find(|share| share.takes_new));
+fn fall_back(was: &Was, shares: &[Share], limit: Limit) -> Result<Layout, Limit> {
+    let one = shares.iter().find(|share| share.is_named).or_else(|| shares.iter().find(|share| share.takes_new));
     match one.filter(|_| was.is_served) {
         Some(share) => Ok(Layout { sole: share.member, short: Some(limit), ..Layout::default() }),
         None => Err(limit),
@@ -84,10 +83,9 @@ fn fall_back(was: &Was, former: Option<&Share>, shares: &[Share], limit: Limit) 
 }
 
 /// A new region. The only backend so far owns every slot first, and so is the previous owner of those it loses.
-fn fresh(former: Option<&Share>, shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
-    let is_former = |share: &Share| former.is_some_and(|former| former.member == share.member);
-    let others = shares.iter().filter(|share| share.takes_new && !is_former(share));
-    let mut listed: Vec<Share> = former.into_iter().chain(others).copied().collect();
+fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
+    let mut listed: Vec<Share> = shares.iter().filter(|share| share.takes_new || share.is_named).copied().collect();
+    listed.sort_by_key(|share| !share.is_named);
     let short = (listed.len() > MEMBERS_PER_SERVICE_MAX).then_some(Limit::BackendsOfService);
     listed.truncate(MEMBERS_PER_SERVICE_MAX);
     if listed.is_empty() {
@@ -96,8 +94,10 @@ fn fresh(former: Option<&Share>, shares: &[Share], space: &mut Space) -> Result<
         return Ok(Layout { region, slots: put_slots(slots_base, &[SlotWord::EMPTY]), ..Layout::default() });
     }
     let region = take_region(&listed, shares.len(), space)?;
-    let first = if former.is_some() { SlotWord::owned_by(0) } else { SlotWord::EMPTY };
-    let words = sticky(&vec![first; region.slots as usize], &active(&listed, &locals_in_order(listed.len())));
+    let locals: Vec<Option<u8>> = (0..=u8::MAX).map(Some).take(listed.len()).collect();
+    let named = listed.iter().zip(&locals).filter(|(share, _)| share.is_named);
+    let first = named.fold(SlotWord::EMPTY, |word, (_, local)| word.handed_to(*local));
+    let words = sticky(&vec![first; region.slots as usize], &active(&listed, &locals));
     let members: Vec<Member> = listed.iter().map(|share| share.member).collect();
     Ok(Layout {
         region,
@@ -126,10 +126,6 @@ fn take_region(listed: &[Share], backends: usize, space: &mut Space) -> Result<R
 pub(super) fn active(shares: &[Share], locals: &[Option<u8>]) -> Vec<(u8, u16)> {
     let takers = shares.iter().zip(locals).filter(|(share, _)| share.takes_new);
     takers.filter_map(|(share, local)| Some(((*local)?, share.weight.max(1)))).collect()
-}
-
-fn locals_in_order(members: usize) -> Vec<Option<u8>> {
-    (0..=u8::MAX).map(Some).take(members).collect()
 }
 
 /// Every entry of a new region, so that none is left from its former user.

@@ -96,9 +96,9 @@ impl<'a, 'b> Services<'a, 'b> {
         let service = candidate.service;
         let keys = self.keys_that_fit(candidate)?;
         let id = candidate.id.or_else(|| self.free_id()).ok_or(Limit::Services)?;
-        let shares = self.shares(candidate)?;
+        let shares = self.shares(id, candidate)?;
         let record = candidate.id.and_then(|id| self.observed.services.get(&id));
-        let was = self.was(id, record);
+        let was = self.was(record);
         let layout = lay_out(&was, &shares, &mut self.space)?;
         if let Some(limit) = layout.short {
             self.report(&candidate.name, "gives some of its backends no connections".into(), limit);
@@ -147,13 +147,17 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     /// The service's backends, as far as there are ids for them.
-    fn shares(&mut self, candidate: &Candidate) -> Result<Vec<Share>, Limit> {
+    fn shares(&mut self, id: u32, candidate: &Candidate) -> Result<Vec<Share>, Limit> {
         let mut shares = Vec::with_capacity(candidate.service.backends.len());
         let mut refused = Vec::new();
+        let soles = self.reached.soles.get(&id).map_or(&[][..], Vec::as_slice);
         for (&address, backend) in &candidate.service.backends {
             let key = endpoint_key(address, candidate.protocol);
             match self.backends.resolve(key) {
-                Some(member) => shares.push(Share { member, takes_new: backend.takes_new, weight: backend.weight }),
+                Some(member) => {
+                    let (takes_new, weight) = (backend.takes_new, backend.weight);
+                    shares.push(Share { member, takes_new, weight, is_named: soles.contains(&member) });
+                }
                 None => refused.push(key),
             }
         }
@@ -170,10 +174,9 @@ impl<'a, 'b> Services<'a, 'b> {
         Ok(shares)
     }
 
-    fn was(&self, id: u32, record: Option<&'a ObservedService>) -> Was<'a> {
+    fn was(&self, record: Option<&'a ObservedService>) -> Was<'a> {
         let region = record.and_then(|record| Some((record.region(), self.observed.words(record)?)));
-        let sole = self.reached.soles.get(&id).cloned().unwrap_or_default();
-        Was { region, sole, is_served: record.is_some(), members: &self.observed.members }
+        Was { region, is_served: record.is_some(), members: &self.observed.members }
     }
 
     /// Leads the frontends to the layout.

@@ -27,7 +27,9 @@ pub fn sticky(words: &[SlotWord], active: &[(u8, u16)]) -> Vec<SlotWord> {
     }
     let must_move = |word: SlotWord| word.current().is_none_or(|owner| quota[usize::from(owner)] == 0);
     change.give_back(table.iter_mut().filter(|word| must_move(**word)));
-    change.give_back(table.iter_mut());
+    if change.excess != [0; 256] {
+        change.give_back(table.iter_mut());
+    }
     change.hand_over(&mut table, active);
     table
 }

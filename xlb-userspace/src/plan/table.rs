@@ -50,18 +50,17 @@ impl<'a> Table<'a> {
     }
 
     /// Whether another number of slots suits the backends better, and nobody owns or owned one: nothing would be lost.
-    pub(super) fn should_move(&self, former: Option<&Share>, shares: &[Share]) -> bool {
-        let has_owner = self.region.members > 0 && former.is_some();
-        let will_have_owner = former.is_some() || shares.iter().any(|share| share.takes_new);
+    pub(super) fn should_move(&self, shares: &[Share]) -> bool {
+        let has_owner = self.region.members > 0 && shares.iter().any(|share| share.is_named);
+        let will_have_owner = shares.iter().any(|share| share.is_named || share.takes_new);
         let suits = self.region.slots == slots_for(shares.len());
         will_have_owner && !has_owner && !suits && self.current().iter().all(|&word| word == SlotWord::EMPTY)
     }
 
-    /// The same region for these backends. `former` is a backend that frontends still name themselves, because an update
-    /// did not come to its end: every slot is its own, too.
-    pub(super) fn updated(mut self, former: Option<&Share>, shares: &[Share], space: &mut Space) -> Layout {
-        let former = former.and_then(|former| shares.iter().position(|share| share.member == former.member));
-        let new = self.admit(former, shares);
+    /// The same region for these backends. If a frontend still names one itself, an update did not come to its end, and
+    /// every slot is that one's, too.
+    pub(super) fn updated(mut self, shares: &[Share], space: &mut Space) -> Layout {
+        let new = self.admit(shares);
         let (region, mut short) = self.grown(space);
         if short.is_some() {
             self.locals.iter_mut().for_each(|local| *local = local.filter(|&local| u32::from(local) < region.members));
@@ -71,8 +70,8 @@ impl<'a> Table<'a> {
             let is_final = shares.iter().filter(|share| share.takes_new).count() > MEMBERS_PER_SERVICE_MAX;
             short = Some(if is_final { Limit::BackendsOfService } else { Limit::LocalIndexes });
         }
-        if let Some(former) = former.and_then(|former| self.locals[former]) {
-            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, former)).collect());
+        for (_, named) in shares.iter().zip(&self.locals).filter(|(share, _)| share.is_named) {
+            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, *named)).collect());
         }
         let moves = region.members_base != self.region.members_base;
         let members = if moves { self.all_members(region, shares) } else { self.new_members(&new, shares) };
@@ -82,11 +81,11 @@ impl<'a> Table<'a> {
     }
 
     /// Gives each backend that needs one a local index that no word mentions. Returns who got one.
-    fn admit(&mut self, former: Option<usize>, shares: &[Share]) -> Vec<usize> {
+    fn admit(&mut self, shares: &[Share]) -> Vec<usize> {
         let is_free = |local: &u8| !self.is_mentioned[usize::from(*local)] && !self.is_kept[usize::from(*local)];
         let free = (0..MEMBERS_PER_SERVICE_MAX as u8).filter(is_free);
-        let takers = (0..shares.len()).filter(|&at| shares[at].takes_new && Some(at) != former);
-        let newcomers = former.into_iter().chain(takers).filter(|&at| self.locals[at].is_none());
+        let needs_one = |at: &usize| self.locals[*at].is_none() && (shares[*at].takes_new || shares[*at].is_named);
+        let newcomers = (0..shares.len()).filter(needs_one);
         let admitted: Vec<(usize, u8)> = newcomers.zip(free).collect();
         for &(at, local) in &admitted {
             self.locals[at] = Some(local);
@@ -170,11 +169,11 @@ fn clean(word: SlotWord, is_gone: &[bool]) -> SlotWord {
 }
 
 /// The word as if `member` had owned the slot before its current owner did.
-fn owned_before(word: SlotWord, member: u8) -> SlotWord {
+fn owned_before(word: SlotWord, member: Option<u8>) -> SlotWord {
     match word.current() {
-        _ if word.mentions(member) => word,
-        None => word.handed_to(Some(member)),
-        current => word.handed_to(Some(member)).handed_to(current),
+        _ if member.is_none_or(|member| word.mentions(member)) => word,
+        None => word.handed_to(member),
+        current => word.handed_to(member).handed_to(current),
     }
 }
 
