@@ -1,3 +1,6 @@
 //! The namespace lab of xlb.
 
 pub mod lab;
+pub mod demo;
+pub mod kernel;
+pub mod bench;

@@ -22,16 +22,22 @@ use crate::reason::Reason;
 use crate::select::Choice;
 use crate::tables::{FlowTable, Proof, Tables};
 
-/// Rule 3: a flow that may become a connection.
+/// Rule 3: a flow that may become a connection. Packets of a connection, which are most, do without the entry.
 #[inline(always)]
-pub fn note_client<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, choice: &Choice, entry: FlowEntry) {
+pub fn note_client<F: Family, T: Tables<F>>(
+    tables: &T,
+    parsed: &Parsed<F>,
+    choice: &Choice,
+    entry: impl FnOnce() -> FlowEntry,
+) {
     let key = F::flow_key(parsed.source, (F::from_stored(choice.backend.address), choice.backend.port));
     match parsed.transport {
-        Transport::Tcp(tcp) if tcp.is_syn() => tables.remember(FlowTable::TcpPending, &key, &entry),
+        Transport::Tcp(tcp) if tcp.is_syn() => tables.remember(FlowTable::TcpPending, &key, &entry()),
         Transport::Tcp(_) => {}
         Transport::Udp => {
-            let is_known = |table| tables.flow(table, &key).is_some_and(|known| is_same_way(&known, &entry));
-            if !is_known(FlowTable::Udp) && !is_known(FlowTable::UdpPending) {
+            let entry = entry();
+            let known = newest_udp(tables, &key);
+            if !known.is_some_and(|known| is_same_way(&known, &entry)) {
                 tables.remember(FlowTable::UdpPending, &key, &entry);
             }
         }
@@ -45,7 +51,9 @@ fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
         && known.vip_port == new.vip_port
         && known.backend == new.backend
         && known.ingress_ifindex == new.ingress_ifindex
+        && known.is_stack() == new.is_stack()
         && known.next_hop_mac == new.next_hop_mac
+        && known.uplink_mac == new.uplink_mac
 }
 
 /// The entry by which a packet of a pod becomes a reply of its VIP; a way out if it is none.
@@ -113,26 +121,22 @@ const fn is_strict_proof(tcp: &TcpView, entry: &FlowEntry) -> bool {
     tcp.carries_data || tcp.is_fin() || is_beyond_syn_ack
 }
 
-/// UDP: the first answer moves the flow.
+/// UDP: the first answer moves the flow, and so does the first after the client has come by another way: its newest
+/// datagram decides.
 #[inline(always)]
 fn udp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<(FlowEntry, Reason)> {
-    if let Some(entry) = tables.flow(FlowTable::Udp, key) {
-        // The client may have come by another way since: its newest datagram decides.
-        return Some((
-            tables.flow(FlowTable::UdpPending, key).map_or(entry, |newer| newest(tables, entry, newer)),
-            Reason::Replied,
-        ));
+    let newest = newest_udp(tables, key)?;
+    let known = tables.flow(FlowTable::Udp, key);
+    if !known.is_some_and(|known| is_same_way(&known, &newest)) {
+        tables.remember(FlowTable::Udp, key, &newest);
     }
-    let entry = tables.flow(FlowTable::UdpPending, key)?;
-    tables.remember(FlowTable::Udp, key, &entry);
-    Some((entry, Reason::RepliedAdmitted))
+    Some((newest, if known.is_some() { Reason::Replied } else { Reason::RepliedAdmitted }))
 }
 
-/// The entry written last, by the kernel's clock, which wraps.
+/// The entry written last: an answered flow's is a copy of a pending one, so what is pending is never older.
 #[inline(always)]
-fn newest<F: Family, T: Tables<F>>(tables: &T, one: FlowEntry, other: FlowEntry) -> FlowEntry {
-    let now = tables.now();
-    if now.wrapping_sub(other.last_seen) < now.wrapping_sub(one.last_seen) { other } else { one }
+fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<FlowEntry> {
+    tables.flow(FlowTable::UdpPending, key).or_else(|| tables.flow(FlowTable::Udp, key))
 }
 
 /// The pod's kernel accepted a connection.

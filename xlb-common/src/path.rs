@@ -68,7 +68,7 @@ fn forward<F: Family, P: Packet, T: Tables<F>>(
     if backend.is_direct() && parsed.hops <= 1 {
         return Err(Reason::TtlExpired);
     }
-    note_client(tables, &parsed, &choice, flow_entry(tables, &parsed, &choice, frontend.service, arrival));
+    note_client(tables, &parsed, &choice, || flow_entry(tables, &parsed, &choice, frontend.service, arrival));
     translate(packet, &parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
     Ok(Delivery { to: backend.is_direct().then_some(backend.ifindex), reason: choice.reason })
 }

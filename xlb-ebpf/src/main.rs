@@ -47,6 +47,9 @@ pub fn ingress_tc(ctx: TcContext) -> i32 {
     if skb::is_for_other_host(&ctx) {
         return forward::to_pod(Err(Reason::OtherHost));
     }
+    if skb::is_of_vlan(&ctx) {
+        return forward::to_pod(Err(Reason::NotIp));
+    }
     forward::to_pod(path::ingress(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival))
 }
 

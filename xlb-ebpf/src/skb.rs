@@ -83,3 +83,10 @@ pub fn is_for_other_host(ctx: &TcContext) -> bool {
     // SAFETY: the context is valid for the whole run.
     unsafe { (*ctx.skb.skb).pkt_type == PACKET_OTHERHOST }
 }
+
+/// Whether the frame belongs to a VLAN on top of the interface: the kernel has taken the tag out of the bytes.
+#[inline(always)]
+pub fn is_of_vlan(ctx: &TcContext) -> bool {
+    // SAFETY: the context is valid for the whole run.
+    unsafe { (*ctx.skb.skb).vlan_present != 0 }
+}

@@ -27,13 +27,13 @@ pub enum Group {
 /// The packages of the host group, with every feature. Conventions are a test of xtask.
 const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-userspace", "-p", "xtask"];
 
-/// The helpers of the lab have logic of their own.
-const HOST_OF_LAB: [&str; 3] = ["-p", "xlb-tests", "--lib"];
+/// The helpers of the lab have logic of their own; `path` is the packet path without a kernel.
+const HOST_OF_LAB: [&str; 5] = ["-p", "xlb-tests", "--lib", "--test", "path"];
 
 const KERNEL: [&str; 4] = ["-p", "xlb-tests", "--test", "kernel"];
 
 /// `lab_selftest` are the tests of the lab itself.
-const LAB: [&str; 6] = ["-p", "xlb-tests", "--test", "lab", "--test", "lab_selftest"];
+const LAB: [&str; 8] = ["-p", "xlb-tests", "--test", "lab", "--test", "agent", "--test", "lab_selftest"];
 
 /// Prepares, runs the groups, and prints the sum as the last line.
 pub fn run(checkout: &Checkout, group: Group, args: &[String]) -> ExitCode {

@@ -1,0 +1,4 @@
+//! Measurements, each with the baselines it is compared with in the same run.
+
+pub mod path;
+pub mod report;

@@ -1,0 +1,207 @@
+//! `xlb-bench path`: nanoseconds per packet in the kernel, by BPF_PROG_TEST_RUN, net of the harness.
+//!
+//! A test-run repeats on one buffer, so each program first makes the next packet (`varied`). Its cost is shown net of
+//! the empty program, and every other one net of `varied` with as many flows, round by round.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::Array;
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use xlb_common::abi::{Backend, Config, EndpointKeyV4, Frontend, Member, NETNS_HOST, TCP, backend_flags};
+use xlb_common::memory::MemoryTables;
+use xlb_common::slot::SlotWord;
+
+use super::report::{Report, Row};
+use crate::kernel::dataplane::object_path;
+use crate::kernel::frame::Spec;
+use crate::kernel::kernel_maps::fill;
+use crate::kernel::sample::{UPLINK, UPLINK_MAC, host_mac, pod_address, pod_mac, vip_address};
+
+const PROGRAMS: [&str; 4] = ["empty", "varied", "forwarder", "path_xdp"];
+const FLOWS: [u32; 2] = [1, 100_000];
+const BACKENDS: u8 = 3;
+const SLOTS: u32 = 251;
+const SERVED_VIP: u8 = 10;
+const OTHER_VIP: u8 = 99;
+/// Flow maps that the measured programs have, and do not touch: their real size would only take memory.
+const UNUSED_FLOWS: [&str; 3] = ["FLOWS_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4"];
+
+/// One measured program with one kind of packet.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    program: &'static str,
+    vip: u8,
+    flags: &'static str,
+    baseline: Option<&'static str>,
+    verdict: u32,
+}
+
+const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
+
+const CASES: [Case; 7] = [
+    Case { name: "empty", program: "empty", vip: SERVED_VIP, flags: "A", baseline: None, verdict: XDP_PASS },
+    Case { name: "varied", program: "varied", baseline: None, ..ESTABLISHED_AGAIN.passing() },
+    Case { name: "forwarder", program: "forwarder", baseline: None, ..ESTABLISHED_AGAIN },
+    Case { name: "established", baseline: Some("forwarder"), ..ESTABLISHED_AGAIN },
+    ESTABLISHED_AGAIN,
+    Case { name: "syn", flags: "S", baseline: Some("established"), ..ESTABLISHED_AGAIN },
+    Case { name: "not_ours", vip: OTHER_VIP, baseline: Some("established"), ..ESTABLISHED_AGAIN.passing() },
+];
+
+/// The same as `established`: how far two figures of one thing lie apart.
+const ESTABLISHED_AGAIN: Case = Case {
+    name: "established_again",
+    program: "path_xdp",
+    vip: SERVED_VIP,
+    flags: "A",
+    baseline: Some("established"),
+    verdict: XDP_REDIRECT,
+};
+
+impl Case {
+    const fn passing(self) -> Self {
+        Self { verdict: XDP_PASS, ..self }
+    }
+
+    /// Flows of the packets, and the row's name with them.
+    fn rows(self) -> impl Iterator<Item = (u32, String)> {
+        FLOWS.into_iter().map(move |flows| (flows, named(self.name, flows)))
+    }
+}
+
+/// Measures in interleaved rounds, so that noise hits all alike.
+pub fn measure(repeat: u32, rounds: usize) -> Result<Report> {
+    stay_on_one_cpu()?;
+    let mut bench = Bench::load()?;
+    let mut figures: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for round in 0..=rounds {
+        for case in CASES {
+            for (flows, name) in case.rows() {
+                let ns = bench.run(case, flows, repeat).with_context(|| format!("measuring {name}"))?;
+                // The first round fills caches and maps.
+                if round > 0 {
+                    figures.entry(name).or_default().push(ns);
+                }
+            }
+        }
+    }
+    Ok(Report { rows: CASES.into_iter().flat_map(|case| rows(case, &figures)).collect() })
+}
+
+/// The net figures of a case.
+fn rows(case: Case, figures: &BTreeMap<String, Vec<f64>>) -> Vec<Row> {
+    let net = |flows: u32, name: &str| -> Vec<f64> {
+        let harness = match case.name {
+            "empty" => return figures[name].clone(),
+            "varied" => "empty",
+            _ => "varied",
+        };
+        let below = &figures[&named(harness, flows)];
+        figures[name].iter().zip(below).map(|(gross, below)| gross - below).collect()
+    };
+    // More flows are compared with one flow, one flow with the case's baseline.
+    let baseline = |flows: u32| match flows {
+        1 => case.baseline.map(|baseline| named(baseline, 1)),
+        _ => Some(named(case.name, 1)),
+    };
+    case.rows()
+        .map(|(flows, name)| Row { unit: "ns", rounds: net(flows, &name), baseline: baseline(flows), name })
+        .collect()
+}
+
+fn named(case: &str, flows: u32) -> String {
+    if flows == 1 { format!("{case}, 1 flow") } else { format!("{case}, {} k flows", flows / 1_000) }
+}
+
+struct Bench {
+    object: Ebpf,
+}
+
+impl Bench {
+    fn load() -> Result<Self> {
+        let path = object_path("xlb-bench.o");
+        let bytes = std::fs::read(&path)
+            .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
+        let mut loader = EbpfLoader::new();
+        for map in UNUSED_FLOWS {
+            loader.map_max_entries(map, 1_024);
+        }
+        let mut object = loader.load(&bytes).with_context(|| format!("loading {}", path.display()))?;
+        for name in PROGRAMS {
+            let program: &mut Xdp =
+                object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+            program.load().with_context(|| format!("loading {name}"))?;
+        }
+        fill(&mut object, &tables(), Config::default())?;
+        Ok(Self { object })
+    }
+
+    /// Gross nanoseconds per packet.
+    fn run(&mut self, case: Case, flows: u32, repeat: u32) -> Result<f64> {
+        self.set_traffic(case, flows)?;
+        let packet = format!("tcp 10.0.0.0:40000 203.0.113.{}:80 {} pad 64", case.vip, case.flags);
+        let frame = Spec::parse(&packet)?.build();
+        let program: &Xdp = self.object.program(case.program).context("no such program")?.try_into()?;
+        let mut out = frame.clone();
+        let options =
+            TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), repeat, ..TestRunOptions::new() };
+        let result = program.test_run(options)?;
+        ensure!(result.return_value == case.verdict, "{} returned {}", case.program, result.return_value);
+        Ok(result.duration.as_nanos() as f64)
+    }
+
+    fn set_traffic(&mut self, case: Case, flows: u32) -> Result<()> {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&flows.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&vip_address(case.vip));
+        bytes[12..14].copy_from_slice(&80_u16.to_be_bytes());
+        bytes[14..].copy_from_slice(&40_000_u16.to_be_bytes());
+        let map = self.object.map_mut("TRAFFIC").context("no map TRAFFIC")?;
+        Array::<_, [u8; 16]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
+    }
+}
+
+/// A service with a slot table and without history; its pods' links take frames from XDP.
+fn tables() -> MemoryTables {
+    let mut tables = MemoryTables { uplinks: [(UPLINK, UPLINK_MAC)].into(), ..MemoryTables::default() };
+    let key = EndpointKeyV4 { address: vip_address(SERVED_VIP), port: 80_u16.to_be_bytes(), protocol: TCP, zero: 0 };
+    let frontend = Frontend { service: 1, slots_base: SLOTS, slots: SLOTS, ..Frontend::default() };
+    tables.frontends.insert(key, frontend);
+    tables.slots.extend((SLOTS..).zip((0..SLOTS).map(|slot| SlotWord::owned_by((slot % u32::from(BACKENDS)) as u8).0)));
+    for pod in 1..=BACKENDS {
+        tables.members.insert(u32::from(pod) - 1, Member { backend: u32::from(pod), generation: 1 });
+        tables.backends.insert(u32::from(pod), backend(pod));
+    }
+    tables
+}
+
+fn backend(pod: u8) -> Backend {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&pod_address(pod));
+    Backend {
+        address,
+        generation: 1,
+        flags: backend_flags::IN_USE | backend_flags::DIRECT | backend_flags::TAKES_XDP,
+        ifindex: UPLINK,
+        netns_id: NETNS_HOST,
+        pod_mac: pod_mac(pod),
+        host_mac: host_mac(pod),
+        port: 8080_u16.to_be_bytes(),
+        protocol: TCP,
+        family: 4,
+        ..Backend::default()
+    }
+}
+
+/// Test-run repeats on the CPU it is called on.
+fn stay_on_one_cpu() -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(std::thread::available_parallelism().map_or(1, usize::from) - 1)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("staying on one CPU")
+}

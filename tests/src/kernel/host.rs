@@ -1,0 +1,41 @@
+//! Runs a hook in ordinary memory: the path of xlb-common, and what the adapters decide in front of it.
+
+use xlb_common::memory::MemoryTables;
+use xlb_common::packet::BytePacket;
+use xlb_common::path::{self, Arrival, Delivery, Door};
+use xlb_common::{Disposition, Reason};
+
+use super::outcome::{Hook, Outcome, Verdict};
+use super::sample::{UPLINK, UPLINK_MAC};
+
+/// What `hook` does with `frame`. The tables' flows follow.
+#[must_use]
+pub fn run(tables: &MemoryTables, hook: Hook, frame: &[u8]) -> Outcome {
+    let mut frame = frame.to_vec();
+    let (verdict, reason) = match decide(tables, hook, &mut frame) {
+        Ok(Delivery { to: Some(_), reason }) => (Verdict::Redirect, reason),
+        Ok(Delivery { to: None, reason }) => (Verdict::Pass, reason),
+        Err(reason) if reason.disposition() == Disposition::Drop => (Verdict::Drop, reason),
+        Err(reason) => (Verdict::Pass, reason),
+    };
+    Outcome { verdict, reason: Some(reason), frame }
+}
+
+fn decide(tables: &MemoryTables, hook: Hook, frame: &mut [u8]) -> Result<Delivery, Reason> {
+    if hook == Hook::Tc && is_for_other_host(frame) {
+        return Err(Reason::OtherHost);
+    }
+    let packet = &mut BytePacket(frame);
+    match hook {
+        Hook::Xdp => path::ingress(packet, tables, Arrival { door: Door::Xdp, ifindex: UPLINK }),
+        Hook::XdpAlone => path::ingress(packet, tables, Arrival { door: Door::XdpAlone, ifindex: UPLINK }),
+        Hook::Tc => path::ingress(packet, tables, Arrival { door: Door::Tc, ifindex: UPLINK }),
+        Hook::Pod => path::from_pod(packet, tables),
+        Hook::Egress => path::from_stack(packet, tables),
+    }
+}
+
+/// PACKET_OTHERHOST, as `eth_type_trans` sets it: neither the device's MAC nor a group's.
+fn is_for_other_host(frame: &[u8]) -> bool {
+    frame[..6] != UPLINK_MAC && frame[0] & 1 == 0
+}

@@ -1,0 +1,16 @@
+//! The kernel programs without a network: the same tables and packets through the host's path and, by
+//! BPF_PROG_TEST_RUN, through the loaded object.
+//!
+//! Read in this order: [`outcome`] (what a run is compared by), [`host`] and [`dataplane`] (the two runners), [`sample`]
+//! (the tables), [`frame`] and [`describe`] (packets as text), [`rows`] (the row files), [`generate`] (random packets).
+
+pub mod outcome;
+pub mod host;
+pub mod dataplane;
+pub mod kernel_maps;
+pub mod sample;
+pub mod frame;
+pub mod describe;
+pub mod rows;
+pub mod generate;
+pub mod random;

@@ -1,0 +1,194 @@
+//! Packet rows: a description, a packet at a hook, and all that has to come of it. Each file under `tests/tests/rows`
+//! says how its rows are written by its first one:
+//!
+//! ```text
+//! a SYN goes to the only pod
+//!   xdp tcp 198.51.100.9:40000 203.0.113.1:80 S
+//!   redirect sole_backend
+//!   out tcp 198.51.100.9:40000 10.244.1.1:8080 S ttl 63 from host1 to pod1
+//!   then pending 198.51.100.9:40000 10.244.1.1:8080 vip 203.0.113.1:80
+//! ```
+//!
+//! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
+//! byte; `out any` is for what cannot be told in words. `given` lines are the
+//! flows before, `then` lines all flows after; without `then` they stay.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use xlb_common::Reason;
+use xlb_common::abi::{EndpointKeyV4, FlowEntry, FlowKeyV4, TCP, UDP, flow_flags};
+use xlb_common::memory::MemoryTables;
+
+use super::describe::{FLOW_TABLES, describe, describe_flows};
+use super::frame::{Spec, endpoint, mac, number};
+use super::kernel_maps::Flows;
+use super::outcome::{Hook, Outcome, Verdict};
+use super::sample::flow_entry;
+
+const FILES: [&str; 3] = [
+    include_str!("../../tests/rows/to_pods.txt"),
+    include_str!("../../tests/rows/from_pods.txt"),
+    include_str!("../../tests/rows/passing_by.txt"),
+];
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What it shows.
+    pub name: String,
+    /// Where the packet is.
+    pub hooks: Vec<Hook>,
+    /// The packet.
+    pub frame: Vec<u8>,
+    /// The flows before.
+    pub given: Flows,
+    /// Why it goes where it goes.
+    pub reason: Reason,
+    verdict: Verdict,
+    out: Option<String>,
+    then: Flows,
+}
+
+impl Row {
+    /// Fails with both texts if a run came out otherwise.
+    pub fn check(&self, outcome: &Outcome, flows: &Flows) -> Result<()> {
+        let expected = (self.verdict, Some(self.reason));
+        let got = (outcome.verdict, outcome.reason);
+        ensure!(got == expected, "came out as {got:?}, not {expected:?}");
+        match &self.out {
+            None => ensure!(outcome.frame == self.frame, "was changed:\n{}", describe(&outcome.frame)),
+            Some(out) if out == "any" => {}
+            Some(out) => ensure!(&describe(&outcome.frame) == out, "became\n{}\nnot\n{out}", describe(&outcome.frame)),
+        }
+        let flows = without_times(flows);
+        let texts = (describe_flows(&flows), describe_flows(&self.then));
+        ensure!(flows == self.then, "left these flows:\n{}instead of these:\n{}", texts.0, texts.1);
+        Ok(())
+    }
+}
+
+/// The flows with their times forgotten: two clocks never agree.
+#[must_use]
+pub fn without_times(flows: &Flows) -> Flows {
+    flows.iter().map(|(key, entry)| (*key, FlowEntry { last_seen: 0, ..*entry })).collect()
+}
+
+/// The rows of all files.
+pub fn all(tables: &MemoryTables) -> Result<Vec<Row>> {
+    let files: Vec<Vec<Row>> = FILES.iter().map(|text| read(text, tables)).collect::<Result<_>>()?;
+    Ok(files.concat())
+}
+
+/// Checks each row at each of its hooks, and fails with all that failed.
+pub fn check_each(tables: &MemoryTables, mut check: impl FnMut(&Row, Hook) -> Result<()>) -> Result<()> {
+    let mut failures = String::new();
+    for row in all(tables)? {
+        for &hook in &row.hooks {
+            if let Err(error) = check(&row, hook) {
+                let _ = writeln!(failures, "{} ({hook:?}): {error:#}", row.name);
+            }
+        }
+    }
+    ensure!(failures.is_empty(), "these rows fail:\n{failures}");
+    Ok(())
+}
+
+fn read(text: &str, tables: &MemoryTables) -> Result<Vec<Row>> {
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut rows: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in lines {
+        match (line.strip_prefix("  "), rows.last_mut()) {
+            (None, _) => rows.push((line, Vec::new())),
+            (Some(line), Some((_, lines))) => lines.push(line.trim_start()),
+            (Some(_), None) => bail!("`{line}` comes before the first row's name"),
+        }
+    }
+    rows.iter()
+        .map(|(name, lines)| row(name, lines, tables).with_context(|| format!("reading the row `{name}`")))
+        .collect()
+}
+
+fn row(name: &str, lines: &[&str], tables: &MemoryTables) -> Result<Row> {
+    let of = |word: &'static str| lines.iter().filter_map(move |line| line.strip_prefix(word)?.strip_prefix(' '));
+    let plain: Vec<&str> = lines.iter().copied().filter(|line| !is_named(line)).collect();
+    let [packet, outcome] = plain[..] else { bail!("a row has one line with a packet and one with a verdict") };
+    let (hooks, packet) = packet.split_once(' ').context("the packet is missing")?;
+    let (verdict, reason) = outcome.split_once(' ').context("the reason is missing")?;
+    let given = flows(of("given"), tables)?;
+    let then = if of("then").next().is_some() { flows(of("then"), tables)? } else { given.clone() };
+    Ok(Row {
+        name: name.to_owned(),
+        hooks: hooks.split(',').map(hook).collect::<Result<_>>()?,
+        frame: Spec::parse(packet)?.build(),
+        given,
+        verdict: self::verdict(verdict)?,
+        reason: self::reason(reason)?,
+        out: of("out").next().map(str::to_owned),
+        then,
+    })
+}
+
+fn is_named(line: &str) -> bool {
+    ["given", "out", "then"].iter().any(|name| line.split(' ').next() == Some(name))
+}
+
+fn flows<'a>(lines: impl Iterator<Item = &'a str>, tables: &MemoryTables) -> Result<Flows> {
+    let lines = lines.filter(|line| *line != "nothing");
+    lines.map(|line| flow(line, tables).with_context(|| format!("reading `{line}`"))).collect()
+}
+
+/// A flow from text, as in a row's `given`.
+pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKeyV4), FlowEntry)> {
+    let mut words = line.split_whitespace();
+    let mut next = || words.next().context("a word is missing");
+    let name = next()?;
+    let table =
+        FLOW_TABLES.iter().position(|table| *table == name).with_context(|| format!("{name} is no flow map"))?;
+    let (client, pod) = (endpoint(next()?)?, endpoint(next()?)?);
+    ensure!(next()? == "vip", "`vip` is missing");
+    let vip = endpoint(next()?)?;
+    let protocol = if table < 2 { TCP } else { UDP };
+    let vip = EndpointKeyV4 { address: vip.0, port: vip.1.to_be_bytes(), protocol, zero: 0 };
+    let key =
+        FlowKeyV4 { client: client.0, pod: pod.0, client_port: client.1.to_be_bytes(), pod_port: pod.1.to_be_bytes() };
+    let mut entry = flow_entry(tables, vip, &key).context("no such VIP or pod")?;
+    while let Some(word) = words.next() {
+        match word {
+            "stack" => entry.flags |= flow_flags::STACK,
+            "closed" => entry.flags |= flow_flags::CLOSED,
+            "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,
+            "syn-ack" => {
+                entry.flags |= flow_flags::SYN_ACK_SEEN;
+                entry.syn_ack_acknowledged = number(&mut words)?;
+            }
+            other => bail!("{other} says nothing of a flow"),
+        }
+    }
+    Ok(((table as u8, key), entry))
+}
+
+fn hook(name: &str) -> Result<Hook> {
+    Ok(match name {
+        "xdp" => Hook::Xdp,
+        "xdp-alone" => Hook::XdpAlone,
+        "tc" => Hook::Tc,
+        "pod" => Hook::Pod,
+        "egress" => Hook::Egress,
+        _ => bail!("{name} is not a hook"),
+    })
+}
+
+fn verdict(name: &str) -> Result<Verdict> {
+    Ok(match name {
+        "pass" => Verdict::Pass,
+        "redirect" => Verdict::Redirect,
+        "drop" => Verdict::Drop,
+        _ => bail!("{name} is not a verdict"),
+    })
+}
+
+fn reason(label: &str) -> Result<Reason> {
+    let reason = Reason::ALL.iter().find(|reason| reason.label() == label);
+    reason.copied().with_context(|| format!("{label} is not a reason"))
+}

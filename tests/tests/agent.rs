@@ -1,0 +1,32 @@
+//! The agent and the command line as an operator meets them: starting, stopping, mistakes, and a node that changes.
+//! Whatever happens, nothing that is served already is lost.
+
+#[path = "agent/stage.rs"]
+mod stage;
+#[path = "agent/command.rs"]
+mod command;
+
+#[path = "agent/start.rs"]
+mod start;
+#[path = "agent/bpffs.rs"]
+mod bpffs;
+#[path = "agent/pins.rs"]
+mod pins;
+#[path = "agent/end.rs"]
+mod end;
+#[path = "agent/edits.rs"]
+mod edits;
+#[path = "agent/mistakes.rs"]
+mod mistakes;
+#[path = "agent/services.rs"]
+mod services;
+#[path = "agent/limits.rs"]
+mod limits;
+#[path = "agent/delivery.rs"]
+mod delivery;
+#[path = "agent/node.rs"]
+mod node;
+#[path = "agent/inspect.rs"]
+mod inspect;
+#[path = "agent/explain.rs"]
+mod explain;

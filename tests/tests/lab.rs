@@ -1,0 +1,25 @@
+//! Traffic through the loaded programs, between namespaces: what clients, pods and bystanders see.
+//!
+//! Read in this order: [`scene`] (what tests start from), [`served`] and [`connections`] (what xlb is for), then what
+//! must not change ([`untouched`], [`kube_proxy`]), then the corners.
+
+#[path = "lab/scene.rs"]
+mod scene;
+#[path = "lab/served.rs"]
+mod served;
+#[path = "lab/connections.rs"]
+mod connections;
+#[path = "lab/several_vips.rs"]
+mod several_vips;
+#[path = "lab/untouched.rs"]
+mod untouched;
+#[path = "lab/kube_proxy.rs"]
+mod kube_proxy;
+#[path = "lab/node.rs"]
+mod node;
+#[path = "lab/restart.rs"]
+mod restart;
+#[path = "lab/empty.rs"]
+mod empty;
+#[path = "lab/single_frames.rs"]
+mod single_frames;
