@@ -113,10 +113,20 @@ impl Agent {
             if is_wanting(&location, snapshot.is_unlearned(address), self.uses_xdp()) {
                 self.provoke(address).await;
             }
-            self.pods.insert(address, location);
+            self.pods.insert(address, self.beyond_uplinks(location));
         }
         self.provoked.retain(|address, _| self.pods.contains_key(address));
         self.find_xdp_pods(snapshot);
+    }
+
+    /// What lies behind an uplink is no pod of this node, also where the uplink's network looks like a pod's link.
+    fn beyond_uplinks(&self, location: Location) -> Location {
+        match location {
+            Location::Link(link) if self.uplinks.iter().any(|served| served.uplink.ifindex == link.ifindex) => {
+                Location::Unreachable(format!("it is in the network of the uplink {}", link.name))
+            }
+            other => other,
+        }
     }
 
     fn uses_xdp(&self) -> bool {

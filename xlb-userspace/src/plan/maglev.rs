@@ -157,7 +157,9 @@ mod tests {
         }
     }
 
-    fn shuffled_names() -> impl Strategy<Value = (Vec<(String, u16)>, Vec<(String, u16)>)> {
+    type Names = Vec<(String, u16)>;
+
+    fn shuffled_names() -> impl Strategy<Value = (Names, Names)> {
         let names = prop::collection::btree_map("[a-z]{1,20}", 1u16..5, 1..20);
         names.prop_flat_map(|names| {
             let names: Vec<_> = names.into_iter().collect();

@@ -15,23 +15,28 @@ type PerMember = [u32; 256];
 /// have the fewest previous owners (flow-admission chapter 7, rule 11).
 #[must_use]
 pub fn sticky(words: &[SlotWord], active: &[(u8, u16)]) -> Vec<SlotWord> {
+    moved(words, active).unwrap_or_else(|| words.to_vec())
+}
+
+/// The table that [`sticky`] makes; none if nothing moves.
+pub(super) fn moved(words: &[SlotWord], active: &[(u8, u16)]) -> Option<Vec<SlotWord>> {
     if active.is_empty() {
-        return words.iter().map(|word| word.handed_to(None)).collect();
+        return Some(words.iter().map(|word| word.handed_to(None)).collect());
     }
     let held = slots_held(words);
     let quota = quotas(words.len(), active, &held);
-    let mut table = words.to_vec();
     let mut change = Change { missing: difference(&quota, &held), excess: difference(&held, &quota) };
     if change.missing == [0; 256] {
-        return table;
+        return None;
     }
+    let mut table = words.to_vec();
     let must_move = |word: SlotWord| word.current().is_none_or(|owner| quota[usize::from(owner)] == 0);
     change.give_back(table.iter_mut().filter(|word| must_move(**word)));
     if change.excess != [0; 256] {
         change.give_back(table.iter_mut());
     }
     change.hand_over(&mut table, active);
-    table
+    Some(table)
 }
 
 /// What is left to do: slots that members have yet to take and to give.
@@ -158,7 +163,7 @@ mod tests {
     fn a_new_backend_takes_exactly_its_share() {
         let before = fresh(251, &[(0, 1), (1, 1)]);
         let after = sticky(&before, &[(0, 1), (1, 1), (2, 1)]);
-        assert_eq!((moved(&before, &after), shares(&after)[2]), (83, (2, 83)));
+        assert_eq!((moves(&before, &after), shares(&after)[2]), (83, (2, 83)));
     }
 
     #[test]
@@ -220,7 +225,7 @@ mod tests {
             for (active, gone) in steps {
                 words.iter_mut().for_each(|word| *word = gone.iter().fold(*word, |word, &member| word.without(member)));
                 let after = sticky(&words, &active);
-                prop_assert_eq!(moved(&words, &after), least_moves(&words, &active));
+                prop_assert_eq!(moves(&words, &after), least_moves(&words, &active));
                 check_balance(&after, &active)?;
                 check_histories(&words, &after)?;
                 prop_assert_eq!(&sticky(&after, &active), &after);
@@ -242,7 +247,7 @@ mod tests {
         sticky(&vec![SlotWord::EMPTY; slots], active)
     }
 
-    fn moved(before: &[SlotWord], after: &[SlotWord]) -> usize {
+    fn moves(before: &[SlotWord], after: &[SlotWord]) -> usize {
         before.iter().zip(after).filter(|(old, new)| old.current() != new.current()).count()
     }
 
@@ -261,7 +266,7 @@ mod tests {
         }
         let floor = |weight: u16| words.len() * usize::from(weight) / total;
         let left = words.len() - active.iter().map(|&(_, weight)| floor(weight)).sum::<usize>();
-        let has_rest = |weight: u16| words.len() * usize::from(weight) % total > 0;
+        let has_rest = |weight: u16| !(words.len() * usize::from(weight)).is_multiple_of(total);
         let keeps = |&(member, weight): &(u8, u16)| (held[usize::from(member)] as usize).min(floor(weight));
         let above =
             |&&(member, weight): &&(u8, u16)| has_rest(weight) && held[usize::from(member)] as usize > floor(weight);

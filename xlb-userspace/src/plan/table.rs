@@ -10,7 +10,7 @@ use super::observed::Region;
 use super::op::Op;
 use super::refuse::Limit;
 use super::space::Space;
-use super::sticky::sticky;
+use super::sticky::moved;
 
 /// The members and slots that a service has.
 pub(super) struct Table<'a> {
@@ -75,8 +75,8 @@ impl<'a> Table<'a> {
         }
         let moves = region.members_base != self.region.members_base;
         let members = if moves { self.all_members(region, shares) } else { self.new_members(&new, shares) };
-        let words = sticky(self.current(), &active(shares, &self.locals));
-        let slots = put_changed(region.slots_base, self.words, &words);
+        let table = moved(self.current(), &active(shares, &self.locals)).or(self.cleaned);
+        let slots = table.map_or(vec![], |table| put_changed(region.slots_base, self.words, &table));
         Layout { region, members, slots, slots_come_last: moves, short, ..Layout::default() }
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use xlb_common::abi::EndpointKeyV4;
 use xlb_common::slot::OWNERS;
 
-use super::maps::{Node, Owner};
+use super::maps::{Node, Owner, Owners};
 use super::world::{link, name, pod, service, vip};
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService};
 use crate::plan::observed::Observed;
@@ -48,7 +48,7 @@ struct Round {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
     fn every_prefix_is_consistent_and_no_flow_loses_its_owner(limits in limits(), rounds in prop::collection::vec(round(), 1..14)) {
@@ -188,7 +188,7 @@ impl World {
 }
 
 /// Each frontend's service and the owners of its slots.
-fn served(node: &Node) -> BTreeMap<EndpointKeyV4, (String, Vec<Vec<Option<Owner>>>)> {
+fn served(node: &Node) -> BTreeMap<EndpointKeyV4, (String, Owners)> {
     let tables = &node.maps.tables;
     let name = |id: &u32| node.maps.services[id].name.clone();
     tables

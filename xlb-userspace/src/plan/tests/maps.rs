@@ -12,6 +12,9 @@ use crate::plan::{Limits, Op, Plan};
 /// A pod as a flow sees it: its address and its link.
 pub type Owner = ([u8; 4], u32);
 
+/// Who owns and owned each slot: the current owner (or none) and the previous ones.
+pub type Owners = Vec<Vec<Option<Owner>>>;
+
 /// The maps, and what the agent believes they hold.
 #[derive(Clone, Default)]
 pub struct Maps {
@@ -82,7 +85,7 @@ impl Maps {
     }
 
     /// Who owns and owned each slot of a frontend, newest first after the current one. One slot if it has a sole backend.
-    pub fn owners(&self, frontend: &Frontend) -> Vec<Vec<Option<Owner>>> {
+    pub fn owners(&self, frontend: &Frontend) -> Owners {
         if frontend.slots == 0 {
             return vec![vec![self.owner(frontend.sole)]];
         }
