@@ -23,6 +23,7 @@ mod tests;
 use xlb_common::abi;
 
 use self::backends::Backends;
+use self::refuse::Shortage;
 use self::services::{ServiceOps, Services};
 
 pub use self::desired::{Desired, Refusal};
@@ -79,17 +80,14 @@ pub fn plan(desired: &Desired, observed: &Observed, limits: &Limits, now_ms: u64
     services.plan(desired);
     let (service_ops, shortages, mut refusals) = services.into_results();
     let ops = in_order(service_ops, &backends, observed);
-    let next_chance_ms = if ops.is_empty() { observed.resting.next_release_ms(now_ms) } else { Some(now_ms) };
-    let (last, passing): (Vec<_>, Vec<_>) = shortages.into_iter().partition(|shortage| shortage.limit.is_final());
-    refusals.extend(last.into_iter().map(|shortage| shortage.refusal(limits)));
+    let next_release_ms = observed.resting.next_release_ms(now_ms);
+    let may_pass = |shortage: &Shortage| shortage.limit.may_pass(!ops.is_empty(), next_release_ms.is_some());
+    let (passing, last): (Vec<_>, Vec<_>) = shortages.into_iter().partition(may_pass);
+    let next_chance_ms = if ops.is_empty() { next_release_ms } else { Some(now_ms) };
     let retry_at_ms = next_chance_ms.filter(|_| !passing.is_empty());
+    refusals.extend(last.into_iter().map(|shortage| shortage.refusal(limits)));
     let mut waiting = backends.keeping_their_mode();
-    let passing = passing.into_iter().map(|shortage| shortage.refusal(limits));
-    if retry_at_ms.is_some() {
-        waiting.extend(passing);
-    } else {
-        refusals.extend(passing);
-    }
+    waiting.extend(passing.into_iter().map(|shortage| shortage.refusal(limits)));
     Plan { ops, refusals, waiting, retry_at_ms }
 }
 

@@ -26,24 +26,36 @@ pub(super) struct Shortage {
 }
 
 impl Limit {
-    /// Whether nothing that is freed can help.
-    pub(super) fn is_final(self) -> bool {
-        self == Self::BackendsOfService
+    /// Whether what this plan removes, or what rests since an earlier one, may make room.
+    pub(super) fn may_pass(self, removes_something: bool, something_rests: bool) -> bool {
+        match self {
+            Self::BackendsOfService => false,
+            Self::Frontends | Self::Services => removes_something,
+            Self::Slots | Self::Members | Self::Backends | Self::LocalIndexes => removes_something || something_rests,
+        }
     }
 
     fn reason(self, limits: &Limits) -> String {
         const FEWER: &str = "serve fewer Services on this node";
+        let raise = |flag: &str| format!("{FEWER}, or raise {flag} (after `xlb cleanup`)");
         match self {
             Self::Frontends => {
-                format!("the table of frontends is full ({} addresses and ports): {FEWER}", limits.frontends)
+                let advice = raise("--max-frontends");
+                format!("the table of frontends is full ({} addresses and ports): {advice}", limits.frontends)
             }
-            Self::Services => format!("the table of services is full ({} Service ports): {FEWER}", limits.services),
-            Self::Slots => format!("no free part of the slot table ({} slots) is large enough: {FEWER}", limits.slots),
+            Self::Services => {
+                let advice = raise("--max-frontends");
+                format!("the table of services is full ({} Service ports): {advice}", limits.services)
+            }
+            Self::Slots => {
+                let advice = raise("--max-slots");
+                format!("no free part of the slot table ({} slots) is large enough: {advice}", limits.slots)
+            }
             Self::Members => {
                 format!("no free part of the member table ({} members) is large enough: {FEWER}", limits.members)
             }
             Self::Backends => {
-                format!("the table of backends is full ({} pod ports): run fewer pods on this node", limits.backends)
+                format!("the table of backends is full ({} pod ports): {}", limits.backends, raise("--max-backends"))
             }
             Self::LocalIndexes => "backends that just left still have its places: it is tried again".into(),
             Self::BackendsOfService => {

@@ -174,7 +174,7 @@ fn what_does_not_fit_is_refused_and_what_is_served_stays() {
         node.reach(&desired([("a", service(2, [3, 4])), ("web", service(1, [1, 2, 3])), ("z", service(3, [5]))]));
 
     let [refusal] = plan.refusals.as_slice() else { panic!("{plan:?}") };
-    let why = "is not served, because no free part of the slot table (251 slots) is large enough: serve fewer Services on this node";
+    let why = "is not served, because no free part of the slot table (251 slots) is large enough: serve fewer Services on this node, or raise --max-slots (after `xlb cleanup`)";
     assert_eq!((refusal.object.as_str(), refusal.why.as_str()), ("Service default/a", why));
     let served: Vec<_> = node.observed.services.values().map(|service| service.name.as_str()).collect();
     assert_eq!(served, ["default/web", "default/z"]);
