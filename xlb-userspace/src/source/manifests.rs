@@ -4,8 +4,9 @@
 //! gone: a mistake in a manifest must not take away what is being served. A file that is removed is meant.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -218,13 +219,17 @@ fn find_files(root: &Path) -> Result<BTreeMap<PathBuf, Stamp>> {
         ensure!(metadata.is_file(), "neither a file nor a directory");
         return Ok(BTreeMap::from([(root.into(), stamp(&metadata))]));
     }
+    // By its descriptor: a directory that is renamed meanwhile must not look like one whose files were removed.
+    let directory = File::open(root)?;
+    let held = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(root)? {
-        let path = entry?.path();
+    for entry in fs::read_dir(&held)? {
+        let entry = entry?;
+        let path = root.join(entry.file_name());
         if !is_manifest(&path) {
             continue;
         }
-        let metadata = match fs::metadata(&path) {
+        let metadata = match fs::metadata(entry.path()) {
             Ok(metadata) => metadata,
             // A link whose target is gone, or a file that vanished just now, is not there.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,

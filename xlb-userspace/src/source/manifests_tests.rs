@@ -71,6 +71,26 @@ fn a_directory_or_file_given_by_name_that_vanishes_takes_nothing_along() {
     assert_eq!(read(&mut of_file), "a ! a.yaml");
 }
 
+/// Listing and looking at the files take time, in which the directory can go: it is away for half of the readings here.
+#[test]
+fn a_directory_that_is_renamed_while_it_is_read_loses_nothing() {
+    let directory = directory(&[("a.yaml", "a"), ("b.yaml", "b")]);
+    let mut manifests = Manifests::open(directory.path()).unwrap();
+    let away = directory.path().with_extension("away");
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(directory.path(), &away).unwrap();
+                fs::rename(&away, directory.path()).unwrap();
+            }
+        });
+        let readings: std::collections::BTreeSet<_> = (0..3000).map(|_| manifests.read().objects.len()).collect();
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(readings, [2].into());
+    });
+}
+
 #[test]
 fn an_object_in_two_files_is_taken_from_where_it_was() {
     let directory = directory(&[("b.yaml", "x")]);

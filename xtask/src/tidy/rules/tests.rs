@@ -78,9 +78,9 @@ fn paths_of_one_machine_are_faults_in_any_text() {
 
 #[test]
 fn folders_of_every_machine_are_not_machine_paths() {
-    let paths = MachinePaths::of(Path::new("/tmp/clone"), Some("/".to_owned()));
+    let paths = MachinePaths::of(Path::new("/tmp/a-checkout"), Some("/".to_owned()));
     assert_eq!(check("a.md", "in /tmp/other and /etc/hosts", &paths), Vec::<String>::new());
-    assert_eq!(check("a.md", "in /tmp/clone/docs", &paths).len(), 1);
+    assert_eq!(check("a.md", "in /tmp/a-checkout/docs", &paths).len(), 1);
 }
 
 fn rust(path: &str, text: &str) -> Vec<String> {
