@@ -7,18 +7,14 @@ use crate::checkout::Checkout;
 use crate::command;
 
 /// Programs that the lab and the demo run, and Debian's packages of them.
-const LAB_PROGRAMS: [(&str, &[&str]); 12] = [
+const LAB_PROGRAMS: [(&str, &[&str]); 8] = [
     ("ip", &["iproute2"]),
-    ("tc", &["iproute2"]),
     ("nft", &["nftables"]),
-    ("iptables", &["iptables"]),
     ("ethtool", &["ethtool"]),
-    ("tcpdump", &["tcpdump"]),
     ("curl", &["curl"]),
     ("nginx", &["nginx-light"]),
     ("dnsmasq", &["dnsmasq-base"]),
     ("dig", &["bind9-dnsutils"]),
-    ("ping", &["iputils-ping"]),
     ("nsenter", &["util-linux"]),
 ];
 
