@@ -2,14 +2,12 @@
 //! adapters, and each begins with [`vary`], because a test-run repeats on one buffer.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
 #![allow(dead_code, reason = "the adapters serve more hooks than are measured here")]
 
 mod forward;
 mod frame;
 mod maps;
-mod memory;
 mod prove;
 mod skb;
 

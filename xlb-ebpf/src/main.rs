@@ -5,14 +5,12 @@
 //! (packets).
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
 
 mod accepted;
 mod forward;
 mod frame;
 mod maps;
-mod memory;
 mod prove;
 mod skb;
 

@@ -6,8 +6,6 @@ use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
 
-use crate::memory;
-
 /// Bytes that the path may read: Ethernet, IPv4 and TCP headers.
 const HEADERS: u32 = 54;
 /// `__sk_buff::pkt_type` of a frame that is addressed to another host (include/uapi/linux/if_packet.h).
@@ -31,9 +29,9 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn at<const N: usize>(&self, at: usize) -> Option<*mut u8> {
+    fn at<const N: usize>(&self, at: usize) -> Option<*mut [u8; N]> {
         let start = self.ctx.data();
-        if start + at + N > self.ctx.data_end() { None } else { Some((start + at) as *mut u8) }
+        if start + at + N > self.ctx.data_end() { None } else { Some((start + at) as *mut [u8; N]) }
     }
 
     #[inline(always)]
@@ -49,13 +47,13 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         // SAFETY: the N bytes lie between the skb's data and data_end, as compared in `at`.
-        self.at::<N>(at).map(|pointer| unsafe { memory::read(pointer) })
+        self.at::<N>(at).map(|pointer| unsafe { *pointer })
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
         // SAFETY: as for `load`; the verifier's prologue has made the linear part this skb's own.
-        self.at::<N>(at).map(|pointer| unsafe { memory::write(pointer, bytes) })
+        self.at::<N>(at).map(|pointer| unsafe { *pointer = bytes })
     }
 
     /// The kernel knows whether the sum is complete, partial, or the device's. Addresses and ports are two changes: in a
