@@ -3,6 +3,8 @@
 use std::fs::{self, File, rename};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::Result;
 use xlb_tests::lab::{Lab, LabSpec, Manifests};
@@ -38,6 +40,26 @@ fn services_come_change_and_go() -> Result<()> {
     assert!(stage.who(2).is_err());
     held.answers()?;
     assert!(stage.who(0).is_ok());
+    Ok(())
+}
+
+/// The node's own changes come while an editor has emptied the file and not written it yet.
+#[test]
+fn a_file_that_is_being_written_is_not_read_for_another_reason() -> Result<()> {
+    let mut stage = Stage::up()?;
+    let mut held = stage.hold(0)?;
+    let path = stage.manifests.path().join("web.yaml");
+    let yaml = fs::read_to_string(&path)?;
+    let mut file = File::create(&path)?;
+    for number in 0..6 {
+        stage.lab.node().ip(&format!("address add 10.255.255.{number}/32 dev lo"))?;
+        sleep(Duration::from_millis(20));
+    }
+    file.write_all(yaml.as_bytes())?;
+    drop(file);
+    held.answers()?;
+    assert!(stage.who(0).is_ok());
+    assert!(!stage.agent.log().contains("in sync: 0 services"), "{}", stage.agent.log());
     Ok(())
 }
 

@@ -81,8 +81,8 @@ async fn serve(agent: Result<Agent>, manifests: &mut Manifests, mut changes: Cha
     let mut resync = interval(RESYNC_INTERVAL);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_first = true;
+    let mut outcome = manifests.read();
     loop {
-        let outcome = manifests.read();
         for event in agent.model.changes_to(&outcome.objects) {
             agent.model.apply(event);
         }
@@ -97,7 +97,8 @@ async fn serve(agent: Result<Agent>, manifests: &mut Manifests, mut changes: Cha
             Err(error) => error!("{error:#}; what is served stays, the next attempt is in {RESYNC_INTERVAL:?}"),
         }
         tokio::select! {
-            () = manifests.next_change() => {}
+            // Only now, and not on other events: whoever writes a file has finished.
+            () = manifests.next_change() => outcome = manifests.read(),
             Some(()) = changes.next() => {}
             _ = resync.tick() => {}
             () = until(agent.retry_at) => {}
