@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xlb_common::Reason;
-use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, wait_for};
+use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape, wait_for};
 
 use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, Scene, TARGET_PORT, list};
 
@@ -65,6 +65,23 @@ fn what_changed_while_no_agent_ran_is_made_up_for_without_breaking_connections()
         check_serving(&scene, &mut open)?;
     }
     Ok(())
+}
+
+/// Traffic that is delivered directly does not pass the bridge, which forgets behind which port a pod is.
+#[test]
+fn an_agent_that_finds_a_bridge_without_its_entries_still_knows_the_pods() -> Result<()> {
+    let spec = LabSpec { pods: PodShape::Bridge, ..LabSpec::default() };
+    let mut scene = Scene::new(spec, Delivery::Direct, Door::Tc)?;
+    let mut open = open_connections(&scene)?;
+    let before = layout(&scene.agent.inspect()?);
+    scene.agent.kill()?;
+    scene.lab.node().ip("neigh flush dev cni0\nlink set cni0 type bridge fdb_flush")?;
+
+    scene.agent.start_again()?;
+    let pid = scene.agent.process();
+    scene.agent.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    assert_eq!(layout(&scene.agent.inspect()?), before);
+    check_serving(&scene, &mut open)
 }
 
 /// A connection with the pod it has.

@@ -16,6 +16,26 @@ pub fn addresses(observed: &Observed) -> BTreeSet<Ipv4Addr> {
     observed.backends.values().filter(|backend| backend.is_in_use()).map(|backend| *socket(backend).ip()).collect()
 }
 
+/// Where the backends were when an earlier agent last saw them: what it knew must not be lost with it. A bridge forgets
+/// behind which port a pod is, as direct traffic does not pass it.
+#[must_use]
+pub fn locations(observed: &Observed) -> BTreeMap<Ipv4Addr, Location> {
+    let linked = observed.backends.values().filter(|backend| backend.is_in_use() && backend.ifindex != 0);
+    linked.map(|backend| (*socket(backend).ip(), Location::Link(link_of(backend)))).collect()
+}
+
+fn link_of(backend: &Backend) -> PodLink {
+    PodLink {
+        ifindex: backend.ifindex,
+        name: String::new(),
+        is_veth: backend.is_direct(),
+        netns_id: (!backend.is_hidden()).then_some(backend.netns_id),
+        host_mac: backend.host_mac,
+        pod_mac: (backend.pod_mac != [0; 6]).then_some(backend.pod_mac),
+        takes_xdp_frames: backend.takes_xdp(),
+    }
+}
+
 /// Adds to each desired service the backends that it has now, is to lose, and whose pod is still where it was.
 pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<Ipv4Addr, Location>) {
     let served: BTreeMap<&str, u32> =
