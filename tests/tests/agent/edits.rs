@@ -46,7 +46,7 @@ fn services_come_change_and_go() -> Result<()> {
 /// The node's own changes come while an editor has emptied the file and not written it yet.
 #[test]
 fn a_file_that_is_being_written_is_not_read_for_another_reason() -> Result<()> {
-    let mut stage = Stage::up()?;
+    let stage = Stage::up()?;
     let mut held = stage.hold(0)?;
     let path = stage.manifests.path().join("web.yaml");
     let yaml = fs::read_to_string(&path)?;

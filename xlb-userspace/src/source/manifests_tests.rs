@@ -124,7 +124,7 @@ async fn a_file_that_is_being_written_is_waited_for() {
     let directory = directory(&[("a.yaml", "a")]);
     let mut manifests = Manifests::open(directory.path()).unwrap();
 
-    let mut file = fs::File::create(directory.path().join("a.yaml")).unwrap();
+    let mut file = File::create(directory.path().join("a.yaml")).unwrap();
     assert!(!changes_within(&mut manifests, 100).await, "an editor that truncates first has not finished");
     file.write_all(service("b").as_bytes()).unwrap();
     drop(file);
@@ -167,7 +167,12 @@ async fn a_directory_that_comes_back_is_watched_again() {
 
     fs::create_dir(&path).unwrap();
     fs::write(path.join("a.yaml"), service("a")).unwrap();
-    assert!(changes_within(&mut manifests, 6000).await, "found by looking");
+    let mut is_found = false;
+    for _ in 0..15 {
+        // The agent waits for other events, too: each time one comes, the waiting begins anew.
+        is_found = is_found || changes_within(&mut manifests, 400).await;
+    }
+    assert!(is_found, "found by looking");
     assert_eq!(read(&mut manifests), "a");
 
     fs::write(path.join("a.yaml"), service("b")).unwrap();

@@ -9,11 +9,11 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch::{Receiver, Sender, channel};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 /// Between two looks at the files when inotify is silent.
-const LOOK_INTERVAL_S: u64 = 5;
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Silence after which a finished change counts as the last of its burst.
 const FINISHED_QUIET_MS: u64 = 20;
 /// The same while somebody has written to a file and not closed it yet: what is there may be half of it.
@@ -30,6 +30,7 @@ pub struct Watch {
     // Kept so that `news` never closes, even without inotify.
     _sender: Arc<Sender<Progress>>,
     is_pending: bool,
+    next_look: Instant,
 }
 
 /// Device and inode: what tells a directory from another that took its name.
@@ -53,7 +54,7 @@ impl Watch {
             }
         };
         let inotify = notify::recommended_watcher(on_event).inspect_err(|error| {
-            warn!("watching {} by looking every {LOOK_INTERVAL_S} s: {error}", directory.display());
+            warn!("watching {} by looking every {LOOK_INTERVAL:?}: {error}", directory.display());
         });
         let mut watch = Self {
             directory: directory.into(),
@@ -62,6 +63,7 @@ impl Watch {
             news,
             _sender: sender,
             is_pending: false,
+            next_look: Instant::now() + LOOK_INTERVAL,
         };
         watch.arm();
         watch
@@ -71,13 +73,14 @@ impl Watch {
     /// called again without losing anything.
     pub async fn settled(&mut self) {
         if !self.is_pending {
-            // Silence ends as news does: with a look.
-            let _ = timeout(Duration::from_secs(LOOK_INTERVAL_S), self.news.changed()).await;
+            // Silence ends as news does: with a look. The moment stays, however often the waiting begins anew.
+            let _ = timeout_at(self.next_look, self.news.changed()).await;
             self.is_pending = true;
         }
         self.arm();
         self.quiet().await;
         self.is_pending = false;
+        self.next_look = Instant::now() + LOOK_INTERVAL;
     }
 
     async fn quiet(&mut self) {
@@ -109,7 +112,7 @@ impl Watch {
         }
         match inotify.watch(&self.directory, RecursiveMode::NonRecursive) {
             Ok(()) => self.armed_on = identity,
-            Err(error) => warn!("watching {}: {error}; looking again in {LOOK_INTERVAL_S} s", self.directory.display()),
+            Err(error) => warn!("watching {}: {error}; looking again in {LOOK_INTERVAL:?}", self.directory.display()),
         }
     }
 }
