@@ -1,7 +1,7 @@
 //! The xlb agent as a library: events become a model, the model a plan, the plan map operations.
 //!
 //! ```text
-//! manifests -> source::translate -> Event -> Model::apply -> desired(&Model, &NodeView) -> plan(&Desired, &Observed) -> [Op] -> LiveMaps::apply
+//! manifests, or API server -> source::translate -> Event -> Model::apply -> desired(&Model, &NodeView) -> plan(&Desired, &Observed) -> [Op] -> LiveMaps::apply
 //! ```
 //!
 //! Read in this order: [`source`] (where events come from), [`model`] (what Kubernetes asks for), [`plan`] (what the maps

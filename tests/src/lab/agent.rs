@@ -34,11 +34,16 @@ impl Agent {
     /// Starts `xlb run` on all uplinks of the lab's node. It may take a moment until it serves: see
     /// [`Agent::wait_until`].
     pub fn start(lab: &Lab, manifests: &Path, extra_arguments: &[&str]) -> Result<Agent> {
+        let manifests = manifests.display().to_string();
+        Agent::start_with(lab, &[&["--manifests", &manifests], extra_arguments].concat())
+    }
+
+    /// The same with another source, which is among the arguments.
+    pub fn start_with(lab: &Lab, arguments: &[&str]) -> Result<Agent> {
         let uplinks: Vec<&str> = lab.uplinks().iter().map(|uplink| uplink.node_device.as_str()).collect();
-        let arguments = ["run", "--uplink", &uplinks.join(","), "--node-name", "node", "--manifests"];
-        let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
-        arguments.push(manifests.display().to_string());
-        arguments.extend(extra_arguments.iter().map(|&argument| argument.to_owned()));
+        let uplinks = uplinks.join(",");
+        let first = ["run", "--uplink", &uplinks, "--node-name", "node"];
+        let arguments = first.iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
         let pin_directory = lab.pin_directory();
         let mut agent = Agent {
             node: lab.node().clone(),

@@ -50,7 +50,11 @@ fn a_vip_that_becomes_an_address_of_the_node_is_left_to_it() -> Result<()> {
 type NotServed = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
 const NOT_SERVED: &[NotServed] = &[
-    ("external-ips", &[("status:\n", "oldStatus:\n"), ("spec:\n", "spec:\n  externalIPs: [VIP]\n")], &[]),
+    (
+        "external-ips",
+        &[("status:\n", "oldStatus:\n"), ("spec:\n", "spec:\n  externalIPs: [VIP]\n")],
+        &["VIP", "--external-ip-cidrs"],
+    ),
     ("hostname", &[("- ip: VIP", "- hostname: lb.example.org")], &[]),
     ("ip-mode-proxy", &[("- ip: VIP", "- ip: VIP\n      ipMode: Proxy")], &[]),
     ("headless", &[("clusterIP: 10.96.0.10", "clusterIP: None")], &[]),
@@ -64,6 +68,12 @@ const NOT_SERVED: &[NotServed] = &[
     ("ipv6", &[("- ip: VIP", "- ip: 2001:db8::80")], &["2001:db8::80", "IPv6", "IPv4"]),
     ("loopback", &[("- ip: VIP", "- ip: 127.0.0.5")], &["127.0.0.5", "unicast"]),
     ("sctp", &[("protocol: TCP", "protocol: SCTP")], &["port 80", "SCTP", "TCP or UDP"]),
+    (
+        "ranges",
+        &[("spec:\n", "spec:\n  loadBalancerSourceRanges: [198.51.100.0/24]\n")],
+        &["VIP", "loadBalancerSourceRanges"],
+    ),
+    ("affine", &[("spec:\n", "spec:\n  sessionAffinity: ClientIP\n")], &["VIP", "sessionAffinity"]),
     ("no-cluster-ip", &[("  clusterIP: 10.96.0.10\n", "")], &["VIP", "cluster IP", "spec.clusterIP"]),
 ];
 
@@ -95,6 +105,23 @@ fn what_is_not_for_xlb_is_not_served_and_surprises_are_told() -> Result<()> {
     }
     assert_eq!(stage.who(1 + NOT_SERVED.len())?, "pod-1");
     held.answers()
+}
+
+#[test]
+fn an_external_ip_is_served_where_the_operator_allows_it() -> Result<()> {
+    let lab = lab(LabSpec { pod_count: 2, ..LabSpec::default() })?;
+    let manifests = xlb_tests::lab::Manifests::new()?;
+    manifests.write("web.yaml", &service(&lab, "web", 0, &[0]))?;
+    for (index, name) in [(1, "allowed"), (2, "elsewhere")] {
+        let spec = format!("spec:\n  externalIPs: [{}]\n", lab.vip(index));
+        let yaml = service(&lab, name, index, &[1]).replace("status:\n", "oldStatus:\n").replacen("spec:\n", &spec, 1);
+        manifests.write(&format!("{name}.yaml"), &yaml)?;
+    }
+    let range = format!("{}/32", lab.vip(1));
+    let mut stage = Stage::start(lab, manifests, &["--external-ip-cidrs", &range])?;
+    stage.until_answers(1, "pod-1")?;
+    stage.until_refused(&["Service default/elsewhere", &stage.lab.vip(2).to_string(), "--external-ip-cidrs"]);
+    Ok(())
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::maps::object::Sizes;
-use crate::model::DeliveryChoice;
+use crate::model::{DeliveryChoice, Policy};
+use crate::source::SourceChoice;
 
 /// Which program meets the packets of an uplink first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,14 +26,16 @@ pub struct Options {
     pub uplinks: Vec<String>,
     /// Name of this node's Node object.
     pub node_name: String,
-    /// A manifest file, or a directory of them.
-    pub manifests: PathBuf,
+    /// Where Services and their endpoints are read.
+    pub source: SourceChoice,
     /// Where maps and links are pinned.
     pub bpffs_dir: PathBuf,
     /// The front door.
     pub xdp: XdpChoice,
     /// How packets reach pods.
     pub delivery: DeliveryChoice,
+    /// Which addresses Services may have.
+    pub policy: Policy,
     /// Leave programs and maps in place at the end.
     pub keep_dataplane: bool,
     /// The cgroup whose sockets are followed; none: the root of the hierarchy.

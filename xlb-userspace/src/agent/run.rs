@@ -16,7 +16,7 @@ use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::{kernel, object};
 use crate::node::{Changes, Netlink};
-use crate::source::Manifests;
+use crate::source::Source;
 
 /// A round without any event, in case one was missed.
 const RESYNC_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ const LOG_INTERVAL: Duration = Duration::from_millis(200);
 pub async fn run(options: Options) -> Result<()> {
     kernel::require_features()?;
     kernel::require_capabilities()?;
-    let mut manifests = Manifests::open(&options.manifests)?;
+    let mut source = Source::open(&options.source, &options.node_name).await?;
     let (netlink, changes) = Netlink::open()?;
     for uplink in &options.uplinks {
         netlink.uplink(uplink).await.with_context(|| format!("looking for the uplink {uplink} (--uplink)"))?;
@@ -40,7 +40,7 @@ pub async fn run(options: Options) -> Result<()> {
     pins.prepare()?;
     let _lock = pins.lock()?;
     let is_fresh = !pins.holds_dataplane();
-    let served = serve(start(&options, &pins, netlink), &mut manifests, changes).await;
+    let served = serve(start(&options, &pins, netlink), &mut source, changes).await;
     if served.is_err() && is_fresh {
         pins.remove()?;
     }
@@ -75,30 +75,24 @@ fn follow_programs_log(ebpf: &mut aya::Ebpf) {
 }
 
 /// The loop: any event leads to a round. Only the first round may fail: it shows that this agent cannot serve.
-async fn serve(agent: Result<Agent>, manifests: &mut Manifests, mut changes: Changes) -> Result<()> {
+async fn serve(agent: Result<Agent>, source: &mut Source, mut changes: Changes) -> Result<()> {
     let mut agent = agent?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut resync = interval(RESYNC_INTERVAL);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_first = true;
-    let mut outcome = manifests.read();
     loop {
-        for event in agent.model.changes_to(&outcome.objects) {
-            agent.model.apply(event);
-        }
-        let errors: Vec<_> = outcome.errors.iter().map(crate::source::ManifestError::refusal).collect();
-        match agent.sync(&errors).await {
-            Ok(()) if is_first => {
+        match round(&mut agent, source).await {
+            Ok(Round::Synced) if is_first => {
                 is_first = false;
                 agent.hooks.remove_unwanted();
             }
-            Ok(()) => {}
+            Ok(Round::Synced | Round::Waiting) => {}
             Err(error) if is_first => return Err(error),
             Err(error) => error!("{error:#}; what is served stays, the next attempt is in {RESYNC_INTERVAL:?}"),
         }
         tokio::select! {
-            // Only now, and not on other events: whoever writes a file has finished.
-            () = manifests.next_change() => outcome = manifests.read(),
+            () = source.next_change() => {}
             Some(()) = changes.next() => {}
             _ = resync.tick() => {}
             () = until(agent.retry_at) => {}
@@ -106,6 +100,28 @@ async fn serve(agent: Result<Agent>, manifests: &mut Manifests, mut changes: Cha
             _ = interrupt.recv() => return Ok(()),
         }
     }
+}
+
+/// How a round went.
+enum Round {
+    /// The maps hold what is asked for.
+    Synced,
+    /// The source has not told of everything yet, and nothing was changed.
+    Waiting,
+}
+
+async fn round(agent: &mut Agent, source: &mut Source) -> Result<Round> {
+    let news = source.take(&agent.model);
+    for event in news.events {
+        agent.model.apply(event);
+    }
+    agent.zone = news.zone;
+    if !agent.model.is_synced() {
+        agent.wait(news.refusals, news.waiting);
+        return Ok(Round::Waiting);
+    }
+    agent.sync(&news.refusals).await?;
+    Ok(Round::Synced)
 }
 
 /// Waits for that moment, for ever if there is none.

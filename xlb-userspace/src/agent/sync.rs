@@ -31,6 +31,8 @@ pub struct Agent {
     pub(super) hooks: Hooks,
     pub(super) maps: LiveMaps,
     pub(super) model: Model,
+    /// The zone that this node's Node object names.
+    pub(super) zone: Option<String>,
     observed: Observed,
     uplinks: Vec<ServedUplink>,
     pods: BTreeMap<Ipv4Addr, Location>,
@@ -60,6 +62,7 @@ impl Agent {
             hooks,
             maps,
             model: Model::default(),
+            zone: None,
             uplinks: Vec::new(),
             pods: linger::locations(&observed),
             observed,
@@ -74,7 +77,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the node cannot be read, an uplink is missing, or the kernel refuses a write.
-    pub async fn sync(&mut self, manifest_errors: &[Refusal]) -> Result<()> {
+    pub async fn sync(&mut self, source_refusals: &[Refusal]) -> Result<()> {
         let names = self.options.uplinks.clone();
         let kernel = (&mut self.hooks, &mut self.maps);
         let missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, &self.netlink, kernel).await?;
@@ -96,13 +99,19 @@ impl Agent {
         }
         let retry_at = plan.retry_at_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
         self.retry_at = retry_at.map(|at| at.max(Instant::now() + RETRY_PAUSE));
-        let refusals = [&missing, manifest_errors, &desired.refusals, &plan.refusals].concat();
+        let refusals = [&missing, source_refusals, &desired.refusals, &plan.refusals].concat();
+        self.report.in_sync_at_s = now_s();
         self.tell(refusals, plan.waiting);
         Ok(())
     }
 
+    /// Tells what is waited for before anything is changed.
+    pub fn wait(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
+        self.tell(refusals, waiting);
+    }
+
     async fn locate_pods(&mut self, snapshot: &Snapshot) {
-        let mut wanted = pods_of_interest(&self.model, &self.options.node_name);
+        let mut wanted = pods_of_interest(&self.options.policy, &self.model, &self.options.node_name);
         wanted.extend(linger::addresses(&self.observed));
         let before = std::mem::take(&mut self.pods);
         for address in wanted {
@@ -159,10 +168,11 @@ impl Agent {
     fn desired(&self, snapshot: &Snapshot) -> Desired {
         let view = NodeView {
             node_name: self.options.node_name.clone(),
+            zone: self.zone.clone(),
             addresses: snapshot.addresses(),
             pods: self.pods.clone(),
         };
-        let mut desired = desired(&self.model, &view, self.options.delivery);
+        let mut desired = desired(&self.options.policy, &self.model, &view, self.options.delivery);
         linger::keep_living(&mut desired, &self.observed, &self.pods);
         desired
     }
@@ -197,7 +207,6 @@ impl Agent {
         let uplinks = self.uplinks.iter();
         self.report.uplinks =
             uplinks.map(|served| format!("{} ({}): {}", served.name, served.uplink.driver, served.door)).collect();
-        self.report.in_sync_at_s = now_s();
         (self.report.refusals, self.report.waiting) = (refusals, waiting);
         if let Err(error) = self.report.write(&self.options.bpffs_dir) {
             warn!("{error:#}");

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -18,8 +18,10 @@ use crate::agent::report::Report;
 use crate::agent::{self, Options, XdpChoice};
 use crate::maps::object::Sizes;
 use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
-use crate::model::DeliveryChoice;
+use crate::model::{Cidr, DeliveryChoice, Policy};
 use crate::plan::desired::Protocol;
+use crate::source::SourceChoice;
+use crate::source::kube::is_in_cluster;
 
 /// External-IP load balancer for Kubernetes: packets for LoadBalancer addresses go straight to the local pods, with the
 /// client's own address.
@@ -32,7 +34,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve: keep the kernel's maps equal to the manifests
+    /// Serve: keep the kernel's maps equal to the manifests, or to what the cluster's API server says
     Run(RunArgs),
     /// Show what the kernel's maps hold; works without an agent
     Inspect(InspectArgs),
@@ -57,9 +59,8 @@ struct RunArgs {
     /// Name of this node's Node object: endpoints with this nodeName are local
     #[arg(long)]
     node_name: String,
-    /// A file of Kubernetes YAML (Service, EndpointSlice, NetworkPolicy), or a directory of them; followed for changes
-    #[arg(long, value_name = "PATH")]
-    manifests: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Which program meets packets first: auto is XDP on drivers that support it, tc on virtual devices
     #[arg(long, value_enum, default_value = "auto")]
     xdp: XdpChoice,
@@ -67,6 +68,16 @@ struct RunArgs {
     /// Cluster-wide policy objects of other kinds cannot be seen: with those, say stack
     #[arg(long, value_enum, default_value = "auto")]
     delivery: DeliveryArg,
+    /// Where externalIPs may lie; what is not listed is refused. An address that the node, another Service or a pod has
+    /// must be listed by itself, not by a wider range
+    #[arg(long = "external-ip-cidrs", value_delimiter = ',', value_name = "CIDR[,CIDR]")]
+    external_ip_cidrs: Vec<Cidr>,
+    /// Serve only load balancers of these classes; otherwise every class, and those without one
+    #[arg(long = "load-balancer-class", value_delimiter = ',', value_name = "CLASS[,CLASS]")]
+    load_balancer_classes: Vec<String>,
+    /// Serve addresses with ipMode: Proxy, too, which kube-proxy leaves alone
+    #[arg(long)]
+    ip_mode_proxy: bool,
     /// Leave programs and maps in place at the end: they keep serving until an agent takes them over
     #[arg(long)]
     keep_dataplane: bool,
@@ -87,6 +98,31 @@ struct RunArgs {
     max_flows: u32,
     #[command(flatten)]
     pins: PinArgs,
+}
+
+/// Where Services and their endpoints are read.
+#[derive(Debug, Args)]
+struct SourceArgs {
+    /// A file of Kubernetes YAML (Service, EndpointSlice, NetworkPolicy), or a directory of them; followed for changes
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["kube", "kubeconfig"])]
+    manifests: Option<PathBuf>,
+    /// The API server of the cluster that xlb runs in, or of the kubeconfig. The default inside a cluster
+    #[arg(long)]
+    kube: bool,
+    /// How to reach the API server from outside of a cluster; means --kube
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl SourceArgs {
+    fn choice(self, is_in_cluster: bool) -> Result<SourceChoice> {
+        let Self { manifests, kube, kubeconfig } = self;
+        match manifests {
+            Some(path) => Ok(SourceChoice::Manifests(path)),
+            None if kube || kubeconfig.is_some() || is_in_cluster => Ok(SourceChoice::Kube(kubeconfig)),
+            None => bail!("give --manifests PATH, or --kubeconfig FILE to follow a cluster from outside of it"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -156,6 +192,9 @@ enum ProtocolArg {
     Udp,
 }
 
+/// What is logged unless `XLB_LOG` says otherwise. The API client logs every attempt that fails; the agent tells once.
+const LOG_FILTER: &str = "info,kube_client=off";
+
 /// Runs the command that the arguments ask for.
 ///
 /// # Errors
@@ -182,7 +221,7 @@ pub fn main() -> Result<()> {
 }
 
 fn run(args: RunArgs) -> Result<()> {
-    let filter = EnvFilter::try_from_env("XLB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("XLB_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     let is_watched = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -193,13 +232,18 @@ fn run(args: RunArgs) -> Result<()> {
     let options = Options {
         uplinks: args.uplinks,
         node_name: args.node_name,
-        manifests: args.manifests,
+        source: args.source.choice(is_in_cluster())?,
         bpffs_dir: args.pins.bpffs_dir,
         xdp: args.xdp,
         delivery: match args.delivery {
             DeliveryArg::Auto => DeliveryChoice::Auto,
             DeliveryArg::Direct => DeliveryChoice::Direct,
             DeliveryArg::Stack => DeliveryChoice::Stack,
+        },
+        policy: Policy {
+            external_ip_cidrs: args.external_ip_cidrs,
+            load_balancer_classes: args.load_balancer_classes,
+            ip_mode_proxy: args.ip_mode_proxy,
         },
         keep_dataplane: args.keep_dataplane,
         cgroup: args.cgroup,
@@ -223,4 +267,36 @@ fn cleanup(pins: &PinDirectory) -> Result<()> {
     Report::remove(pins.root());
     println!("{} {}", if is_there { "removed" } else { "nothing at" }, pins.root().display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_a_cluster_inside_of_one_and_has_to_be_named_outside() {
+        let manifests = Some(SourceChoice::Manifests("m".into()));
+        let kube = Some(SourceChoice::Kube(None));
+        let kubeconfig = Some(SourceChoice::Kube(Some("k".into())));
+        for (words, is_in_cluster, expected) in [
+            ("--manifests m", false, &manifests),
+            ("--manifests m", true, &manifests),
+            ("", true, &kube),
+            ("", false, &None),
+            ("--kube", true, &kube),
+            ("--kube", false, &kube),
+            ("--kubeconfig k", false, &kubeconfig),
+            ("--kube --kubeconfig k", true, &kubeconfig),
+            ("--manifests m --kube", true, &None),
+            ("--manifests m --kubeconfig k", true, &None),
+        ] {
+            assert_eq!(&source(words, is_in_cluster), expected, "{words:?} {is_in_cluster}");
+        }
+    }
+
+    fn source(words: &str, is_in_cluster: bool) -> Option<SourceChoice> {
+        let words = "xlb run --uplink eth0 --node-name n ".to_owned() + words;
+        let Command::Run(args) = Cli::try_parse_from(words.split_whitespace()).ok()?.command else { return None };
+        args.source.choice(is_in_cluster).ok()
+    }
 }

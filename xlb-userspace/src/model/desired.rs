@@ -7,6 +7,7 @@ use super::delivery::{DeliveryChoice, delivery, namespaces_restricting_ingress};
 use super::endpoints::{LocalEndpoint, is_on, local_endpoints};
 use super::frontends::{Grant, claiming_services, effective_policy, grants};
 use super::objects::{ObjectName, Slice, TrafficPolicy};
+use super::policy::Policy;
 use super::state::Model;
 use crate::node::{Location, NodeView};
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Refusal, WhenEmpty};
@@ -15,15 +16,15 @@ use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Re
 pub const BACKENDS_PER_SERVICE_MAX: usize = 255;
 
 /// What this node should serve. The same model and node give the same answer, in whatever order the model learned it.
-pub fn desired(model: &Model, node: &NodeView, choice: DeliveryChoice) -> Desired {
+pub fn desired(policy: &Policy, model: &Model, node: &NodeView, choice: DeliveryChoice) -> Desired {
     let mut refusals = Refusals::default();
     let slices = slices_by_service(model);
     let restricted = namespaces_restricting_ingress(model);
     let mut services = BTreeMap::new();
-    for grant in grants(model, node, &mut refusals) {
+    for grant in grants(model, node, policy, &mut refusals) {
         let policy = effective_policy(grant.service);
         let slices = slices.get(&grant.service.name).map_or(&[][..], Vec::as_slice);
-        let endpoints = local_endpoints(slices, grant.port, policy, &node.node_name);
+        let endpoints = local_endpoints(slices, grant.port, policy, node);
         let placement = Placement {
             node,
             choice,
@@ -37,11 +38,11 @@ pub fn desired(model: &Model, node: &NodeView, choice: DeliveryChoice) -> Desire
     Desired { services, refusals: refusals.0.into_iter().collect() }
 }
 
-/// The addresses that the node has to find on its links before [`desired`] can use them: every endpoint on this node of
-/// every Service with a VIP, whatever its conditions.
-pub fn pods_of_interest(model: &Model, node_name: &str) -> BTreeSet<Ipv4Addr> {
+/// The addresses that the node has to find on its links before [`desired`] can use them: every endpoint on this
+/// node of every Service that may get a VIP, whatever its conditions.
+pub fn pods_of_interest(policy: &Policy, model: &Model, node_name: &str) -> BTreeSet<Ipv4Addr> {
     let slices = slices_by_service(model);
-    let of_interest = claiming_services(model).filter_map(|service| slices.get(&service.name)).flatten();
+    let of_interest = claiming_services(model, policy).filter_map(|service| slices.get(&service.name)).flatten();
     let local = of_interest.flat_map(|slice| &slice.endpoints).filter(|endpoint| is_on(endpoint, node_name));
     local
         .filter_map(|endpoint| match endpoint.address {

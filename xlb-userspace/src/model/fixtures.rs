@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::desired::desired;
 use super::objects::*;
-use super::{DeliveryChoice, Event, Model};
+use super::{DeliveryChoice, Event, Model, Policy};
 use crate::node::{Location, NodeView, PodLink};
 use crate::plan::desired::{Delivery, Desired, Protocol, WhenEmpty};
 
@@ -15,7 +15,7 @@ pub const UDP: PortProtocol = PortProtocol::Served(Protocol::Udp);
 pub fn node() -> NodeView {
     let pods = (1..=9).map(|pod| ([10, 1, 0, pod].into(), Location::Link(link(pod.into(), true))));
     let addresses = ["127.0.0.1", "192.168.0.2"].map(|text| text.parse().unwrap());
-    NodeView { node_name: "node-a".into(), addresses: addresses.into(), pods: pods.collect() }
+    NodeView { node_name: "node-a".into(), zone: None, addresses: addresses.into(), pods: pods.collect() }
 }
 
 pub fn link(ifindex: u32, is_veth: bool) -> PodLink {
@@ -38,7 +38,11 @@ pub fn service() -> Service {
         is_headless: false,
         external_traffic_policy: TrafficPolicy::Cluster,
         ports: vec![ServicePort { name: String::new(), protocol: TCP, port: 80 }],
+        load_balancer_class: None,
         vips: vec!["192.0.2.10".parse().unwrap()],
+        proxy_vips: vec![],
+        external_ips: vec![],
+        unmet: Unmet::default(),
     }
 }
 
@@ -64,6 +68,7 @@ pub fn endpoint(text: &str) -> Endpoint {
         serving: !has("unready") && !has("stopped"),
         terminating: has("terminating") || has("stopped"),
         node_name: Some(if has("remote") { "node-b" } else { "node-a" }.into()),
+        hints: None,
     }
 }
 
@@ -86,7 +91,7 @@ pub fn model(objects: impl IntoIterator<Item = Object>) -> Model {
 
 /// What [`node`] makes of the objects, as text.
 pub fn served(objects: impl IntoIterator<Item = Object>) -> String {
-    text(&desired(&model(objects), &node(), DeliveryChoice::Auto))
+    text(&desired(&Policy::default(), &model(objects), &node(), DeliveryChoice::Auto))
 }
 
 /// One line for each service, `!` before each refusal.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::desired::Refusals;
 use super::objects::{PortProtocol, Service, ServicePort, ServiceType, TrafficPolicy};
+use super::policy::{Cidr, Policy, Trust};
 use super::state::Model;
 use crate::node::NodeView;
 use crate::plan::desired::{Protocol, ServiceName};
@@ -24,14 +25,15 @@ pub struct Grant<'a> {
 
 /// Gives each frontend to one Service port: where two ask for it, to the older Service, then to the first by name, the
 /// same on every node (semantics 1.8).
-pub fn grants<'a>(model: &'a Model, node: &NodeView, refusals: &mut Refusals) -> Vec<Grant<'a>> {
-    let mut services: Vec<&Service> = claiming_services(model).collect();
+pub fn grants<'a>(model: &'a Model, node: &NodeView, policy: &Policy, refusals: &mut Refusals) -> Vec<Grant<'a>> {
+    let mut services: Vec<&Service> = claiming_services(model, policy).collect();
     services.sort_by_key(|service| (service.created_s.unwrap_or(i64::MAX), &service.name));
+    let usage = Usage::of_external_ips(&services, model, node, policy);
 
     let mut holders = Holders::new();
     let mut grants = Vec::new();
     for service in services {
-        let vips = usable_vips(service, node, refusals);
+        let vips = usable_vips(service, &Judge { node, policy, usage: &usage }, refusals);
         for port in &service.ports {
             let Some(name) = service_name(service, port, refusals) else { continue };
             let vips = claim(&mut holders, &name, port.port, &vips, refusals);
@@ -43,18 +45,22 @@ pub fn grants<'a>(model: &'a Model, node: &NodeView, refusals: &mut Refusals) ->
     grants
 }
 
-/// The Services that count and have a VIP.
-pub fn claiming_services(model: &Model) -> impl Iterator<Item = &Service> {
-    model.services().filter(|service| counts(service) && !service.vips.is_empty())
+/// The Services that count and ask for a VIP.
+pub fn claiming_services<'a>(model: &'a Model, policy: &Policy) -> impl Iterator<Item = &'a Service> {
+    let asks =
+        |service: &Service| policy.ingress_ips(service).next().is_some() || !policy.external_ips(service).is_empty();
+    model.services().filter(move |service| counts(service) && asks(service))
 }
 
 /// The traffic policy that holds for outside traffic: `Local` counts only where Kubernetes opens the Service to the
-/// outside (semantics chapter 4).
+/// outside (semantics chapter 4). A refused externalIP opens it too: what others serve does not change by the refusal.
 pub fn effective_policy(service: &Service) -> TrafficPolicy {
-    match service.service_type {
-        ServiceType::LoadBalancer | ServiceType::NodePort => service.external_traffic_policy,
-        ServiceType::ClusterIp | ServiceType::ExternalName => TrafficPolicy::Cluster,
-    }
+    let is_open = match service.service_type {
+        ServiceType::LoadBalancer | ServiceType::NodePort => true,
+        ServiceType::ClusterIp => !service.external_ips.is_empty(),
+        ServiceType::ExternalName => false,
+    };
+    if is_open { service.external_traffic_policy } else { TrafficPolicy::Cluster }
 }
 
 /// Semantics 1.1 and 1.2, apart from a cluster IP that is missing: that one may be a mistake, and is told of.
@@ -62,35 +68,104 @@ fn counts(service: &Service) -> bool {
     service.labels.are_ours() && !service.is_headless && service.service_type != ServiceType::ExternalName
 }
 
-fn usable_vips(service: &Service, node: &NodeView, refusals: &mut Refusals) -> BTreeSet<Ipv4Addr> {
-    let mut usable = BTreeSet::new();
-    for &vip in &service.vips {
-        match usable_vip(vip, service, node) {
-            Ok(vip) => {
-                usable.insert(vip);
-            }
-            Err(why) => refusals.add(format!("Service {}", service.name), format!("{vip} is not served: {why}")),
+/// What the cluster itself uses of the addresses that Services ask for as externalIPs.
+struct Usage(BTreeMap<IpAddr, &'static str>);
+
+impl Usage {
+    /// Only what a range allows is in doubt, and usually that is little: the many endpoints are looked up in it.
+    fn of_external_ips(services: &[&Service], model: &Model, node: &NodeView, policy: &Policy) -> Self {
+        let asked = services.iter().flat_map(|service| policy.external_ips(service)).copied();
+        let in_doubt: BTreeSet<IpAddr> = asked.filter(|&address| policy.trust(address) == Trust::Range).collect();
+        if in_doubt.is_empty() {
+            return Self(BTreeMap::new());
         }
+        let endpoints = model.slices().flat_map(|slice| &slice.endpoints);
+        let pods = endpoints.map(|endpoint| (endpoint.address, "the address of a pod"));
+        let cluster_ips = model.services().flat_map(|service| &service.cluster_ips);
+        let cluster_ips = cluster_ips.map(|&address| (address, "a cluster IP"));
+        let own = node.addresses.iter().map(|&address| (address.into(), "an address of this node"));
+        let used = pods.chain(cluster_ips).chain(own);
+        Self(used.filter(|(address, _)| in_doubt.contains(address)).collect())
+    }
+}
+
+/// What decides whether a Service may have an address.
+struct Judge<'a> {
+    node: &'a NodeView,
+    policy: &'a Policy,
+    usage: &'a Usage,
+}
+
+/// An address that is listed twice, or both ways, is one VIP: what is served as ingress is not asked for again.
+fn usable_vips(service: &Service, judge: &Judge, refusals: &mut Refusals) -> BTreeSet<Ipv4Addr> {
+    let mut usable = BTreeSet::new();
+    let mut note = |what: String, judgement: Result<Ipv4Addr, String>| match judgement {
+        Ok(vip) => {
+            usable.insert(vip);
+        }
+        Err(why) => refusals.add(format!("Service {}", service.name), format!("{what} is not served: {why}")),
+    };
+    let ingress: BTreeSet<IpAddr> = judge.policy.ingress_ips(service).collect();
+    for &vip in &ingress {
+        note(vip.to_string(), judge.ingress_ip(vip, service));
+    }
+    for &vip in judge.policy.external_ips(service).iter().filter(|vip| !ingress.contains(vip)) {
+        note(format!("externalIP {vip}"), judge.external_ip(vip, service));
     }
     usable
 }
 
-fn usable_vip(vip: IpAddr, service: &Service, node: &NodeView) -> Result<Ipv4Addr, &'static str> {
+impl Judge<'_> {
+    fn ingress_ip(&self, vip: IpAddr, service: &Service) -> Result<Ipv4Addr, String> {
+        let vip = servable(vip, service)?;
+        if service.unmet.source_ranges {
+            return Err(
+                "loadBalancerSourceRanges are not enforced yet; it is left to kube-proxy, which enforces them".into()
+            );
+        }
+        if self.node.addresses.contains(&vip) {
+            return Err("it is an address of this node, whose own traffic xlb never takes; \
+                        give the Service an address that no node has"
+                .into());
+        }
+        Ok(vip)
+    }
+
+    /// Semantics chapter 17: what the operator did not list is refused, and what the cluster uses itself as well,
+    /// unless it is listed by itself. Then xlb takes the Service's ports, and nothing else of the address (1.9).
+    fn external_ip(&self, vip: IpAddr, service: &Service) -> Result<Ipv4Addr, String> {
+        match self.policy.trust(vip) {
+            Trust::None => Err("it is not in --external-ip-cidrs; list it there if the Service may have it".into()),
+            Trust::Single => servable(vip, service),
+            Trust::Range => match self.usage.0.get(&vip) {
+                Some(user) => Err(format!(
+                    "it is {user}; if the Service may have it nevertheless, list {} in --external-ip-cidrs",
+                    Cidr::single(vip)
+                )),
+                None => servable(vip, service),
+            },
+        }
+    }
+}
+
+fn servable(vip: IpAddr, service: &Service) -> Result<Ipv4Addr, String> {
     let IpAddr::V4(vip) = vip else {
-        return Err("IPv6 addresses are not served yet; give the Service an IPv4 address too");
+        return Err("IPv6 addresses are not served yet; give the Service an IPv4 address too".into());
     };
+    if service.unmet.client_affinity {
+        return Err("sessionAffinity ClientIP is not kept yet; it is left to kube-proxy, which keeps it".into());
+    }
     // Semantics 1.5: without a cluster IP of the family nothing of the Service exists in that family.
     if !service.cluster_ips.iter().any(IpAddr::is_ipv4) {
         return Err(
-            "the Service has no IPv4 cluster IP; let the API server assign one, or set spec.clusterIP in the manifest",
+            "the Service has no IPv4 cluster IP; let the API server assign one, or set spec.clusterIP in the manifest"
+                .into(),
         );
     }
     if vip.is_unspecified() || vip.is_loopback() || vip.is_multicast() || vip.is_broadcast() {
-        return Err("it is not an address that a client on the network can use; give the Service a unicast address");
-    }
-    if node.addresses.contains(&vip) {
-        return Err("it is an address of this node, whose own traffic xlb never takes; \
-                    give the Service an address that no node has");
+        return Err(
+            "it is not an address that a client on the network can use; give the Service a unicast address".into()
+        );
     }
     Ok(vip)
 }

@@ -5,6 +5,7 @@
 
 pub mod objects;
 pub mod state;
+pub mod policy;
 pub mod frontends;
 pub mod endpoints;
 pub mod delivery;
@@ -18,4 +19,5 @@ mod tests;
 pub use delivery::DeliveryChoice;
 pub use desired::{desired, pods_of_interest};
 pub use objects::{Object, ObjectKey, ObjectName};
+pub use policy::{Cidr, Policy};
 pub use state::{Event, Model};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::plan::desired::Protocol;
 
@@ -88,8 +89,25 @@ pub struct Service {
     pub external_traffic_policy: TrafficPolicy,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// `spec.loadBalancerClass`: whose load balancer it is meant for.
+    pub load_balancer_class: Option<String>,
     /// Addresses of `status.loadBalancer.ingress[]` whose `ipMode` leaves them to the node.
     pub vips: Vec<IpAddr>,
+    /// Addresses of `status.loadBalancer.ingress[]` whose `ipMode` is `Proxy`: a load balancer answers for them.
+    pub proxy_vips: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// What it asks for that xlb cannot do yet.
+    pub unmet: Unmet,
+}
+
+/// What a Service asks for and would be served without: it is left to kube-proxy instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unmet {
+    /// `loadBalancerSourceRanges` with an IPv4 range: served without them, it would be open to everybody.
+    pub source_ranges: bool,
+    /// `sessionAffinity: ClientIP`.
+    pub client_affinity: bool,
 }
 
 /// The labels by which an object says which service proxy should handle it.
@@ -192,6 +210,17 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The Node that it runs on.
     pub node_name: Option<String>,
+    /// For whom it is meant; none: for everyone. Endpoints of a slice share equal ones.
+    pub hints: Option<Arc<Hints>>,
+}
+
+/// What the endpoint's controller says about who should use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Names of nodes.
+    pub nodes: Vec<String>,
+    /// Names of zones.
+    pub zones: Vec<String>,
 }
 
 /// What matters of a NetworkPolicy: whether it could forbid something that direct delivery would let through.

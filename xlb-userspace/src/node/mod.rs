@@ -56,6 +56,8 @@ pub enum Location {
 pub struct NodeView {
     /// Name of this node's Node object.
     pub node_name: String,
+    /// Value of its label `topology.kubernetes.io/zone`; an empty one is none.
+    pub zone: Option<String>,
     /// Every IPv4 address on this node's interfaces.
     pub addresses: BTreeSet<Ipv4Addr>,
     /// Where the pods asked for are.

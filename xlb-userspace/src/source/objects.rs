@@ -110,11 +110,12 @@ enum Typed {
 }
 
 impl Typed {
+    /// A file is corrected by who wrote it: a document is taken whole or not at all.
     fn translate(self) -> Result<Object, FieldError> {
         match self {
-            Self::Service(service) => translate::service(&service).map(Object::Service),
-            Self::Slice(slice) => translate::slice(&slice).map(Object::Slice),
-            Self::Policy(policy) => translate::network_policy(&policy).map(Object::Policy),
+            Self::Service(service) => translate::service(&service)?.entire().map(Object::Service),
+            Self::Slice(slice) => translate::slice(&slice)?.entire().map(Object::Slice),
+            Self::Policy(policy) => translate::network_policy(&policy)?.entire().map(Object::Policy),
         }
     }
 }

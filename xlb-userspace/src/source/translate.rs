@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
@@ -10,9 +11,10 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address::parse_address;
+use crate::model::Cidr;
 use crate::model::objects::{
-    Endpoint, NetworkPolicyPresence, ObjectName, PortProtocol, ProxyLabels, Service, ServicePort, ServiceType, Slice,
-    TargetPort, TrafficPolicy,
+    Endpoint, Hints, NetworkPolicyPresence, ObjectName, PortProtocol, ProxyLabels, Service, ServicePort, ServiceType,
+    Slice, TargetPort, TrafficPolicy, Unmet,
 };
 use crate::plan::desired::Protocol;
 
@@ -31,43 +33,91 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Translates a Service.
-pub fn service(service: &core::Service) -> Result<Service, FieldError> {
+/// What could be read of an object, and what could not: that part is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable<T> {
+    /// The object without the parts that are not readable.
+    pub object: T,
+    /// Why each of those is not.
+    pub errors: Vec<FieldError>,
+}
+
+impl<T> Readable<T> {
+    /// The same as another type.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Readable<U> {
+        Readable { object: into(self.object), errors: self.errors }
+    }
+
+    /// The object if all of it could be read, otherwise the first thing that could not.
+    pub fn entire(mut self) -> Result<T, FieldError> {
+        if self.errors.is_empty() { Ok(self.object) } else { Err(self.errors.swap_remove(0)) }
+    }
+}
+
+/// Translates a Service; an error when it has no name.
+pub fn service(service: &core::Service) -> Result<Readable<Service>, FieldError> {
+    let mut errors = Vec::new();
     let name = object_name(&service.metadata)?;
     let spec = service.spec.clone().unwrap_or_default();
     let cluster_ips = spec.cluster_ips.or(spec.cluster_ip.map(|ip| vec![ip])).unwrap_or_default();
-    Ok(Service {
+    let object = Service {
         name,
         created_s: service.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
         labels: proxy_labels(&service.metadata),
-        service_type: service_type(spec.type_.as_deref())?,
+        service_type: or_report(service_type(spec.type_.as_deref()), &mut errors).unwrap_or(ServiceType::ClusterIp),
         is_headless: cluster_ips.iter().any(|ip| ip == NO_CLUSTER_IP),
-        cluster_ips: cluster_addresses(&cluster_ips)?,
-        external_traffic_policy: traffic_policy(spec.external_traffic_policy.as_deref())?,
-        ports: service_ports(&spec.ports.unwrap_or_default())?,
-        vips: vips(service)?,
-    })
+        cluster_ips: cluster_addresses(&cluster_ips, &mut errors),
+        external_traffic_policy: or_report(traffic_policy(spec.external_traffic_policy.as_deref()), &mut errors)
+            .unwrap_or(TrafficPolicy::Cluster),
+        ports: service_ports(&spec.ports.unwrap_or_default(), &mut errors),
+        vips: ingress_ips(service, |mode| mode.is_none_or(|mode| mode == "VIP"), &mut errors),
+        proxy_vips: ingress_ips(service, |mode| mode == Some("Proxy"), &mut errors),
+        external_ips: external_ips(&spec.external_ips.unwrap_or_default(), &mut errors),
+        load_balancer_class: spec.load_balancer_class,
+        unmet: Unmet {
+            source_ranges: spec
+                .load_balancer_source_ranges
+                .unwrap_or_default()
+                .iter()
+                .any(|range| is_ipv4_range(range)),
+            client_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
+        },
+    };
+    Ok(Readable { object, errors })
 }
 
-/// Translates an EndpointSlice.
-pub fn slice(slice: &discovery::EndpointSlice) -> Result<Slice, FieldError> {
+/// Semantics 8.2 and 8.3: blanks around a range do not count, nor do ranges that cannot be read or of the other family.
+fn is_ipv4_range(range: &str) -> bool {
+    range.trim().parse::<Cidr>().is_ok_and(|range| range.is_ipv4())
+}
+
+/// Translates an EndpointSlice; an error when it has no name.
+pub fn slice(slice: &discovery::EndpointSlice) -> Result<Readable<Slice>, FieldError> {
+    let mut errors = Vec::new();
     let name = object_name(&slice.metadata)?;
     let service = label(&slice.metadata, "kubernetes.io/service-name")
         .map(|service| ObjectName { namespace: name.namespace.clone(), name: service.into() });
-    Ok(Slice {
+    let object = Slice {
         service,
         name,
         labels: proxy_labels(&slice.metadata),
-        ports: target_ports(slice)?,
-        endpoints: endpoints(slice)?,
-    })
+        ports: target_ports(slice, &mut errors),
+        endpoints: endpoints(slice, &mut errors),
+    };
+    Ok(Readable { object, errors })
 }
 
 /// Translates a NetworkPolicy. `policyTypes` left out means at least `Ingress`.
-pub fn network_policy(policy: &networking::NetworkPolicy) -> Result<NetworkPolicyPresence, FieldError> {
+pub fn network_policy(policy: &networking::NetworkPolicy) -> Result<Readable<NetworkPolicyPresence>, FieldError> {
     let types = policy.spec.as_ref().and_then(|spec| spec.policy_types.as_deref()).unwrap_or_default();
     let restricts_ingress = types.is_empty() || types.iter().any(|policy_type| policy_type == "Ingress");
-    Ok(NetworkPolicyPresence { name: object_name(&policy.metadata)?, restricts_ingress })
+    let object = NetworkPolicyPresence { name: object_name(&policy.metadata)?, restricts_ingress };
+    Ok(Readable { object, errors: Vec::new() })
+}
+
+/// The value, or none and the reason among the errors.
+fn or_report<T>(result: Result<T, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
 }
 
 const NO_CLUSTER_IP: &str = "None";
@@ -114,71 +164,89 @@ fn traffic_policy(text: Option<&str>) -> Result<TrafficPolicy, FieldError> {
     }
 }
 
-fn cluster_addresses(texts: &[String]) -> Result<Vec<IpAddr>, FieldError> {
+fn cluster_addresses(texts: &[String], errors: &mut Vec<FieldError>) -> Vec<IpAddr> {
     let given = texts.iter().enumerate().filter(|(_, text)| !text.is_empty() && *text != NO_CLUSTER_IP);
-    given.map(|(index, text)| address(|| format!("spec.clusterIPs[{index}]"), text)).collect()
+    given.filter_map(|(index, text)| or_report(address(|| format!("spec.clusterIPs[{index}]"), text), errors)).collect()
 }
 
-fn service_ports(ports: &[core::ServicePort]) -> Result<Vec<ServicePort>, FieldError> {
+fn service_ports(ports: &[core::ServicePort], errors: &mut Vec<FieldError>) -> Vec<ServicePort> {
     let mut names = BTreeSet::new();
     let mut translated = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let name = port.name.clone().unwrap_or_default();
         if !names.insert(name.clone()) {
             let why = format!("another port has the name {name:?} too, expected a name of its own for each port");
-            return Err(field_error(format!("spec.ports[{index}].name"), why));
+            errors.push(field_error(format!("spec.ports[{index}].name"), why));
+            continue;
         }
-        let number = port_number(|| format!("spec.ports[{index}].port"), port.port)?;
+        let number = port_number(|| format!("spec.ports[{index}].port"), port.port);
+        let Some(number) = or_report(number, errors) else { continue };
         translated.push(ServicePort { name, protocol: protocol(port.protocol.as_deref()), port: number });
     }
-    Ok(translated)
+    translated
 }
 
-/// Semantics 1.3: a VIP is left to the node unless its `ipMode` says otherwise; a host name is no VIP.
-fn vips(service: &core::Service) -> Result<Vec<IpAddr>, FieldError> {
+/// The ingress addresses with an `ipMode` of that kind: a VIP is left to the node, `Proxy` is not (semantics 1.3). A host
+/// name is no address.
+fn ingress_ips(
+    service: &core::Service,
+    is_wanted: impl Fn(Option<&str>) -> bool,
+    errors: &mut Vec<FieldError>,
+) -> Vec<IpAddr> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
-    let mut vips = Vec::new();
-    for (index, entry) in ingress.iter().enumerate() {
-        let is_vip = entry.ip_mode.as_deref().is_none_or(|mode| mode == "VIP");
-        if let Some(ip) = entry.ip.as_deref().filter(|ip| is_vip && !ip.is_empty()) {
-            vips.push(address(|| format!("status.loadBalancer.ingress[{index}].ip"), ip)?);
+    let mut addresses = Vec::new();
+    for (index, entry) in ingress.iter().enumerate().filter(|(_, entry)| is_wanted(entry.ip_mode.as_deref())) {
+        if let Some(ip) = entry.ip.as_deref().filter(|ip| !ip.is_empty()) {
+            addresses.extend(or_report(address(|| format!("status.loadBalancer.ingress[{index}].ip"), ip), errors));
         }
     }
-    Ok(vips)
+    addresses
 }
 
-fn target_ports(slice: &discovery::EndpointSlice) -> Result<Vec<TargetPort>, FieldError> {
+fn external_ips(texts: &[String], errors: &mut Vec<FieldError>) -> Vec<IpAddr> {
+    let each = texts.iter().enumerate();
+    each.filter_map(|(index, text)| or_report(address(|| format!("spec.externalIPs[{index}]"), text), errors)).collect()
+}
+
+fn target_ports(slice: &discovery::EndpointSlice, errors: &mut Vec<FieldError>) -> Vec<TargetPort> {
     let mut ports = Vec::new();
     for (index, port) in slice.ports.iter().flatten().enumerate() {
         let (Some(name), Some(number)) = (port.name.clone(), port.port.filter(|number| *number != 0)) else { continue };
-        let number = port_number(|| format!("ports[{index}].port"), number)?;
+        let number = port_number(|| format!("ports[{index}].port"), number);
+        let Some(number) = or_report(number, errors) else { continue };
         ports.push(TargetPort { name, protocol: protocol(port.protocol.as_deref()), port: number });
     }
-    Ok(ports)
+    ports
 }
 
-fn endpoints(slice: &discovery::EndpointSlice) -> Result<Vec<Endpoint>, FieldError> {
+fn endpoints(slice: &discovery::EndpointSlice, errors: &mut Vec<FieldError>) -> Vec<Endpoint> {
     let is_expected: fn(&IpAddr) -> bool = match slice.address_type.as_str() {
         "IPv4" => IpAddr::is_ipv4,
         "IPv6" => IpAddr::is_ipv6,
-        "FQDN" => return Ok(Vec::new()),
-        other => return Err(field_error("addressType", format!("found {other:?}, expected IPv4, IPv6 or FQDN"))),
+        "FQDN" => return Vec::new(),
+        other => {
+            errors.push(field_error("addressType", format!("found {other:?}, expected IPv4, IPv6 or FQDN")));
+            return Vec::new();
+        }
     };
     let mut endpoints = Vec::new();
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let Some(text) = endpoint.addresses.first() else { continue };
         let field = || format!("endpoints[{index}].addresses[0]");
-        let address = address(field, text)?;
+        let Some(address) = or_report(address(field, text), errors) else { continue };
         if !is_expected(&address) {
-            return Err(field_error(field(), format!("found {text:?}, expected an {} address", slice.address_type)));
+            let why = format!("found {text:?}, expected an {} address", slice.address_type);
+            errors.push(field_error(field(), why));
+            continue;
         }
-        endpoints.push(with_conditions(address, endpoint));
+        let previous = endpoints.last().and_then(|previous: &Endpoint| previous.hints.clone());
+        endpoints.push(with_conditions(address, endpoint, previous));
     }
-    Ok(endpoints)
+    endpoints
 }
 
-fn with_conditions(address: IpAddr, endpoint: &discovery::Endpoint) -> Endpoint {
+fn with_conditions(address: IpAddr, endpoint: &discovery::Endpoint, previous: Option<Arc<Hints>>) -> Endpoint {
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     Endpoint {
         address,
@@ -186,7 +254,17 @@ fn with_conditions(address: IpAddr, endpoint: &discovery::Endpoint) -> Endpoint 
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node_name: endpoint.node_name.clone(),
+        hints: hints(endpoint, previous),
     }
+}
+
+/// Neighbours in a slice mostly have equal hints, which are kept once.
+fn hints(endpoint: &discovery::Endpoint, previous: Option<Arc<Hints>>) -> Option<Arc<Hints>> {
+    let given = endpoint.hints.as_ref()?;
+    let nodes = given.for_nodes.iter().flatten().map(|hint| hint.name.clone()).collect();
+    let zones = given.for_zones.iter().flatten().map(|hint| hint.name.clone()).collect();
+    let hints = Hints { nodes, zones };
+    Some(previous.filter(|previous| **previous == hints).unwrap_or_else(|| Arc::new(hints)))
 }
 
 fn protocol(text: Option<&str>) -> PortProtocol {

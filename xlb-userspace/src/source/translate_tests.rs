@@ -16,6 +16,8 @@ fn a_service_keeps_what_decides_about_it() {
          spec:
            type: LoadBalancer
            externalTrafficPolicy: Local
+           loadBalancerClass: example.org/fast
+           externalIPs: [198.051.100.007, '::ffff:198.51.100.8']
            clusterIP: 172.30.0.1
            clusterIPs: [172.30.0.1, 'fd00::1']
            ports: [{name: web, port: 80}, {name: dns, protocol: UDP, port: 53}, {name: sig, protocol: SCTP, port: 99}]
@@ -44,7 +46,11 @@ fn a_service_keeps_what_decides_about_it() {
             port("dns", PortProtocol::Served(Protocol::Udp), 53),
             port("sig", PortProtocol::Other("SCTP".into()), 99),
         ],
+        load_balancer_class: Some("example.org/fast".into()),
         vips: ["192.0.2.10", "192.0.2.11", "2001:db8::1"].map(|vip| vip.parse().unwrap()).to_vec(),
+        proxy_vips: vec!["192.0.2.12".parse().unwrap()],
+        external_ips: ["198.51.100.7", "198.51.100.8"].map(|vip| vip.parse().unwrap()).to_vec(),
+        unmet: Unmet::default(),
     };
     assert_eq!(translated, expected);
 }
@@ -95,6 +101,28 @@ fn absent_conditions_have_each_its_own_default() {
         let Endpoint { ready, serving, terminating, .. } = slice.endpoints[0];
         assert_eq!((ready, serving, terminating), expected, "{conditions}");
     }
+}
+
+#[test]
+fn equal_hints_of_neighbours_are_kept_once() {
+    let slice = slice(&yaml(
+        "
+         metadata: {name: s}
+         addressType: IPv4
+         endpoints:
+         - {addresses: [10.1.0.1], hints: {forZones: [{name: a}], forNodes: [{name: node-a}]}}
+         - {addresses: [10.1.0.2], hints: {forZones: [{name: a}], forNodes: [{name: node-a}]}}
+         - {addresses: [10.1.0.3], hints: {forZones: [{name: b}, {name: c}]}}
+         - {addresses: [10.1.0.4]}",
+    ))
+    .unwrap();
+
+    let hints: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.hints.clone()).collect();
+    let first = Hints { nodes: vec!["node-a".into()], zones: vec!["a".into()] };
+    assert_eq!(hints[0].as_deref(), Some(&first));
+    assert!(Arc::ptr_eq(hints[0].as_ref().unwrap(), hints[1].as_ref().unwrap()));
+    assert_eq!(hints[2].as_deref(), Some(&Hints { nodes: vec![], zones: vec!["b".into(), "c".into()] }));
+    assert_eq!(hints[3], None);
 }
 
 #[test]
@@ -164,6 +192,55 @@ fn values_that_no_api_server_accepts_are_named() {
     }
 }
 
+#[test]
+fn the_readable_part_of_an_object_is_kept_and_each_mistake_is_named() {
+    let read = super::service(&yaml(
+        "
+         metadata: {name: web}
+         spec: {type: X, externalTrafficPolicy: Local, clusterIPs: [172.30.0.1, x], ports: [{port: 0, name: a}, {port: 80}]}
+         status: {loadBalancer: {ingress: [{ip: x}, {ip: 192.0.2.10}]}}",
+    ))
+    .unwrap();
+    let fields: Vec<&str> = read.errors.iter().map(|error| error.field.as_str()).collect();
+    let expected = ["spec.type", "spec.clusterIPs[1]", "spec.ports[0].port", "status.loadBalancer.ingress[0].ip"];
+    assert_eq!(fields, expected);
+    assert_eq!((read.object.ports.len(), read.object.vips.len(), read.object.cluster_ips.len()), (1, 1, 1));
+
+    let read = super::slice(&yaml(
+        "{metadata: {name: s}, addressType: IPv4, ports: [{name: a, port: -1}, {name: b, port: 1}],
+          endpoints: [{addresses: [x]}, {addresses: ['fd00::1']}, {addresses: [10.1.0.1]}]}",
+    ))
+    .unwrap();
+    assert_eq!((read.errors.len(), read.object.ports.len(), read.object.endpoints.len()), (3, 1, 1));
+}
+
+/// A Service of which everything can be read.
+fn service(service: &core::Service) -> Result<Service, FieldError> {
+    super::service(service)?.entire()
+}
+
+/// A slice of which everything can be read.
+fn slice(slice: &discovery::EndpointSlice) -> Result<Slice, FieldError> {
+    super::slice(slice)?.entire()
+}
+
+/// A policy of which everything can be read.
+fn network_policy(policy: &networking::NetworkPolicy) -> Result<NetworkPolicyPresence, FieldError> {
+    super::network_policy(policy)?.entire()
+}
+
 fn yaml<T: DeserializeOwned>(text: &str) -> T {
     serde_yaml_ng::from_str(text).unwrap()
+}
+
+#[test]
+fn what_xlb_cannot_do_yet_is_noticed() {
+    let unmet = |spec: &str| {
+        let yaml = format!("metadata: {{name: web}}\nspec: {{{spec}}}");
+        super::service(&serde_yaml_ng::from_str(&yaml).unwrap()).unwrap().object.unmet
+    };
+    let ranges = |list: &str| unmet(&format!("loadBalancerSourceRanges: [{list}]")).source_ranges;
+    assert!(ranges("198.51.100.0/24") && ranges("'2001:db8::/32', ' 10.0.0.0/8 '"));
+    assert!(!ranges("") && !ranges("'2001:db8::/32'") && !ranges("nonsense"), "IPv4 stays open (semantics 8.3)");
+    assert!(unmet("sessionAffinity: ClientIP").client_affinity && !unmet("sessionAffinity: None").client_affinity);
 }

@@ -2,7 +2,7 @@
 
 use crate::model::fixtures::*;
 use crate::model::objects::*;
-use crate::model::{DeliveryChoice, desired, pods_of_interest};
+use crate::model::{DeliveryChoice, Policy, desired, pods_of_interest};
 use crate::node::Location;
 use crate::plan::desired::WhenEmpty;
 
@@ -98,7 +98,7 @@ fn an_endpoint_that_is_not_reachable_is_refused_only_if_it_would_take_connection
     let endpoints = endpoints("10.1.0.1, 10.1.0.2, 10.1.0.77, 10.1.0.78 unready");
     let model = model([service().into(), slice("web-1", &endpoints).into()]);
 
-    let desired = desired(&model, &node, DeliveryChoice::Auto);
+    let desired = desired(&Policy::default(), &model, &node, DeliveryChoice::Auto);
 
     assert_eq!(
         text(&desired),
@@ -118,7 +118,7 @@ fn backends_beyond_the_limit_are_left_out_by_address_and_told_of() {
     node.pods.extend((0..=257u16).map(|pod| ([10, 2, (pod / 256) as u8, pod as u8].into(), Location::Routed)));
     let model = model([service().into(), slice("web-1", &all).into()]);
 
-    let desired = desired(&model, &node, DeliveryChoice::Auto);
+    let desired = desired(&Policy::default(), &model, &node, DeliveryChoice::Auto);
 
     let web = desired.services.values().next().unwrap();
     assert_eq!(web.backends.len(), 255);
@@ -139,8 +139,11 @@ fn the_locator_is_asked_for_local_pods_of_services_with_a_vip() {
     of_internal.service = Some(name("internal"));
     let slice = slice("web-1", &endpoints("10.1.0.1, 10.1.0.2 unready, 10.9.0.3 remote, fd00::1"));
 
-    let asked =
-        pods_of_interest(&model([service().into(), slice.into(), internal.into(), of_internal.into()]), "node-a");
+    let asked = pods_of_interest(
+        &Policy::default(),
+        &model([service().into(), slice.into(), internal.into(), of_internal.into()]),
+        "node-a",
+    );
 
     let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
     assert_eq!(asked, ["10.1.0.1", "10.1.0.2"]);
@@ -148,7 +151,7 @@ fn the_locator_is_asked_for_local_pods_of_services_with_a_vip() {
 
 /// The last byte of each backend's address, in brackets if it takes no new connections.
 fn backends_of(objects: impl IntoIterator<Item = Object>) -> String {
-    let desired = desired(&model(objects), &node(), DeliveryChoice::Auto);
+    let desired = desired(&Policy::default(), &model(objects), &node(), DeliveryChoice::Auto);
     let backends = desired.services.values().flat_map(|service| &service.backends);
     let numbers = backends.map(|(socket, backend)| match (socket.ip().octets()[3], backend.takes_new) {
         (number, true) => number.to_string(),

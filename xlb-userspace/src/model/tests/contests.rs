@@ -2,7 +2,7 @@
 
 use crate::model::fixtures::*;
 use crate::model::objects::*;
-use crate::model::{DeliveryChoice, Event, desired};
+use crate::model::{DeliveryChoice, Event, Policy, desired};
 
 #[test]
 fn the_older_service_wins_then_the_first_by_name() {
@@ -32,7 +32,7 @@ fn the_loser_takes_over_when_the_winner_is_deleted() {
 
     model.apply(Event::Deleted(Object::from(named("old", None)).key()));
 
-    let after = text(&desired(&model, &node(), DeliveryChoice::Auto));
+    let after = text(&desired(&Policy::default(), &model, &node(), DeliveryChoice::Auto));
     assert_eq!(after, "default/new 192.0.2.10:80 pass\n");
 }
 

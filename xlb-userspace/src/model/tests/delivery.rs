@@ -1,9 +1,9 @@
 //! How backends are reached, by what the operator chose, where the pod is, and what NetworkPolicies there are.
 
 use crate::model::DeliveryChoice::{self, Auto, Direct, Stack};
-use crate::model::desired;
 use crate::model::fixtures::*;
 use crate::model::objects::Object;
+use crate::model::{Policy, desired};
 use crate::node::Location;
 
 /// Where the pod is; whether a NetworkPolicy restricts ingress; delivery for Auto, Direct and Stack.
@@ -39,7 +39,7 @@ fn delivery_to(location: &Location, choice: DeliveryChoice, is_restricted: bool,
     let objects: [Object; 3] =
         [service().into(), slice("web-1", &endpoints("10.1.0.1")).into(), policy(namespace, is_restricted).into()];
 
-    let desired = desired(&model(objects), &node, choice);
+    let desired = desired(&Policy::default(), &model(objects), &node, choice);
 
     let text = text(&desired);
     let line = text.lines().next().unwrap();

@@ -1,7 +1,9 @@
 //! Facts about the model, one file for each question that it answers.
 
 mod services;
+mod external_ips;
 mod contests;
 mod backends;
+mod hints;
 mod delivery;
 mod order;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::model::fixtures::*;
 use crate::model::objects::*;
-use crate::model::{DeliveryChoice, Event, Model, desired};
+use crate::model::{DeliveryChoice, Event, Model, Policy, desired};
 
 #[test]
 fn the_same_object_again_changes_nothing() {
@@ -37,8 +37,9 @@ fn the_first_list_syncs_even_if_it_is_empty() {
 proptest! {
     #[test]
     fn any_order_of_events_gives_the_same_answer((objects, shuffled) in objects_twice()) {
-        let in_order = desired(&model(objects), &node(), DeliveryChoice::Auto);
-        let out_of_order = desired(&model(shuffled), &node(), DeliveryChoice::Auto);
+        let policy = Policy { external_ip_cidrs: vec!["192.0.2.8/29".parse().unwrap()], ..Policy::default() };
+        let in_order = desired(&policy, &model(objects), &node(), DeliveryChoice::Auto);
+        let out_of_order = desired(&policy, &model(shuffled), &node(), DeliveryChoice::Auto);
         prop_assert_eq!(in_order, out_of_order);
     }
 
@@ -70,15 +71,20 @@ fn objects() -> impl Strategy<Value = Vec<Object>> {
 }
 
 fn any_service() -> impl Strategy<Value = Object> {
-    (0..3, prop::option::of(0..2i64), 10..13, prop::bool::ANY).prop_map(|(number, created_s, vip, is_local)| {
-        Object::Service(Service {
-            name: name(&format!("service-{number}")),
-            created_s,
-            vips: vec![format!("192.0.2.{vip}").parse().unwrap()],
-            external_traffic_policy: if is_local { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
-            ..service()
-        })
-    })
+    let vips = (10..13, prop::option::of(10..15));
+    (0..3, prop::option::of(0..2i64), vips, prop::bool::ANY).prop_map(
+        |(number, created_s, (vip, external), is_local)| {
+            let address = |last: i32| format!("192.0.2.{last}").parse().unwrap();
+            Object::Service(Service {
+                name: name(&format!("service-{number}")),
+                created_s,
+                vips: vec![address(vip)],
+                external_ips: external.into_iter().map(address).collect(),
+                external_traffic_policy: if is_local { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
+                ..service()
+            })
+        },
+    )
 }
 
 fn any_slice() -> impl Strategy<Value = Object> {
