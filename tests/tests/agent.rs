@@ -20,6 +20,8 @@ mod edits;
 mod mistakes;
 #[path = "agent/services.rs"]
 mod services;
+#[path = "agent/cluster.rs"]
+mod cluster;
 #[path = "agent/limits.rs"]
 mod limits;
 #[path = "agent/delivery.rs"]
