@@ -1,6 +1,8 @@
 //! The namespace lab of xlb.
 
 pub mod lab;
+pub mod api;
 pub mod demo;
 pub mod kernel;
+pub mod scenarios;
 pub mod bench;

@@ -14,9 +14,10 @@ mod checkout;
 
 mod command;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::checkout::Checkout;
@@ -58,6 +59,12 @@ enum Command {
         /// Which tests to run
         #[arg(value_enum, default_value_t = Group::All)]
         group: Group,
+        /// Of `scenarios`: the file [default: ../shared/scenarios/external-ip.yaml beside the checkout]
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// Of `scenarios`: only cases whose id matches, such as `SEL-*`
+        #[arg(long, value_name = "GLOB")]
+        id: Option<String>,
         /// What follows `--` goes to the test binaries: a filter, `--nocapture`, `--test-threads=1`
         #[arg(last = true)]
         args: Vec<String>,
@@ -109,7 +116,9 @@ fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
         Command::Setup { check: true } => setup::check(checkout)?,
         Command::Setup { check: false } => setup::install(checkout)?,
         Command::BuildEbpf => build_ebpf::build(checkout)?,
-        Command::Test { group, args } => return Ok(test::run(checkout, group, &args)),
+        Command::Test { group: Group::Scenarios, file, id, .. } => return programs::scenarios(checkout, file, id),
+        Command::Test { group, file: None, id: None, args } => return Ok(test::run(checkout, group, &args)),
+        Command::Test { .. } => bail!("--file and --id belong to the group scenarios: cargo xtask test scenarios"),
         Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded(), demo.clean),
         Command::Bench { args } => return programs::bench(checkout, &args),
         Command::Tidy => tidy::check(checkout)?,
@@ -140,6 +149,13 @@ mod tests {
         let cli = Cli::parse_from(["xtask", "demo", "--keep", "story", "--fast"]);
         let Command::Demo(demo) = cli.command else { panic!("not a demo") };
         assert_eq!(demo.forwarded(), ["--keep", "story", "--fast"]);
+    }
+
+    #[test]
+    fn scenarios_take_a_file_and_a_glob() {
+        let cli = Cli::parse_from(["xtask", "test", "scenarios", "--file", "f.yaml", "--id", "SEL-*"]);
+        let Command::Test { group, file, id, .. } = cli.command else { panic!("not a test") };
+        assert_eq!((group, file, id), (Group::Scenarios, Some("f.yaml".into()), Some("SEL-*".into())));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The programs that run xlb for a person: the demo and the benchmarks.
+//! The programs that run xlb for a person: the demo, the benchmarks, and scenario files.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::checkout::Checkout;
 use crate::{build_ebpf, command, setup};
@@ -22,6 +23,20 @@ pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
     setup::install(checkout)?;
     build_ebpf::build(checkout)?;
     run(command::cargo(checkout, "run").args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]), args)
+}
+
+/// Runs a scenario file. The usual one belongs to nobody's checkout: it lies beside it, or where `--file` says.
+pub fn scenarios(checkout: &Checkout, file: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
+    let usual = checkout.root().join("../shared/scenarios/external-ip.yaml");
+    let Some(file) = file.or_else(|| Some(usual).filter(|usual| usual.is_file())) else {
+        bail!("there is no ../shared/scenarios/external-ip.yaml beside the checkout; name a scenario file by --file");
+    };
+    let file = std::path::absolute(&file).with_context(|| format!("finding {}", file.display()))?;
+    setup::install(checkout)?;
+    build_ebpf::build(checkout)?;
+    let mut args = vec!["--file".to_owned(), file.to_string_lossy().into_owned()];
+    args.extend(id.into_iter().flat_map(|id| ["--id".to_owned(), id]));
+    run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-scenarios"]), &args)
 }
 
 /// Builds `target/debug/xlb`, which the lab and the demo start on each node. xlb-tests is named so that dependencies

@@ -20,6 +20,8 @@ pub enum Group {
     Kernel,
     /// Whole clusters of network namespaces [minutes; root]
     Lab,
+    /// Cases of a scenario file, a line for each, without a kernel [seconds; not part of all: the file lies elsewhere]
+    Scenarios,
     /// host, kernel and lab
     All,
 }
@@ -27,8 +29,21 @@ pub enum Group {
 /// The packages of the host group, with every feature. Conventions are a test of xtask.
 const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-userspace", "-p", "xtask"];
 
-/// The helpers of the lab have logic of their own; `path` is the packet path without a kernel.
-const HOST_OF_LAB: [&str; 5] = ["-p", "xlb-tests", "--lib", "--test", "path"];
+/// The helpers of the lab have logic of their own; `path` is the packet path without a kernel, `scenarios` the
+/// runner of scenario files.
+const HOST_OF_LAB: [&str; 11] = [
+    "-p",
+    "xlb-tests",
+    "--lib",
+    "--test",
+    "path",
+    "--test",
+    "scenarios",
+    "--test",
+    "api_server",
+    "--test",
+    "kube_source",
+];
 
 const KERNEL: [&str; 4] = ["-p", "xlb-tests", "--test", "kernel"];
 
@@ -57,6 +72,8 @@ impl Group {
             Self::Host => &[Self::Host],
             Self::Kernel => &[Self::Kernel],
             Self::Lab => &[Self::Lab],
+            // They have a command of their own: `programs::scenarios`.
+            Self::Scenarios => &[],
             Self::All => &[Self::Host, Self::Kernel, Self::Lab],
         }
     }
@@ -71,7 +88,7 @@ impl Group {
             Self::Lab => as_root(self)
                 .and_then(|()| programs::build_agent(checkout))
                 .map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &LAB, args)),
-            Self::All => self.parts().iter().map(|part| part.run(checkout, args)).sum(),
+            Self::All | Self::Scenarios => self.parts().iter().map(|part| part.run(checkout, args)).sum(),
         }
     }
 }
@@ -112,8 +129,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_every_other_group_in_order() {
-        let others: Vec<Group> = Group::value_variants().iter().copied().filter(|group| *group != Group::All).collect();
+    fn all_is_every_other_group_of_the_checkout_in_order() {
+        let is_other = |group: &Group| ![Group::All, Group::Scenarios].contains(group);
+        let others: Vec<Group> = Group::value_variants().iter().copied().filter(is_other).collect();
         assert_eq!(Group::All.parts(), others);
     }
 }

@@ -1,0 +1,116 @@
+//! Several packets of one client, each with what becomes of it (`packet_edge`).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use xlb_common::parse::tcp_flags::{ACK, FIN, RST, SYN};
+use xlb_userspace::source::address::parse_address;
+
+use super::case::EdgePacket;
+use super::missing::{self, Feature};
+use super::node::{Flow, Node, Outcome};
+use super::run::protocol;
+
+/// TCP's push flag (RFC 9293), of which xlb takes no notice.
+const PSH: u8 = 0x08;
+/// The source port of packets that name none.
+const ANY_PORT: u16 = 40_000;
+/// Bytes of a frame that ends inside its transport header.
+const TRUNCATED_LENGTH: usize = 40;
+
+/// What the packet needs that xlb cannot do yet.
+pub fn missing(client: &str, packet: &EdgePacket) -> Option<Feature> {
+    let is_ipv6 = [client, &packet.dst].into_iter().filter_map(parse_address).any(|address| address.is_ipv6());
+    match () {
+        () if is_ipv6 => Some(missing::IPV6),
+        () if packet.proto == "SCTP" => Some(missing::SCTP),
+        () if packet.fragment.is_some() => Some(missing::FRAGMENTS),
+        () if packet.icmp.is_some() => Some(missing::ICMP_ERRORS),
+        () if packet.vlan.is_some() => Some(missing::VLAN),
+        () => None,
+    }
+}
+
+/// Sends the packet and compares; the endpoint that it reached, for packets that have to reach the same one.
+pub fn check(
+    node: &Node,
+    client: &str,
+    packet: &EdgePacket,
+    reached: &[Option<SocketAddrV4>],
+) -> Result<Option<SocketAddrV4>> {
+    let source = packet.src.as_deref().unwrap_or(client);
+    let flow = Flow {
+        protocol: protocol(&packet.proto)?,
+        source: SocketAddrV4::new(ipv4(source)?, packet.sport.unwrap_or(ANY_PORT)),
+        destination: SocketAddrV4::new(ipv4(&packet.dst)?, packet.dport.unwrap_or_default()),
+    };
+    if packet.direction.as_deref() == Some("reply") {
+        return check_reply(node, flow, packet).map(|()| None);
+    }
+    let flags = flags(packet.flags.as_deref().unwrap_or("SYN"))?;
+    let outcome = node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?;
+    let is_right = match (packet.expect.outcome.as_str(), outcome) {
+        ("dnat" | "dnat-or-drop", Outcome::Reached(endpoint)) => may_reach(endpoint, packet, reached)?,
+        ("drop" | "dnat-or-drop", Outcome::Dropped) | ("pass", Outcome::Passed) => true,
+        ("dnat" | "drop" | "pass" | "dnat-or-drop", _) => false,
+        (other, _) => bail!("{other} is no outcome that the runner knows"),
+    };
+    ensure!(is_right, "expected {}, got {outcome:?}", expected(packet));
+    Ok(match outcome {
+        Outcome::Reached(endpoint) => Some(endpoint),
+        Outcome::Passed | Outcome::Dropped => None,
+    })
+}
+
+/// A pod's packet leaves as its service's, or as it is.
+fn check_reply(node: &Node, flow: Flow, packet: &EdgePacket) -> Result<()> {
+    let flags = flags(packet.flags.as_deref().unwrap_or("SYN,ACK"))?;
+    let leaves_as = node.reply(flow, flags);
+    let is_right = match packet.expect.outcome.as_str() {
+        "pass" => leaves_as == flow.source,
+        "un-dnat" => {
+            let address = packet.expect.src.as_deref().context("`un-dnat` needs a `src`")?;
+            let port = packet.expect.sport.unwrap_or(leaves_as.port());
+            leaves_as == SocketAddrV4::new(ipv4(address)?, port)
+        }
+        other => bail!("{other} is no outcome of a reply that the runner knows"),
+    };
+    ensure!(is_right, "expected {}, but it leaves as {leaves_as}", expected(packet));
+    Ok(())
+}
+
+fn may_reach(endpoint: SocketAddrV4, packet: &EdgePacket, reached: &[Option<SocketAddrV4>]) -> Result<bool> {
+    if let Some(before) = packet.expect.same_as_packet {
+        let before = reached.get(before).context("`same_as_packet` names a later packet")?;
+        return Ok(*before == Some(endpoint));
+    }
+    Ok(packet.expect.any_of.iter().any(|text| *text == endpoint.to_string()))
+}
+
+fn expected(packet: &EdgePacket) -> String {
+    let expect = &packet.expect;
+    let same = expect.same_as_packet.map(|number| format!("to the endpoint of packet {number}"));
+    let source = expect.src.as_ref().map(|source| format!("as {source}"));
+    let words = [expect.outcome.clone()].into_iter().chain(expect.any_of.clone()).chain(same).chain(source);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn flags(names: &str) -> Result<u8> {
+    let mut each = names.split(',').map(|name| match name.trim() {
+        "SYN" => Ok(SYN),
+        "ACK" => Ok(ACK),
+        "FIN" => Ok(FIN),
+        "RST" => Ok(RST),
+        "PSH" => Ok(PSH),
+        other => bail!("{other} is no TCP flag that the runner knows"),
+    });
+    each.try_fold(0, |flags, flag| Ok(flags | flag?))
+}
+
+/// The text's IPv4 address.
+pub fn ipv4(text: &str) -> Result<Ipv4Addr> {
+    match parse_address(text) {
+        Some(IpAddr::V4(address)) => Ok(address),
+        _ => bail!("{text} is no IPv4 address"),
+    }
+}

@@ -1,0 +1,20 @@
+//! Scenario files: what a service proxy should do, in Kubernetes objects and packets, run through the agent's logic and
+//! the packet path in ordinary memory.
+//!
+//! ```text
+//! case -> Kubernetes objects -> source::translate -> Model -> desired -> plan -> Observed -> MemoryTables -> path -> outcome
+//! ```
+//!
+//! Read in this order: [`case`] (the file), [`objects`] (its Services and slices as Kubernetes has them), [`node`] (an
+//! agent with its maps), [`missing`] (what xlb cannot do yet), [`run`] (a case from start to verdict), [`edge`] (a
+//! client's packets one by one), [`report`] (the lines that people read).
+//!
+//! Invariant: every case has a line, and what needs something that xlb cannot do is never counted as passed.
+
+pub mod case;
+pub mod objects;
+pub mod node;
+pub mod missing;
+pub mod run;
+pub mod edge;
+pub mod report;

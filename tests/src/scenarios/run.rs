@@ -1,0 +1,320 @@
+//! A case from start to verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddrV4};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use xlb_userspace::source::address::parse_address;
+
+use super::case::{Case, Client, Defaults, Endpoint, Expect, Packet, Port, Service, Slice, Step};
+use super::edge::{self, ipv4};
+use super::missing::{self, Feature, Situation};
+use super::node::{Flow, Node, Outcome};
+use super::objects::translated;
+
+/// Flows by which the set of endpoints is found, at least, for each of them, and at most. Each is a fresh source port.
+const FLOWS_MIN: usize = 512;
+const FLOWS_PER_ENDPOINT: usize = 64;
+const FLOWS_MAX: usize = 32_768;
+/// Flows that are tried until one meets the endpoint that a case wants.
+const FLOWS_PER_ESTABLISHED: usize = 4096;
+/// Source ports begin here, and begin anew.
+const FIRST_SOURCE_PORT: u16 = 1024;
+
+/// What a case came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of it is as expected.
+    Passed,
+    /// Something that xlb can do is not.
+    Failed(String),
+    /// It needs what xlb cannot do yet; the rest of it is as expected.
+    NotYet(BTreeSet<Feature>),
+    /// The runner does not understand it.
+    Unsupported(String),
+}
+
+/// Runs a case.
+#[must_use]
+pub fn run(case: &Case, defaults: &Defaults) -> Verdict {
+    let mut run = Run::new(case, defaults);
+    let result = match case.kind.as_str() {
+        "packet" => run.play(&[only_step(case)]),
+        "sequence" => run.play(&case.steps),
+        "service_health" => run.lack(missing::HEALTH_PORTS),
+        "flow_cleanup" => run.lack(missing::FLOW_CLEANUP),
+        "packet_edge" => run.edges(case),
+        "proxy_health" => run.lack(missing::PROXY_HEALTH),
+        other => return Verdict::Unsupported(format!("kind {other}")),
+    };
+    match result {
+        Err(error) => Verdict::Failed(format!("{error:#}")),
+        Ok(()) if run.missing.is_empty() => Verdict::Passed,
+        Ok(()) => Verdict::NotYet(run.missing),
+    }
+}
+
+fn only_step(case: &Case) -> Step {
+    Step {
+        at_s: 0,
+        services: None,
+        slices: None,
+        client: case.client.clone(),
+        packet: case.packet.clone(),
+        expect: case.expect.clone(),
+        health_of: None,
+    }
+}
+
+struct Run {
+    node: Node,
+    services: Vec<Service>,
+    slices: Vec<Slice>,
+    pod_detection: String,
+    /// Flows that exist already, by the step that goes on with them.
+    established: BTreeMap<usize, Flow>,
+    next_port: u16,
+    missing: BTreeSet<Feature>,
+}
+
+impl Run {
+    fn new(case: &Case, defaults: &Defaults) -> Self {
+        let this_node = case.this_node.as_ref().unwrap_or(&defaults.this_node);
+        let zone = case.node_zone.as_ref().unwrap_or(&defaults.node_zone);
+        let addresses = case.node_ips.as_ref().unwrap_or(&defaults.node_ips);
+        let addresses = addresses.iter().filter_map(|text| match parse_address(text)? {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        Self {
+            node: Node::new(this_node.clone(), zone.clone(), addresses.collect()),
+            services: case.services.clone(),
+            slices: case.slices.clone(),
+            pod_detection: case.pod_detection.as_ref().unwrap_or(&defaults.pod_detection).clone(),
+            established: BTreeMap::new(),
+            next_port: FIRST_SOURCE_PORT,
+            missing: BTreeSet::new(),
+        }
+    }
+
+    /// Only the objects are tried; what the case asks cannot be answered yet.
+    fn lack(&mut self, feature: Feature) -> Result<()> {
+        self.missing.insert(feature);
+        self.learn(0)
+    }
+
+    fn play(&mut self, steps: &[Step]) -> Result<()> {
+        ensure!(!steps.is_empty(), "it has no steps");
+        self.begin_earlier(steps)?;
+        self.learn(0)?;
+        for (index, step) in steps.iter().enumerate() {
+            let place = || if steps.len() == 1 { "its packet".into() } else { format!("step {index}") };
+            self.step(index, steps).with_context(place)?;
+            if step.health_of.is_some() {
+                self.missing.insert(missing::HEALTH_PORTS);
+            }
+        }
+        Ok(())
+    }
+
+    /// From the first packet on that xlb cannot handle yet, nothing is known of the others.
+    fn edges(&mut self, case: &Case) -> Result<()> {
+        ensure!(!case.packets.is_empty(), "it has no packets");
+        let client = case.client.as_ref().context("it has no client")?;
+        self.learn(0)?;
+        let mut reached = Vec::new();
+        for (index, packet) in case.packets.iter().enumerate() {
+            if let Some(feature) = edge::missing(&client.ip, packet) {
+                self.missing.insert(feature);
+                return Ok(());
+            }
+            let endpoint = edge::check(&self.node, &client.ip, packet, &reached);
+            reached.push(endpoint.with_context(|| format!("packet {index}"))?);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, index: usize, steps: &[Step]) -> Result<()> {
+        let step = &steps[index];
+        if step.services.is_some() || step.slices.is_some() {
+            self.services = step.services.clone().unwrap_or_else(|| self.services.clone());
+            self.slices = step.slices.clone().unwrap_or_else(|| self.slices.clone());
+            self.learn(step.at_s * 1000)?;
+        }
+        for (later, step) in steps.iter().enumerate().skip(index + 1) {
+            self.establish(later, step)?;
+        }
+        match (&step.client, &step.packet) {
+            (Some(client), Some(packet)) => self.check(index, step, client, packet),
+            (None, None) if step.health_of.is_some() => Ok(()),
+            _ => bail!("it has no client, no packet, or neither and no `health_of`"),
+        }
+    }
+
+    /// A first packet of an existing flow: the flow began when its endpoint was the service's only one.
+    fn begin_earlier(&mut self, steps: &[Step]) -> Result<()> {
+        let Some(packet) = &steps[0].packet else { return Ok(()) };
+        let Some(flow) = &packet.flow else { return Ok(()) };
+        let before = self.slices_with_only(packet, &flow.established_to)?;
+        let now = std::mem::replace(&mut self.slices, before);
+        self.learn(0)?;
+        self.establish(0, &steps[0])?;
+        self.slices = now;
+        Ok(())
+    }
+
+    fn slices_with_only(&self, packet: &Packet, endpoint: &str) -> Result<Vec<Slice>> {
+        let (ip, port) = endpoint.rsplit_once(':').context("reading `established_to`")?;
+        let target: i32 = port.parse().context("reading `established_to`")?;
+        let mut slices = Vec::new();
+        for service in &self.services {
+            for port in &service.ports {
+                let protocol = port.protocol.as_deref().unwrap_or("TCP");
+                if port.port == packet.dport.map(i32::from) && protocol == packet.proto {
+                    slices.push(Slice {
+                        service: Some(format!("{}/{}", service.namespace, service.name)),
+                        name: None,
+                        address_type: "IPv4".into(),
+                        ports: vec![Port { port: Some(target), node_port: None, ..port.clone() }],
+                        endpoints: vec![Endpoint {
+                            ip: Some(ip.into()),
+                            node: Some(self.node.view.node_name.clone()),
+                            ..Endpoint::default()
+                        }],
+                        labels: BTreeMap::new(),
+                        unread: BTreeMap::new(),
+                    });
+                }
+            }
+        }
+        Ok(slices)
+    }
+
+    fn learn(&mut self, now_ms: u64) -> Result<()> {
+        let objects = translated(&self.services, &self.slices)?;
+        self.node.learn(&objects, now_ms)
+    }
+
+    /// Opens the flow that a later step goes on with, as soon as its endpoint can be met.
+    fn establish(&mut self, index: usize, step: &Step) -> Result<()> {
+        let (Some(client), Some(packet)) = (&step.client, &step.packet) else { return Ok(()) };
+        let Some(flow) = &packet.flow else { return Ok(()) };
+        let expect = Expect::parse(step.expect.as_ref())?.on_this_node();
+        let missing = self.situation(client, packet, &expect).missing();
+        if self.established.contains_key(&index) || !can_be_sent(&missing) || missing.contains(missing::REMOTE) {
+            return Ok(());
+        }
+        let endpoint: SocketAddrV4 = flow.established_to.parse().context("reading `established_to`")?;
+        let tries = if packet.sport.is_some() { 1 } else { FLOWS_PER_ESTABLISHED };
+        for _ in 0..tries {
+            let flow = self.flow(client, packet)?;
+            if self.node.open(flow)? == Outcome::Reached(endpoint) {
+                self.node.establish(flow, endpoint)?;
+                self.established.insert(index, flow);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, index: usize, step: &Step, client: &Client, packet: &Packet) -> Result<()> {
+        let expect = Expect::parse(step.expect.as_ref())?.on_this_node();
+        let missing = self.situation(client, packet, &expect).missing();
+        self.missing.extend(&missing);
+        if !can_be_sent(&missing) || missing.contains(missing::REMOTE) {
+            return Ok(());
+        }
+        if packet.flow.is_some() {
+            let flow = self.established.get(&index).context("its flow could not be begun before")?;
+            return compare(&expect, &[self.node.go_on(*flow)?].into(), false, &missing);
+        }
+        let enough = (expect.endpoints.len() * FLOWS_PER_ENDPOINT).clamp(FLOWS_MIN, FLOWS_MAX);
+        let flows = if packet.sport.is_some() { 1 } else { enough };
+        let outcomes: Result<BTreeSet<Outcome>> = (0..flows)
+            .map(|_| {
+                let flow = self.flow(client, packet)?;
+                self.node.open(flow)
+            })
+            .collect();
+        compare(&expect, &outcomes?, flows > 1, &missing)
+    }
+
+    fn situation<'a>(&'a self, client: &'a Client, packet: &'a Packet, expect: &'a Expect) -> Situation<'a> {
+        Situation {
+            services: &self.services,
+            slices: &self.slices,
+            this_node: &self.node.view.node_name,
+            pod_detection: &self.pod_detection,
+            client,
+            packet,
+            expect,
+        }
+    }
+
+    fn flow(&mut self, client: &Client, packet: &Packet) -> Result<Flow> {
+        let port = packet.sport.unwrap_or(self.next_port);
+        self.next_port = self.next_port.checked_add(1).unwrap_or(FIRST_SOURCE_PORT);
+        Ok(Flow {
+            protocol: protocol(&packet.proto)?,
+            source: SocketAddrV4::new(ipv4(&client.ip)?, port),
+            destination: SocketAddrV4::new(ipv4(&packet.dst)?, packet.dport.unwrap_or_default()),
+        })
+    }
+}
+
+/// Whether the packet can be put before xlb at all, be it with another outcome.
+fn can_be_sent(missing: &BTreeSet<Feature>) -> bool {
+    let unsent = [missing::IPV6, missing::IN_CLUSTER, missing::SCTP, missing::SOURCE_RANGES, missing::AFFINITY];
+    unsent.iter().all(|feature| !missing.contains(feature))
+}
+
+/// Whether the outcomes are the expected ones; with something missing, whether nobody got a packet who must not.
+fn compare(expect: &Expect, got: &BTreeSet<Outcome>, is_spread: bool, missing: &BTreeSet<Feature>) -> Result<()> {
+    let expected = expected(expect)?;
+    let is_right = if missing.is_empty() {
+        if is_spread { *got == expected } else { got.is_subset(&expected) }
+    } else if missing.contains(missing::FLOW_CLEANUP) {
+        true
+    } else {
+        got.iter().all(|outcome| !matches!(outcome, Outcome::Reached(_)) || expected.contains(outcome))
+    };
+    ensure!(is_right, "expected {}, got {}", listed(&expected, &expect.outcome), listed(got, "nothing"));
+    Ok(())
+}
+
+fn expected(expect: &Expect) -> Result<BTreeSet<Outcome>> {
+    match expect.outcome.as_str() {
+        "pass" => Ok([Outcome::Passed].into()),
+        "drop" => Ok([Outcome::Dropped].into()),
+        "reject" => Ok(BTreeSet::new()),
+        "dnat" => {
+            let endpoints = expect.endpoints.iter();
+            let reached =
+                |text: &String| Ok(Outcome::Reached(text.parse().with_context(|| format!("reading {text}"))?));
+            endpoints.map(reached).collect()
+        }
+        other => bail!("{other} is no outcome that the runner knows"),
+    }
+}
+
+fn listed(outcomes: &BTreeSet<Outcome>, if_none: &str) -> String {
+    let texts = outcomes.iter().map(|outcome| match outcome {
+        Outcome::Reached(endpoint) => endpoint.to_string(),
+        Outcome::Passed => "pass".into(),
+        Outcome::Dropped => "drop".into(),
+    });
+    let text = texts.collect::<Vec<_>>().join(" ");
+    if text.is_empty() { if_none.to_owned() } else { text }
+}
+
+/// IP protocol number of a protocol's name.
+pub(super) fn protocol(name: &str) -> Result<u8> {
+    match name {
+        "ICMP" => Ok(1),
+        "TCP" => Ok(6),
+        "UDP" => Ok(17),
+        "GRE" => Ok(47),
+        "SCTP" => Ok(132),
+        _ => bail!("{name} is no protocol that the runner knows"),
+    }
+}

@@ -1,0 +1,205 @@
+//! The scenario runner: what is right passes, what is wrong fails, and nothing is skipped in silence.
+
+use xlb_tests::scenarios::case::File;
+use xlb_tests::scenarios::report::{Summary, rows};
+
+/// One Service with two ready pods, one of them on this node. Words in capitals are replaced.
+const CASE: &str = "
+version: 1
+defaults: {this_node: node-a, node_ips: [192.168.0.2], node_zone: '', pod_detection: cluster-cidr}
+scenarios:
+  - id: T-1
+    name: a case
+    kind: KIND
+    services:
+      - {namespace: ns1, name: web, type: LoadBalancer, cluster_ips: [172.30.0.1], lb_ingress: [{ip: 192.0.2.10}],
+         ports: [{name: http, protocol: TCP, port: 80}, {name: dns, protocol: UDP, port: 53}] SERVICE}
+    slices:
+      - {service: ns1/web, address_type: IPv4, ports: [{name: http, protocol: TCP, port: 8080}, {name: dns, protocol: UDP, port: 53}],
+         endpoints: [{ip: 10.1.0.1, node: node-a}, {ip: 10.1.0.2, node: node-b} ENDPOINT]}
+    BODY
+";
+
+const HERE: &str = "outcome: dnat, endpoints: ['10.1.0.1:8080']";
+
+#[test]
+fn what_is_as_expected_passes() {
+    for body in [
+        packet("", HERE),
+        packet(
+            "",
+            "outcome: dnat, endpoints: ['10.1.0.1:8080', '10.1.0.2:8080'], local_only: {outcome: dnat, endpoints: ['10.1.0.1:8080']}",
+        ),
+        packet(", sport: 40000", HERE),
+        packet(", flow: {established_to: '10.1.0.1:8080'}", HERE),
+        packet(", dport: 81", "outcome: pass"),
+        packet(", proto: ICMP", "outcome: pass"),
+        packet(", dst: 192.0.2.11", "outcome: dnat, local_only: {outcome: needs-remote-path}"),
+    ] {
+        assert_eq!(verdict("packet", "", "", &body), "pass", "{body}");
+    }
+}
+
+#[test]
+fn what_is_not_as_expected_fails_and_says_what_came_instead() {
+    for (body, why) in [
+        (packet("", "outcome: drop"), "expected drop, got 10.1.0.1:8080"),
+        (packet("", "outcome: pass"), "expected pass, got 10.1.0.1:8080"),
+        (packet("", "outcome: dnat, endpoints: ['10.1.0.2:8080']"), "expected 10.1.0.2:8080, got 10.1.0.1:8080"),
+        (
+            packet("", "outcome: dnat, endpoints: ['10.1.0.1:8080', '10.1.0.3:8080']"),
+            "expected 10.1.0.1:8080 10.1.0.3:8080, got 10.1.0.1:8080",
+        ),
+        (packet(", dport: 81", HERE), "expected 10.1.0.1:8080, got pass"),
+        (packet("", "outcome: lost"), "lost is no outcome that the runner knows"),
+        (packet(", proto: HTTP", "outcome: pass"), "HTTP is no protocol that the runner knows"),
+        (packet(", flow: {established_to: '10.1.0.9:8081'}", "outcome: pass"), "expected pass, got 10.1.0.9:8081"),
+        ("expect: {outcome: pass}".into(), "it has no client"),
+    ] {
+        let verdict = verdict("packet", "", "", &body);
+        assert!(verdict.starts_with("FAIL: ") && verdict.contains(why), "{body}\n{verdict}");
+    }
+}
+
+#[test]
+fn a_ready_pod_that_gets_nothing_is_a_failure_and_an_unready_one_is_not() {
+    let body = packet("", HERE);
+    let more = |conditions| format!(", {{ip: 10.1.0.3, node: node-a {conditions}}}");
+    assert!(verdict("packet", "", &more(""), &body).contains("got 10.1.0.1:8080 10.1.0.3:8080"));
+    assert_eq!(verdict("packet", "", &more(", ready: false"), &body), "pass");
+}
+
+#[test]
+fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
+    let ranges = ", lb_source_ranges: [198.51.100.0/24]";
+    let sticky = ", session_affinity: {type: ClientIP}";
+    for (service, body, feature) in [
+        ("", packet("", "outcome: reject").replace("node-a", "node-b"), "FAIL"),
+        ("", packet(", dst: '2001:db8::1'", "outcome: pass"), "not yet: IPv6"),
+        ("", packet(", proto: SCTP", "outcome: drop"), "not yet: SCTP"),
+        ("", packet(", dport: 81", "outcome: reject"), "not yet: reject"),
+        (ranges, packet("", "outcome: drop"), "not yet: source ranges"),
+        (sticky, packet("", HERE), "not yet: affinity"),
+        ("", packet("", HERE).replace("external", "local-pod"), "not yet: in-cluster senders"),
+        ("", packet(", flow: {established_to: '10.1.0.2:8080'}", HERE), "not yet: remote delivery"),
+    ] {
+        let verdict = verdict("packet", service, "", &body);
+        assert!(verdict.starts_with(feature), "{body}\n{verdict}");
+    }
+    for (kind, feature) in [
+        ("service_health", "not yet: health ports"),
+        ("proxy_health", "not yet: proxy health"),
+        ("flow_cleanup", "not yet: flow cleanup"),
+    ] {
+        assert_eq!(verdict(kind, "", "", ""), feature);
+    }
+}
+
+#[test]
+fn a_sequence_keeps_its_flows_and_fails_by_the_number_of_the_step() {
+    let gone = "slices: []";
+    let steps = |last: &str| {
+        format!(
+            "steps: [{{at_s: 0, {first}}}, {{at_s: 5, {gone}, {kept}}}, {{at_s: 6, {last}}}]",
+            first = packet_fields("", HERE),
+            kept = packet_fields(", flow: {established_to: '10.1.0.1:8080'}", HERE),
+        )
+    };
+    assert_eq!(verdict("sequence", "", "", &steps(&packet_fields("", "outcome: pass"))), "pass");
+    assert_eq!(
+        verdict("sequence", "", "", &steps(&packet_fields("", HERE))),
+        "FAIL: step 2: expected 10.1.0.1:8080, got pass"
+    );
+    let asked = steps("health_of: ns1/web, expect: {listening: false}");
+    assert_eq!(verdict("sequence", "", "", &asked), "not yet: health ports");
+}
+
+#[test]
+fn the_packets_of_a_client_are_judged_one_by_one() {
+    let packets = |rows: &[&str]| {
+        let rows: Vec<String> = rows.iter().map(|row| format!("{{proto: TCP, {row}}}")).collect();
+        format!("client: {{kind: external, ip: 203.0.113.2}}\n    packets: [{}]", rows.join(", "))
+    };
+    let syn = "dst: 192.0.2.10, dport: 80, flags: SYN, expect: {outcome: dnat, any_of: ['10.1.0.1:8080']}";
+    let fin = "dst: 192.0.2.10, dport: 80, flags: 'FIN,ACK', expect: {outcome: dnat, same_as_packet: 0}";
+    let reply = "direction: reply, src: 10.1.0.1, sport: 8080, dst: 203.0.113.2, dport: 40000";
+    let restored = format!("{reply}, expect: {{outcome: un-dnat, src: 192.0.2.10, sport: 80}}");
+    let plain = format!("{reply}, expect: {{outcome: pass}}");
+    let cut = "dst: 192.0.2.10, truncated: true, expect: {outcome: pass}";
+    let fragment = "dst: 192.0.2.10, fragment: last, expect: {outcome: dnat, same_as_packet: 0}";
+    for (rows, expected) in [
+        (&[syn, fin, &restored][..], "pass"),
+        (&[&plain, cut], "pass"),
+        (&[syn, &plain], "FAIL: packet 1: expected pass, but it leaves as 192.0.2.10:80"),
+        (&[&restored], "FAIL: packet 0: expected un-dnat as 192.0.2.10, but it leaves as 10.1.0.1:8080"),
+        (&[cut, fin], "FAIL: packet 1: expected dnat to the endpoint of packet 0, got Reached(10.1.0.1:8080)"),
+        (&[syn, fragment], "not yet: fragments"),
+    ] {
+        assert_eq!(verdict("packet_edge", "", "", &packets(rows)), expected, "{rows:?}");
+    }
+}
+
+#[test]
+fn a_case_that_is_not_understood_has_a_line_and_is_no_success() {
+    assert_eq!(verdict("riddle", "", "", ""), "unsupported: kind riddle");
+    let unreadable = verdict("packet", "", "", "packet: 7");
+    assert!(unreadable.starts_with("unsupported: it cannot be read: "), "{unreadable}");
+
+    let (text, is_good) =
+        run(&CASE.replace("KIND", "riddle").replace("SERVICE", "").replace("ENDPOINT", "").replace("BODY", ""), "*");
+    assert!(text.ends_with("scenarios: 0 passed, 0 failed, 0 not yet, 1 unsupported") && !is_good, "{text}");
+}
+
+#[test]
+fn a_field_that_the_runner_does_not_know_is_in_the_line() {
+    let file = filled("packet", ", shape: round", "", &packet("", HERE));
+    assert!(run(&file, "*").0.starts_with("T-1      pass        a case (without shape)\n"));
+}
+
+#[test]
+fn an_id_that_matches_nothing_is_no_success() {
+    let (text, is_good) = run(&filled("packet", "", "", &packet("", HERE)), "X-*");
+    assert_eq!((text.as_str(), is_good), ("scenarios: 0 passed, 0 failed, 0 not yet, 0 unsupported", false));
+}
+
+/// A client outside sends to the Service's port 80; later fields replace earlier ones.
+fn packet(fields: &str, expect: &str) -> String {
+    packet_fields(fields, expect).replace(", packet:", "\n    packet:").replace(", expect:", "\n    expect:")
+}
+
+fn packet_fields(fields: &str, expect: &str) -> String {
+    let mut packet = vec![("proto", "TCP".to_owned()), ("dst", "192.0.2.10".to_owned()), ("dport", "80".to_owned())];
+    for field in fields.split(", ").filter(|field| !field.is_empty()) {
+        let (key, value) = field.split_once(": ").unwrap();
+        packet.retain(|(known, _)| *known != key);
+        packet.push((key, value.to_owned()));
+    }
+    let packet: Vec<String> = packet.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    format!("client: {{kind: external, ip: 203.0.113.2}}, packet: {{{}}}, expect: {{{expect}}}", packet.join(", "))
+}
+
+/// What follows the case's name in its line, without the name.
+fn verdict(kind: &str, service: &str, endpoint: &str, body: &str) -> String {
+    let file = File::parse(&filled(kind, service, endpoint, body)).unwrap();
+    let row = rows(&file, "*").next().unwrap().to_string();
+    let (word, why) = row.strip_prefix("T-1      ").unwrap().split_once("a case").unwrap();
+    format!("{}{why}", word.trim())
+}
+
+fn filled(kind: &str, service: &str, endpoint: &str, body: &str) -> String {
+    let words = [("KIND", kind), ("SERVICE", service), ("ENDPOINT", endpoint), ("BODY", body)];
+    words.into_iter().fold(CASE.to_owned(), |text, (word, value)| text.replace(word, value))
+}
+
+/// All lines, and whether it is a success.
+fn run(text: &str, glob: &str) -> (String, bool) {
+    let file = File::parse(text).unwrap();
+    let mut summary = Summary::default();
+    let mut lines = Vec::new();
+    for row in rows(&file, glob) {
+        summary.add(&row);
+        lines.push(row.to_string());
+    }
+    lines.push(summary.to_string());
+    (lines.join("\n"), summary.is_good())
+}
