@@ -6,6 +6,8 @@ use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
 
+use crate::bytes;
+
 /// Bytes that the path may read: Ethernet, IPv4 and TCP headers.
 const HEADERS: u32 = 54;
 /// `__sk_buff::pkt_type` of a frame that is addressed to another host (include/uapi/linux/if_packet.h).
@@ -22,16 +24,10 @@ impl<'a> Skb<'a> {
     pub fn of(ctx: &'a TcContext) -> Self {
         if ctx.data() + HEADERS as usize > ctx.data_end() {
             let wanted = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
-            // SAFETY: the helper only rearranges the skb; a failure is met by the bounds checks of `at`.
+            // SAFETY: the helper only rearranges the skb; a failure is met by the bounds checks of `bytes`.
             unsafe { bpf_skb_pull_data(ctx.skb.skb, wanted) };
         }
         Self { ctx }
-    }
-
-    #[inline(always)]
-    fn at<const N: usize>(&self, at: usize) -> Option<*mut [u8; N]> {
-        let start = self.ctx.data();
-        if start + at + N > self.ctx.data_end() { None } else { Some((start + at) as *mut [u8; N]) }
     }
 
     #[inline(always)]
@@ -46,14 +42,12 @@ impl<'a> Skb<'a> {
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        // SAFETY: the N bytes lie between the skb's data and data_end, as compared in `at`.
-        self.at::<N>(at).map(|pointer| unsafe { *pointer })
+        bytes::load(self.ctx.data(), self.ctx.data_end(), at)
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
-        // SAFETY: as for `load`; the verifier's prologue has made the linear part this skb's own.
-        self.at::<N>(at).map(|pointer| unsafe { *pointer = bytes })
+        bytes::store(self.ctx.data(), self.ctx.data_end(), at, bytes)
     }
 
     /// The kernel knows whether the sum is complete, partial, or the device's. Addresses and ports are two changes: in a
