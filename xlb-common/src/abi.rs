@@ -2,6 +2,8 @@
 //!
 //! Addresses and ports are in network byte order, in arrays; everything else is in the machine's order.
 
+use core::net::{Ipv4Addr, SocketAddrV4};
+
 use bytemuck::{Pod, Zeroable};
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
@@ -146,6 +148,13 @@ pub mod backend_flags {
 }
 
 impl Backend {
+    /// Address and port of an IPv4 backend.
+    #[must_use]
+    pub fn socket_v4(&self) -> SocketAddrV4 {
+        let [a, b, c, d, ..] = self.address;
+        SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(self.port))
+    }
+
     /// Whether the entry is a backend.
     #[inline(always)]
     #[must_use]

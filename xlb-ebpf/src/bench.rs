@@ -9,6 +9,7 @@ mod bytes;
 mod forward;
 mod frame;
 mod maps;
+mod object;
 mod prove;
 mod skb;
 
@@ -112,12 +113,3 @@ fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery
     readdress(frame, &parsed, change, [0x1f, 0x90])?;
     Some(Delivery { to: Some(1), reason: Reason::SlotOwner })
 }
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

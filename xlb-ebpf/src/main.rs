@@ -12,6 +12,7 @@ mod bytes;
 mod forward;
 mod frame;
 mod maps;
+mod object;
 mod prove;
 mod skb;
 
@@ -79,14 +80,3 @@ pub fn accepted(ctx: SockOpsContext) -> u32 {
 pub fn prove(ctx: TcContext) -> i32 {
     prove::answer(&ctx)
 }
-
-/// Nothing on the path can panic; `xtask build-ebpf` refuses an object in which something could.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The helpers used are for GPL-compatible programs.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -2,7 +2,7 @@
 //! no new connections, and keep those they have for as long as their link exists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
 use xlb_common::abi::{Backend, TCP};
 
@@ -13,7 +13,7 @@ use crate::plan::desired::{Delivery, Desired, DesiredBackend, Protocol, ServiceN
 /// Addresses of the pods that are backends now.
 #[must_use]
 pub fn addresses(observed: &Observed) -> BTreeSet<Ipv4Addr> {
-    observed.backends.values().filter(|backend| backend.is_in_use()).map(|backend| *socket(backend).ip()).collect()
+    observed.backends.values().filter(|backend| backend.is_in_use()).map(|backend| *backend.socket_v4().ip()).collect()
 }
 
 /// Where the backends were when an earlier agent last saw them: what it knew must not be lost with it. A bridge forgets
@@ -21,7 +21,7 @@ pub fn addresses(observed: &Observed) -> BTreeSet<Ipv4Addr> {
 #[must_use]
 pub fn locations(observed: &Observed) -> BTreeMap<Ipv4Addr, Location> {
     let linked = observed.backends.values().filter(|backend| backend.is_in_use() && backend.ifindex != 0);
-    linked.map(|backend| (*socket(backend).ip(), Location::Link(link_of(backend)))).collect()
+    linked.map(|backend| (*backend.socket_v4().ip(), Location::Link(link_of(backend)))).collect()
 }
 
 fn link_of(backend: &Backend) -> PodLink {
@@ -44,7 +44,7 @@ pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<I
         let Some(&id) = served.get(name.to_string().as_str()) else { continue };
         for backend in backends_of(observed, id, name) {
             let Some(link) = still_there(&backend, pods) else { continue };
-            service.backends.entry(socket(&backend)).or_insert_with(|| DesiredBackend {
+            service.backends.entry(backend.socket_v4()).or_insert_with(|| DesiredBackend {
                 takes_new: false,
                 weight: 1,
                 delivery: if backend.is_direct() { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) },
@@ -70,18 +70,15 @@ fn backends_of(observed: &Observed, id: u32, name: &ServiceName) -> Vec<Backend>
 
 /// The pod's link, if it is the one that the backend was made for.
 fn still_there(backend: &Backend, pods: &BTreeMap<Ipv4Addr, Location>) -> Option<PodLink> {
-    let Location::Link(link) = pods.get(socket(backend).ip())? else { return None };
+    let Location::Link(link) = pods.get(backend.socket_v4().ip())? else { return None };
     let is_same_netns = link.netns_id.is_none_or(|netns_id| netns_id == backend.netns_id);
     (link.ifindex == backend.ifindex && is_same_netns).then(|| link.clone())
 }
 
-fn socket(backend: &Backend) -> SocketAddrV4 {
-    let [a, b, c, d, ..] = backend.address;
-    SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(backend.port))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV4;
+
     use super::*;
     use crate::plan::desired::{DesiredService, WhenEmpty};
     use crate::plan::{Limits, plan};

@@ -13,7 +13,7 @@ use xlb_common::path::{Arrival, Delivery, Door, ingress};
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{Proof, Stage};
 
-use crate::cli::inspection::{address, interface};
+use crate::cli::inspection::interface;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::tables::LiveTables;
@@ -90,7 +90,7 @@ impl Teller<'_> {
                 let answer = if *found { "has a flow entry" } else { "has no flow entry" };
                 format!("looked up  {}: {answer}", self.member(*owner))
             }
-            Stage::Chosen(backend) => format!("backend    {}, {}", address(backend), delivery(backend)),
+            Stage::Chosen(backend) => format!("backend    {}, {}", backend.socket_v4(), delivery(backend)),
         };
         let _ = writeln!(text, "{line}");
     }
@@ -104,7 +104,7 @@ impl Teller<'_> {
     fn member(&self, owner: u8) -> String {
         let member = self.observed.members.get(&(self.members_base + u32::from(owner)));
         let backend = member.and_then(|Member { backend, .. }| self.observed.backends.get(backend));
-        backend.map_or_else(|| format!("member {owner}"), |backend| address(backend).to_string())
+        backend.map_or_else(|| format!("member {owner}"), |backend| backend.socket_v4().to_string())
     }
 }
 

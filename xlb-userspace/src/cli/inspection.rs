@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, FlowEntry, FlowKeyV4, Member, TCP, flow_flags, frontend_flags};
+use xlb_common::abi::{Backend, FlowEntry, FlowKeyV4, Member, TCP, frontend_flags};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
@@ -203,13 +203,13 @@ fn shares(observed: &Observed, service: &ObservedService) -> Vec<ShareView> {
 fn share(observed: &Observed, member: Member, slots: u32, former_slots: u32) -> Option<ShareView> {
     let backend = observed.backends.get(&member.backend)?;
     let is_current = backend.is_in_use() && backend.generation == member.generation;
-    is_current.then(|| ShareView { address: address(backend), slots, former_slots })
+    is_current.then(|| ShareView { address: backend.socket_v4(), slots, former_slots })
 }
 
 fn backend_view(id: u32, backend: &Backend) -> BackendView {
     BackendView {
         id,
-        address: address(backend),
+        address: backend.socket_v4(),
         protocol: protocol(backend.protocol),
         delivery: if backend.is_direct() { "direct" } else { "stack" },
         interface: (backend.ifindex != 0).then(|| interface(backend.ifindex)),
@@ -240,20 +240,13 @@ fn flow_view(protocol: &'static str, state: &'static str, key: &FlowKeyV4, entry
         client: SocketAddrV4::new(key.client.into(), u16::from_be_bytes(key.client_port)),
         vip: SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(entry.vip_port)),
         pod: SocketAddrV4::new(key.pod.into(), u16::from_be_bytes(key.pod_port)),
-        delivery: if entry.flags & flow_flags::STACK != 0 { "stack" } else { "direct" },
+        delivery: if entry.is_stack() { "stack" } else { "direct" },
         uplink: interface(entry.ingress_ifindex),
     }
 }
 
 fn protocol(number: u8) -> &'static str {
     if number == TCP { "tcp" } else { "udp" }
-}
-
-/// Address and port of a backend.
-#[must_use]
-pub fn address(backend: &Backend) -> SocketAddrV4 {
-    let [a, b, c, d, ..] = backend.address;
-    SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(backend.port))
 }
 
 /// Name of an interface of this namespace, or its number.

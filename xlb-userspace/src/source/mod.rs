@@ -42,6 +42,8 @@ pub enum Source {
 pub struct Files {
     manifests: Manifests,
     outcome: ReadOutcome,
+    /// Read since it was taken last.
+    is_news: bool,
 }
 
 /// What a source has to say.
@@ -67,7 +69,7 @@ impl Source {
             SourceChoice::Manifests(path) => {
                 let mut manifests = Manifests::open(path)?;
                 let outcome = manifests.read();
-                Self::Manifests(Box::new(Files { manifests, outcome }))
+                Self::Manifests(Box::new(Files { manifests, outcome, is_news: true }))
             }
             SourceChoice::Kube(kubeconfig) => Self::Kube(Box::new(Kube::open(kubeconfig.as_deref(), node_name).await?)),
         })
@@ -80,6 +82,7 @@ impl Source {
                 files.manifests.next_change().await;
                 // Only now, and not when the agent looks for another reason: whoever writes a file has finished.
                 files.outcome = files.manifests.read();
+                files.is_news = true;
             }
             Self::Kube(kube) => kube.next_change().await,
         }
@@ -91,7 +94,9 @@ impl Source {
             Self::Manifests(files) => {
                 let outcome = &files.outcome;
                 let refusals = outcome.errors.iter().map(ManifestError::refusal).collect();
-                News { events: model.changes_to(&outcome.objects), refusals, ..News::default() }
+                let is_news = std::mem::take(&mut files.is_news);
+                let events = if is_news { model.changes_to(&outcome.objects) } else { Vec::new() };
+                News { events, refusals, ..News::default() }
             }
             Self::Kube(kube) => {
                 let events = kube.take();
