@@ -2,12 +2,16 @@
 //!
 //! Addresses and ports are in network byte order, in arrays; everything else is in the machine's order.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use bytemuck::{Pod, Zeroable};
 
+pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
+
+mod keys;
+
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
@@ -19,14 +23,22 @@ pub const SLOTS_MAX: u32 = 1 << 20;
 pub const MEMBERS_MAX: u32 = 1 << 18;
 /// Most backends on one node: 1 MiB.
 pub const BACKENDS_MAX: u32 = 16_384;
-/// Accepted flows of one family and protocol.
+/// Accepted IPv4 TCP flows.
 pub const FLOWS_MAX: u32 = 1 << 20;
 /// Half-open TCP flows of one family. Flow-admission chapter 3: it must outlive the pod's SYN-ACK, and 64 k does.
 pub const PENDING_MAX: u32 = 65_536;
-/// Answered UDP flows of one family.
+/// Answered IPv4 UDP flows.
 pub const UDP_FLOWS_MAX: u32 = 262_144;
-/// UDP flows that no pod has answered yet.
+/// IPv4 UDP flows that no pod has answered yet.
 pub const UDP_PENDING_MAX: u32 = 262_144;
+/// Accepted IPv6 TCP flows: an entry costs half as much again as one of IPv4.
+pub const FLOWS_V6_MAX: u32 = 262_144;
+/// Answered IPv6 UDP flows, and as many that no pod has answered yet.
+pub const UDP_FLOWS_V6_MAX: u32 = 65_536;
+/// Source ranges of all services of one family.
+pub const SOURCE_RANGES_MAX: u32 = 65_536;
+/// Clients of one family whose last backend is remembered.
+pub const AFFINITY_MAX: u32 = 65_536;
 /// Uplinks, by the low bits of their index.
 pub const UPLINKS_MAX: u32 = 256;
 
@@ -35,46 +47,55 @@ pub const TCP: u8 = 6;
 /// IP protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
 
-/// Key of `FRONTENDS_V4` and `BACKEND_IDS_V4`: an address, a protocol and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-#[repr(C, align(4))]
-pub struct EndpointKeyV4 {
-    /// IPv4 address.
-    pub address: [u8; 4],
-    /// Port, network byte order.
-    pub port: [u8; 2],
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Always zero.
-    pub zero: u8,
+/// Value of `AFFINITY_V4` and `AFFINITY_V6`, whose keys are [`SourceKeyV4`] and [`SourceKeyV6`]: where the client's last
+/// new connection went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct AffinityEntry {
+    /// Id of the backend.
+    pub backend: u32,
+    /// The backend's generation then.
+    pub generation: u32,
+    /// When, in nanoseconds of the kernel's monotonic clock.
+    pub last_new_ns: u64,
 }
-const _: () = assert!(size_of::<EndpointKeyV4>() == 8);
-
-/// Key of the flow maps: the two ends as the pod sees them. TCP and UDP have maps of their own, so no protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-#[repr(C, align(4))]
-pub struct FlowKeyV4 {
-    /// The client's address.
-    pub client: [u8; 4],
-    /// The pod's address.
-    pub pod: [u8; 4],
-    /// The client's port, network byte order.
-    pub client_port: [u8; 2],
-    /// The pod's port, network byte order.
-    pub pod_port: [u8; 2],
-}
-const _: () = assert!(size_of::<FlowKeyV4>() == 12);
+const _: () = assert!(size_of::<AffinityEntry>() == 16);
 
 /// A reference to a backend. It counts only while the backend still has this generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Member {
     /// Index into `BACKENDS`.
-    pub backend: u32,
+    pub backend: u16,
+    /// [`member_flags`].
+    pub flags: u16,
     /// The backend's generation when the reference was made.
     pub generation: u32,
 }
 const _: () = assert!(size_of::<Member>() == 8);
+const _: () = assert!(BACKENDS_MAX <= 1 << 16);
+
+/// Bits of [`Member::flags`].
+pub mod member_flags {
+    /// The backend gets no new connections of this service, whatever a client's affinity says.
+    pub const TAKES_NO_NEW: u16 = 1;
+}
+
+impl Member {
+    /// Index into `BACKENDS`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.backend as u32
+    }
+
+    /// Whether the backend gets new connections of this service.
+    #[inline(always)]
+    #[must_use]
+    pub const fn takes_new(&self) -> bool {
+        self.flags & member_flags::TAKES_NO_NEW == 0
+    }
+}
 
 /// Value of `FRONTENDS_V4`: where a VIP, port and protocol lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -92,8 +113,9 @@ pub struct Frontend {
     pub sole: Member,
     /// [`frontend_flags`].
     pub flags: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// How long after its last new connection a client's next one goes to the same backend, in seconds; zero: no
+    /// affinity.
+    pub affinity_s: u32,
 }
 const _: () = assert!(size_of::<Frontend>() == 32);
 
@@ -101,6 +123,13 @@ const _: () = assert!(size_of::<Frontend>() == 32);
 pub mod frontend_flags {
     /// Without a usable backend packets are dropped (`externalTrafficPolicy: Local`); else they are passed on.
     pub const DROP_WHEN_EMPTY: u32 = 1;
+    /// No backend is usable in the whole cluster: new flows are refused by ICMP.
+    pub const REJECT_WHEN_EMPTY: u32 = 2;
+    /// New flows only from clients that `SOURCE_RANGES` lists.
+    pub const SOURCE_RANGES: u32 = 4;
+    /// Affinity was switched on or off while the service had connections: they may lie where the other hash of their
+    /// flow leads.
+    pub const REHASHED: u32 = 8;
 }
 
 /// Value of `BACKENDS`: one pod port on this node, in one cache line.
@@ -125,7 +154,7 @@ pub struct Backend {
     pub port: [u8; 2],
     /// IP protocol number.
     pub protocol: u8,
-    /// 4 for IPv4.
+    /// 4 or 6.
     pub family: u8,
     /// Always zero.
     pub zero: [u8; 16],
@@ -148,6 +177,17 @@ pub mod backend_flags {
 }
 
 impl Backend {
+    /// Address and port.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        let [a, b, c, d, ..] = self.address;
+        let port = u16::from_be_bytes(self.port);
+        match self.family {
+            6 => SocketAddr::from((Ipv6Addr::from(self.address), port)),
+            _ => SocketAddr::from((Ipv4Addr::new(a, b, c, d), port)),
+        }
+    }
+
     /// Address and port of an IPv4 backend.
     #[must_use]
     pub fn socket_v4(&self) -> SocketAddrV4 {
@@ -261,8 +301,12 @@ pub struct Uplink {
     pub mac: [u8; 6],
     /// Always zero.
     pub zero: [u8; 2],
+    /// The node's IPv4 address there, from which it reports errors to clients; zero: it has none.
+    pub address_v4: [u8; 4],
+    /// The node's IPv6 address there; zero: it has none.
+    pub address_v6: [u8; 16],
 }
-const _: () = assert!(size_of::<Uplink>() == 12);
+const _: () = assert!(size_of::<Uplink>() == 32);
 
 /// Bytes kept of a Service port's name: `namespace/name:port/udp`, each part at most 63 (RFC 1123).
 pub const SERVICE_NAME_MAX: usize = 200;
@@ -292,9 +336,11 @@ const _: () = assert!(size_of::<ServiceRecord>() == 220);
 pub struct ProofQuestion {
     /// Always zero: room for the Ethernet header that a test-run wants.
     pub ethernet: [u8; 16],
-    /// The flow.
-    pub flow: FlowKeyV4,
+    /// The flow; of IPv4 addresses the first four bytes count.
+    pub flow: FlowKeyV6,
     /// Network namespace id of the pod.
     pub netns_id: i32,
+    /// 4 or 6.
+    pub family: u32,
 }
-const _: () = assert!(size_of::<ProofQuestion>() == 32);
+const _: () = assert!(size_of::<ProofQuestion>() == 60);

@@ -34,7 +34,7 @@ pub struct Choice {
 #[inline(always)]
 pub fn select<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Result<Choice, Reason> {
     if frontend.slots == 0 {
-        let (id, generation) = (frontend.sole.backend, frontend.sole.generation);
+        let (id, generation) = (frontend.sole.id(), frontend.sole.generation);
         return chosen(tables, id, generation, Reason::SoleBackend);
     }
     let index = slot_of(flow_hash(parts(parsed)), frontend.slots);
@@ -119,7 +119,7 @@ fn current<F: Family, T: Tables<F>>(
         return Err(when_empty(frontend));
     };
     let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner))).ok_or(Reason::StaleReference)?;
-    chosen(tables, member.backend, member.generation, reason)
+    chosen(tables, member.id(), member.generation, reason)
 }
 
 /// What happens to a packet when no backend is to be had.
@@ -132,7 +132,7 @@ pub const fn when_empty(frontend: &Frontend) -> Reason {
 #[inline(always)]
 fn owner_backend<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<(u32, Backend)> {
     let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)))?;
-    live(tables, member.backend, member.generation).map(|backend| (member.backend, backend))
+    live(tables, member.id(), member.generation).map(|backend| (member.id(), backend))
 }
 
 #[inline(always)]

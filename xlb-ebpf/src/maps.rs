@@ -4,11 +4,12 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::bpf_jiffies64;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use xlb_common::abi::{
-    BACKENDS_MAX, Backend, Config, EndpointKeyV4, FLOWS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, Frontend,
-    MEMBERS_MAX, Member, PENDING_MAX, SERVICES_MAX, SLOTS_MAX, ServiceRecord, UDP_FLOWS_MAX, UDP_PENDING_MAX,
-    UPLINKS_MAX, Uplink,
+    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, Config, EndpointKeyV4, EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX,
+    FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, MEMBERS_MAX, Member, PENDING_MAX, SERVICES_MAX,
+    SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX,
+    UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
 };
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Tables};
@@ -36,6 +37,26 @@ static PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entri
 static UDP_FLOWS_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_MAX, 0);
 #[map]
 static UDP_PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(UDP_PENDING_MAX, 0);
+#[map]
+static FRONTENDS_V6: HashMap<EndpointKeyV6, Frontend> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static BACKEND_IDS_V6: HashMap<EndpointKeyV6, u32> = HashMap::with_max_entries(BACKENDS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(FLOWS_V6_MAX, 0);
+#[map]
+static PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(PENDING_MAX, 0);
+#[map]
+static UDP_FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_V6_MAX, 0);
+#[map]
+static UDP_PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_V6_MAX, 0);
+#[map]
+static SOURCE_RANGES_V4: LpmTrie<SourceKeyV4, u32> = LpmTrie::with_max_entries(SOURCE_RANGES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static SOURCE_RANGES_V6: LpmTrie<SourceKeyV6, u32> = LpmTrie::with_max_entries(SOURCE_RANGES_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static AFFINITY_V4: LruHashMap<SourceKeyV4, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
+#[map]
+static AFFINITY_V6: LruHashMap<SourceKeyV6, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 #[map]

@@ -31,9 +31,12 @@ pub fn prove<C: EbpfContext>(ctx: &C, netns_id: i32, key: &FlowKeyV4) -> Proof {
 #[inline(always)]
 pub fn answer(ctx: &TcContext) -> i32 {
     const QUESTION_AT: usize = core::mem::offset_of!(ProofQuestion, flow);
-    let Some([a, b, c, d, e, f, g, h, i, j, k, l, netns @ ..]) = Skb::of(ctx).load::<16>(QUESTION_AT) else {
-        return -1;
+    let Some(q) = Skb::of(ctx).load::<40>(QUESTION_AT) else { return -1 };
+    let key = FlowKeyV4 {
+        client: [q[0], q[1], q[2], q[3]],
+        pod: [q[16], q[17], q[18], q[19]],
+        client_port: [q[32], q[33]],
+        pod_port: [q[34], q[35]],
     };
-    let key = FlowKeyV4 { client: [a, b, c, d], pod: [e, f, g, h], client_port: [i, j], pod_port: [k, l] };
-    prove(ctx, i32::from_ne_bytes(netns), &key) as i32
+    prove(ctx, i32::from_ne_bytes([q[36], q[37], q[38], q[39]]), &key) as i32
 }

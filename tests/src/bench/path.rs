@@ -175,7 +175,7 @@ fn tables() -> MemoryTables {
     tables.frontends.insert(key, frontend);
     tables.slots.extend((SLOTS..).zip((0..SLOTS).map(|slot| SlotWord::owned_by((slot % u32::from(BACKENDS)) as u8).0)));
     for pod in 1..=BACKENDS {
-        tables.members.insert(u32::from(pod) - 1, Member { backend: u32::from(pod), generation: 1 });
+        tables.members.insert(u32::from(pod) - 1, Member { backend: u16::from(pod), flags: 0, generation: 1 });
         tables.backends.insert(u32::from(pod), backend(pod));
     }
     tables

@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, unshare};
-use xlb_common::Reason;
-use xlb_common::abi::{Config, NETNS_HOST, ProofQuestion};
+use xlb_common::abi::{Config, FlowKeyV6, NETNS_HOST, ProofQuestion};
 use xlb_common::memory::MemoryTables;
+use xlb_common::{Family as _, Reason, V4};
 
 use super::kernel_maps::{FLOW_MAPS, KernelMaps, fill};
 use super::outcome::{Hook, Outcome, Verdict};
@@ -68,7 +68,9 @@ impl Dataplane {
 
     /// The answer of the `prove` program, for a socket in the thread's own namespace.
     pub fn prove(&self, flow: xlb_common::abi::FlowKeyV4) -> Result<u32> {
-        let question = ProofQuestion { ethernet: [0; 16], flow, netns_id: NETNS_HOST };
+        let xlb_common::abi::FlowKeyV4 { client, pod, client_port, pod_port } = flow;
+        let flow = FlowKeyV6 { client: V4::to_stored(client), pod: V4::to_stored(pod), client_port, pod_port };
+        let question = ProofQuestion { ethernet: [0; 16], flow, netns_id: NETNS_HOST, family: 4 };
         let result = self.test_run("prove", bytemuck::bytes_of(&question), &mut [])?;
         Ok(result.context("the kernel refused a question")?.return_value)
     }

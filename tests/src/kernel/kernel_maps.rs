@@ -93,9 +93,9 @@ pub fn fill(object: &mut Ebpf, tables: &MemoryTables, config: Config) -> Result<
     let uplinks: BTreeMap<u32, Uplink> = tables
         .uplinks
         .iter()
-        .map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, Uplink { ifindex, mac, zero: [0; 2] }))
+        .map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, Uplink { ifindex, mac, ..Uplink::default() }))
         .collect();
-    fill_array::<_, [u8; 12]>(object, "UPLINKS", uplinks.iter())?;
+    fill_array::<_, [u8; 32]>(object, "UPLINKS", uplinks.iter())?;
     fill_array::<_, [u8; 16]>(object, "CONFIG", [(&0, &config)].into_iter())
 }
 

@@ -199,12 +199,12 @@ fn pod_port(protocol: u8) -> [u8; 2] {
 }
 
 fn member(pod: u8, protocol: u8) -> Member {
-    Member { backend: backend_id(pod, protocol), generation: GENERATION }
+    Member { backend: backend_id(pod, protocol) as u16, flags: 0, generation: GENERATION }
 }
 
 /// A reference that is older than what its id means now.
 fn gone(protocol: u8) -> Member {
-    Member { backend: backend_id(1, protocol), generation: GENERATION - 1 }
+    Member { backend: backend_id(1, protocol) as u16, flags: 0, generation: GENERATION - 1 }
 }
 
 fn backend_id(pod: u8, protocol: u8) -> u32 {

@@ -161,7 +161,10 @@ fn add_uplink(lab: &Lab, index: usize) -> Result<()> {
 
 /// The pins of links to interfaces.
 fn attached(stage: &Stage) -> std::collections::BTreeSet<String> {
-    let links = std::fs::read_dir(stage.lab.pin_directory().join("v1/links")).into_iter().flatten().flatten();
+    let links = std::fs::read_dir(stage.lab.pin_directory().join(format!("v{}/links", xlb_common::abi::ABI_VERSION)))
+        .into_iter()
+        .flatten()
+        .flatten();
     let names = links.map(|link| link.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with("ingress") || name.starts_with("uplink")).collect()
 }

@@ -17,7 +17,12 @@ fn a_dataplane_of_another_abi_is_refused_until_it_is_removed() -> Result<()> {
     fs::create_dir_all(pins.join("v0/maps"))?;
 
     let ended = refused_agent(&lab, &manifests, &[])?;
-    ended.is_refused_with(&["v0", "v1", &pins.display().to_string(), "xlb cleanup --bpffs-dir"]);
+    ended.is_refused_with(&[
+        "v0",
+        &format!("v{}", xlb_common::abi::ABI_VERSION),
+        &pins.display().to_string(),
+        "xlb cleanup --bpffs-dir",
+    ]);
     assert_eq!(names_in(&lab)?, ["v0"]);
 
     let cleanup = xlb(&lab, &["cleanup"])?;

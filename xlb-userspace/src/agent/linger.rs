@@ -61,7 +61,7 @@ fn backends_of(observed: &Observed, id: u32, name: &ServiceName) -> Vec<Backend>
     let soles = observed.frontends.values().filter(|frontend| frontend.service == id && frontend.slots == 0);
     let references = members.map(|(_, member)| *member).chain(soles.map(|frontend| frontend.sole));
     let found = references.filter_map(|member| {
-        let backend = observed.backends.get(&member.backend)?;
+        let backend = observed.backends.get(&member.id())?;
         let is_current = backend.is_in_use() && backend.generation == member.generation;
         (is_current && backend.protocol == protocol).then_some(*backend)
     });

@@ -103,7 +103,7 @@ impl Teller<'_> {
 
     fn member(&self, owner: u8) -> String {
         let member = self.observed.members.get(&(self.members_base + u32::from(owner)));
-        let backend = member.and_then(|Member { backend, .. }| self.observed.backends.get(backend));
+        let backend = member.and_then(|member: &Member| self.observed.backends.get(&member.id()));
         backend.map_or_else(|| format!("member {owner}"), |backend| backend.socket_v4().to_string())
     }
 }

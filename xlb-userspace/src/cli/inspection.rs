@@ -201,7 +201,7 @@ fn shares(observed: &Observed, service: &ObservedService) -> Vec<ShareView> {
 }
 
 fn share(observed: &Observed, member: Member, slots: u32, former_slots: u32) -> Option<ShareView> {
-    let backend = observed.backends.get(&member.backend)?;
+    let backend = observed.backends.get(&member.id())?;
     let is_current = backend.is_in_use() && backend.generation == member.generation;
     is_current.then(|| ShareView { address: backend.socket_v4(), slots, former_slots })
 }

@@ -123,7 +123,7 @@ impl LiveMaps {
             "two uplinks have the interface indexes {} and {ifindex}, which share an entry of the map: recreate one of them",
             present.ifindex
         );
-        Ok(self.uplinks.set(index, Raw(Uplink { ifindex, mac, zero: [0; 2] }), 0)?)
+        Ok(self.uplinks.set(index, Raw(Uplink { ifindex, mac, ..Uplink::default() }), 0)?)
     }
 
     /// What the maps hold: the state from which the next plan starts, also after a restart.

@@ -11,6 +11,9 @@ use crate::maps::pins::PinDirectory;
 /// Made by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/xlb-ebpf.o"));
 
+/// Bytes of the prefix length that begins each key of an LPM trie.
+const PREFIX: usize = 4;
+
 /// Most entries of the maps that an operator may size.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -39,8 +42,10 @@ impl Sizes {
     /// Every map of the object with its number of entries, key bytes and value bytes; pinned under its own name.
     #[must_use]
     pub fn maps(&self) -> Vec<MapShape> {
-        let endpoint = size_of::<abi::EndpointKeyV4>();
-        let (flow, entry) = (size_of::<abi::FlowKeyV4>(), size_of::<abi::FlowEntry>());
+        let (endpoint, endpoint_v6) = (size_of::<abi::EndpointKeyV4>(), size_of::<abi::EndpointKeyV6>());
+        let (flow, flow_v6) = (size_of::<abi::FlowKeyV4>(), size_of::<abi::FlowKeyV6>());
+        let (client, client_v6) = (size_of::<abi::SourceKeyV4>(), size_of::<abi::SourceKeyV6>());
+        let entry = size_of::<abi::FlowEntry>();
         let shape = |name, entries, key, value| MapShape { name, entries, key, value };
         vec![
             shape("FRONTENDS_V4", self.frontends, endpoint, size_of::<abi::Frontend>()),
@@ -53,6 +58,16 @@ impl Sizes {
             shape("PENDING_V4", abi::PENDING_MAX.min(self.flows), flow, entry),
             shape("UDP_FLOWS_V4", abi::UDP_FLOWS_MAX.min(self.flows), flow, entry),
             shape("UDP_PENDING_V4", abi::UDP_PENDING_MAX.min(self.flows), flow, entry),
+            shape("FRONTENDS_V6", self.frontends, endpoint_v6, size_of::<abi::Frontend>()),
+            shape("BACKEND_IDS_V6", self.backends, endpoint_v6, 4),
+            shape("FLOWS_V6", abi::FLOWS_V6_MAX.min(self.flows), flow_v6, entry),
+            shape("PENDING_V6", abi::PENDING_MAX.min(self.flows), flow_v6, entry),
+            shape("UDP_FLOWS_V6", abi::UDP_FLOWS_V6_MAX.min(self.flows), flow_v6, entry),
+            shape("UDP_PENDING_V6", abi::UDP_FLOWS_V6_MAX.min(self.flows), flow_v6, entry),
+            shape("SOURCE_RANGES_V4", abi::SOURCE_RANGES_MAX, PREFIX + client, 4),
+            shape("SOURCE_RANGES_V6", abi::SOURCE_RANGES_MAX, PREFIX + client_v6, 4),
+            shape("AFFINITY_V4", abi::AFFINITY_MAX, client, size_of::<abi::AffinityEntry>()),
+            shape("AFFINITY_V6", abi::AFFINITY_MAX, client_v6, size_of::<abi::AffinityEntry>()),
             shape("REASONS", xlb_common::Reason::COUNT as u32, 4, 8),
             shape("CONFIG", 1, 4, size_of::<abi::Config>()),
             shape("UPLINKS", abi::UPLINKS_MAX, 4, size_of::<abi::Uplink>()),

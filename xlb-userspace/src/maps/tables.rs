@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use anyhow::{Context, Result, bail};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use xlb_common::abi::{Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, Frontend, Member, ProofQuestion};
+use xlb_common::abi::{Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, Member, ProofQuestion};
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables};
-use xlb_common::{Reason, V4};
+use xlb_common::{Family as _, Reason, V4};
 
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
@@ -36,7 +36,7 @@ impl<'a> LiveTables<'a> {
     /// # Errors
     /// When the kernel refuses the test-run.
     pub fn ask(&self, netns_id: i32, flow: FlowKeyV4) -> Result<Proof> {
-        let question = ProofQuestion { ethernet: [0; 16], flow, netns_id };
+        let question = ProofQuestion { ethernet: [0; 16], flow: widened(flow), netns_id, family: 4 };
         let mut options = TestRunOptions::new();
         options.data_in = Some(bytemuck::bytes_of(&question));
         let answer = self.prove.test_run(options).context("asking a pod's kernel by test-run")?.return_value;
@@ -49,6 +49,12 @@ impl<'a> LiveTables<'a> {
             other => bail!("the program `prove` answered {other}: it is of another version of xlb"),
         }
     }
+}
+
+/// An IPv4 flow where a question has room for either family's.
+fn widened(flow: FlowKeyV4) -> FlowKeyV6 {
+    let FlowKeyV4 { client, pod, client_port, pod_port } = flow;
+    FlowKeyV6 { client: V4::to_stored(client), pod: V4::to_stored(pod), client_port, pod_port }
 }
 
 impl Tables<V4> for LiveTables<'_> {

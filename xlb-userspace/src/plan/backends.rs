@@ -49,12 +49,12 @@ impl<'a> Backends<'a> {
     /// The reference to a backend of the desired state; none: no id is free.
     pub(super) fn resolve(&mut self, key: EndpointKeyV4) -> Option<Member> {
         if let Some((id, backend)) = self.resolved.get(&key) {
-            return Some(Member { backend: *id, generation: backend.generation });
+            return Some(member(*id, backend));
         }
         let (id, backend) = self.adopted(&key).or_else(|| self.created(&key))?;
         self.resolved.insert(key, (id, backend));
         self.order.push(key);
-        Some(Member { backend: id, generation: backend.generation })
+        Some(member(id, &backend))
     }
 
     /// The moment before a service that may turn out not to fit.
@@ -205,6 +205,10 @@ fn with_xdp(mut backend: Backend, takes_xdp_frames: bool) -> Backend {
         backend.flags |= flags::TAKES_XDP;
     }
     backend
+}
+
+fn member(id: u32, backend: &Backend) -> Member {
+    Member { backend: id as u16, flags: 0, generation: backend.generation }
 }
 
 fn number(protocol: Protocol) -> u8 {

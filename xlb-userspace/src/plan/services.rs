@@ -189,7 +189,7 @@ impl<'a, 'b> Services<'a, 'b> {
             members_base: region.members_base,
             sole: layout.sole,
             flags: if when_empty == WhenEmpty::Drop { frontend_flags::DROP_WHEN_EMPTY } else { 0 },
-            zero: 0,
+            affinity_s: 0,
         };
         for &key in keys {
             let was = self.observed.frontends.get(&key);

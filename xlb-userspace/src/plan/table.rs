@@ -150,7 +150,7 @@ fn mentioned(words: &[SlotWord]) -> [bool; 256] {
 /// The local index that each share has already, and which they are.
 fn known_locals(region: Region, shares: &[Share], members: &BTreeMap<u32, Member>) -> (Vec<Option<u8>>, [bool; 256]) {
     let place = |(at, share): (usize, &Share)| ((share.member.backend, share.member.generation), at);
-    let places: BTreeMap<(u32, u32), usize> = shares.iter().enumerate().map(place).collect();
+    let places: BTreeMap<(u16, u32), usize> = shares.iter().enumerate().map(place).collect();
     let (mut locals, mut is_kept) = (vec![None; shares.len()], [false; 256]);
     for (local, index) in (0..MEMBERS_PER_SERVICE_MAX as u8).zip(region.members_base..).take(region.members as usize) {
         let member = members.get(&index).copied().unwrap_or_default();

@@ -98,7 +98,7 @@ impl Maps {
     }
 
     fn owner(&self, member: Member) -> Option<Owner> {
-        let backend = self.tables.backends.get(&member.backend).filter(|backend| is_live(backend, member))?;
+        let backend = self.tables.backends.get(&member.id()).filter(|backend| is_live(backend, member))?;
         Some((backend.address[..4].try_into().unwrap(), backend.ifindex))
     }
 
