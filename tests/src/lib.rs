@@ -2,7 +2,9 @@
 
 pub mod lab;
 pub mod api;
+pub mod openmetrics;
 pub mod demo;
 pub mod kernel;
 pub mod scenarios;
+pub mod scale;
 pub mod bench;

@@ -22,6 +22,18 @@ mod mistakes;
 mod services;
 #[path = "agent/cluster.rs"]
 mod cluster;
+#[path = "agent/bad_input.rs"]
+mod bad_input;
+#[path = "agent/ask.rs"]
+mod ask;
+#[path = "agent/health.rs"]
+mod health;
+#[path = "agent/health_ports.rs"]
+mod health_ports;
+#[path = "agent/metrics.rs"]
+mod metrics;
+#[path = "agent/events.rs"]
+mod events;
 #[path = "agent/limits.rs"]
 mod limits;
 #[path = "agent/delivery.rs"]

@@ -86,12 +86,31 @@ fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
         let verdict = verdict("packet", service, "", &body);
         assert!(verdict.starts_with(feature), "{body}\n{verdict}");
     }
-    for (kind, feature) in [
-        ("service_health", "not yet: health ports"),
-        ("proxy_health", "not yet: proxy health"),
-        ("flow_cleanup", "not yet: flow cleanup"),
+    assert_eq!(verdict("flow_cleanup", "", "", ""), "not yet: flow cleanup");
+}
+
+#[test]
+fn health_is_judged_by_what_would_be_answered() {
+    let local = ", external_traffic_policy: Local, health_check_node_port: 30000";
+    let port = |expect: &str| format!("health_of: ns1/web\n    probe: {{path: /x}}\n    expect: {{{expect}}}");
+    let open = "listening: true, port: 30000, http: 200, local_endpoints: 1, service_proxy_healthy: true";
+    let agent = |age: &str, http: u16| {
+        format!(
+            "state: {{timeout_s: 10, families: {{IPv4: {{oldest_queued_age_s: {age}}}}}, node: {{exists: true}}}}\n    \
+             probe: {{path: /healthz}}\n    expect: {{http: {http}}}"
+        )
+    };
+    for (kind, service, body, is_good) in [
+        ("service_health", local, port(open), true),
+        ("service_health", local, port(&open.replace("endpoints: 1", "endpoints: 2")), false),
+        ("service_health", local, port("listening: false"), false),
+        ("service_health", "", port("listening: false"), true),
+        ("proxy_health", "", agent("9", 200), true),
+        ("proxy_health", "", agent("10", 503), true),
+        ("proxy_health", "", agent("10", 200), false),
     ] {
-        assert_eq!(verdict(kind, "", "", ""), feature);
+        let verdict = verdict(kind, service, "", &body);
+        assert_eq!(verdict == "pass", is_good, "{body}\n{verdict}");
     }
 }
 

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 
+use super::health::Asked;
+
 /// A file.
 #[derive(Deserialize)]
 pub struct File {
@@ -65,6 +67,9 @@ pub struct Case {
     /// Of a `sequence` case.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// Of a `service_health` or `proxy_health` case.
+    #[serde(flatten)]
+    pub asked: Asked,
     /// Instead of the file's.
     pub this_node: Option<String>,
     /// Instead of the file's.

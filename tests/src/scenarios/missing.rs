@@ -28,8 +28,6 @@ pub const FLOW_CLEANUP: Feature = "flow cleanup";
 pub const REMOTE: Feature = "remote delivery";
 /// `healthCheckNodePort`.
 pub const HEALTH_PORTS: Feature = "health ports";
-/// `/healthz` and `/livez`.
-pub const PROXY_HEALTH: Feature = "proxy health";
 /// Fragments of IP packets.
 pub const FRAGMENTS: Feature = "fragments";
 /// ICMP errors about a flow.

@@ -17,4 +17,5 @@ pub mod node;
 pub mod missing;
 pub mod run;
 pub mod edge;
+pub mod health;
 pub mod report;

@@ -8,6 +8,7 @@ use xlb_userspace::source::address::parse_address;
 
 use super::case::{Case, Client, Defaults, Endpoint, Expect, Packet, Port, Service, Slice, Step};
 use super::edge::{self, ipv4};
+use super::health;
 use super::missing::{self, Feature, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
@@ -41,10 +42,10 @@ pub fn run(case: &Case, defaults: &Defaults) -> Verdict {
     let result = match case.kind.as_str() {
         "packet" => run.play(&[only_step(case)]),
         "sequence" => run.play(&case.steps),
-        "service_health" => run.lack(missing::HEALTH_PORTS),
+        "service_health" => health::service_health(case, &run.node.view.node_name),
         "flow_cleanup" => run.lack(missing::FLOW_CLEANUP),
         "packet_edge" => run.edges(case),
-        "proxy_health" => run.lack(missing::PROXY_HEALTH),
+        "proxy_health" => health::proxy_health(case),
         other => return Verdict::Unsupported(format!("kind {other}")),
     };
     match result {

@@ -163,8 +163,10 @@ fn a_start_that_fails_late_takes_back_what_it_attached() -> Result<()> {
     let stage = Stage::start(lab, manifests, &["--xdp", "generic"])?;
     let mut held = stage.hold(0)?;
     let second = format!("{}-second", stage.lab.pin_directory().display());
+    // The first agent has the usual addresses of the second, too.
+    let apart = ["--bpffs-dir", &second, "--health-address", "off", "--metrics-address", "off"];
     for arguments in [["--xdp", "generic"], ["--cgroup", "/nowhere"]] {
-        let ended = refused_agent(&stage.lab, &stage.manifests, &[&arguments[..], &["--bpffs-dir", &second]].concat())?;
+        let ended = refused_agent(&stage.lab, &stage.manifests, &[&arguments[..], &apart].concat())?;
         let is_left = std::path::Path::new(&second).exists();
         std::fs::remove_dir_all(&second).ok();
         ended.is_refused_with(if arguments[0] == "--xdp" {

@@ -1,7 +1,9 @@
 //! How the agent is to run.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::health::PortChoice;
 use crate::maps::object::Sizes;
 use crate::model::{DeliveryChoice, Policy};
 use crate::source::SourceChoice;
@@ -42,4 +44,10 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Sizes of the maps.
     pub sizes: Sizes,
+    /// Where `/healthz`, `/livez` and `/readyz` are answered; none: nowhere.
+    pub health_address: Option<SocketAddr>,
+    /// Where `/metrics` is answered; none: nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    /// Who answers at the health check ports of Services.
+    pub health_check_node_ports: PortChoice,
 }

@@ -9,12 +9,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::options::Options;
+use crate::agent::outside::Outside;
 use crate::agent::report::Report;
 use crate::agent::sync::Agent;
 use crate::maps::attach::Hooks;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::{kernel, object};
+use crate::model::Event;
 use crate::node::{Changes, Netlink};
 use crate::source::Source;
 
@@ -40,12 +42,25 @@ pub async fn run(options: Options) -> Result<()> {
     pins.prepare()?;
     let _lock = pins.lock()?;
     let is_fresh = !pins.holds_dataplane();
-    let served = serve(start(&options, &pins, netlink), &mut source, changes).await;
+    let served = lead(&options, &pins, netlink, &mut source, changes).await;
     if served.is_err() && is_fresh {
         pins.remove()?;
     }
     served?;
     finish(&options, &pins)
+}
+
+/// From the first answer to whoever asks to the last. The answers end before the dataplane does: who sends traffic here
+/// learns of it in time.
+async fn lead(
+    options: &Options,
+    pins: &PinDirectory,
+    netlink: Netlink,
+    source: &mut Source,
+    changes: Changes,
+) -> Result<()> {
+    let mut outside = Outside::open(options, pins, source)?;
+    serve(start(options, pins, netlink)?, source, changes, &mut outside).await
 }
 
 /// Loads the programs over the pinned maps, and follows the pods' sockets.
@@ -75,14 +90,13 @@ fn follow_programs_log(ebpf: &mut aya::Ebpf) {
 }
 
 /// The loop: any event leads to a round. Only the first round may fail: it shows that this agent cannot serve.
-async fn serve(agent: Result<Agent>, source: &mut Source, mut changes: Changes) -> Result<()> {
-    let mut agent = agent?;
+async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outside: &mut Outside) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut resync = interval(RESYNC_INTERVAL);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_first = true;
     loop {
-        match round(&mut agent, source).await {
+        match round(&mut agent, source, outside).await {
             Ok(Round::Synced) if is_first => {
                 is_first = false;
                 agent.hooks.remove_unwanted();
@@ -110,9 +124,11 @@ enum Round {
     Waiting,
 }
 
-async fn round(agent: &mut Agent, source: &mut Source) -> Result<Round> {
-    let news = source.take(&agent.model);
-    for event in news.events {
+async fn round(agent: &mut Agent, source: &mut Source, outside: &mut Outside) -> Result<Round> {
+    let mut news = source.take(&agent.model);
+    let is_synced = agent.model.is_synced() || news.events.contains(&Event::Synced);
+    outside.begin(&news, is_synced);
+    for event in news.events.drain(..) {
         agent.model.apply(event);
     }
     agent.zone = news.zone;
@@ -120,7 +136,10 @@ async fn round(agent: &mut Agent, source: &mut Source) -> Result<Round> {
         agent.wait(news.refusals, news.waiting);
         return Ok(Round::Waiting);
     }
-    agent.sync(&news.refusals).await?;
+    let begun = Instant::now();
+    let refusals = [news.refusals, outside.refusals()].concat();
+    agent.sync(&refusals).await.inspect_err(|_| outside.failed())?;
+    outside.complete(agent, source, begun.elapsed());
     Ok(Round::Synced)
 }
 

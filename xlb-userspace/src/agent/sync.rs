@@ -33,7 +33,7 @@ pub struct Agent {
     pub(super) model: Model,
     /// The zone that this node's Node object names.
     pub(super) zone: Option<String>,
-    observed: Observed,
+    pub(super) observed: Observed,
     uplinks: Vec<ServedUplink>,
     pods: BTreeMap<Ipv4Addr, Location>,
     provoked: BTreeMap<Ipv4Addr, Instant>,
@@ -108,6 +108,20 @@ impl Agent {
     /// Tells what is waited for before anything is changed.
     pub fn wait(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
         self.tell(refusals, waiting);
+    }
+
+    /// What is asked for and not done, after the last round.
+    #[must_use]
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.report.refusals
+    }
+
+    /// Tells of what came up, or was settled, after the maps were in sync.
+    pub fn replace_refusals(&mut self, before: &[Refusal], now: Vec<Refusal>) {
+        if before != now {
+            let others = self.report.refusals.iter().filter(|refusal| !before.contains(refusal)).cloned();
+            self.tell(others.chain(now).collect(), self.report.waiting.clone());
+        }
     }
 
     async fn locate_pods(&mut self, snapshot: &Snapshot) {

@@ -8,12 +8,14 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+pub mod addresses;
 pub mod explain;
 pub mod inspect;
 pub mod inspection;
 pub mod metrics;
 pub mod show;
 
+use self::addresses::ServerArgs;
 use crate::agent::report::Report;
 use crate::agent::{self, Options, XdpChoice};
 use crate::maps::object::Sizes;
@@ -35,7 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve: keep the kernel's maps equal to the manifests, or to what the cluster's API server says
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show what the kernel's maps hold; works without an agent
     Inspect(InspectArgs),
     /// Walk one packet through the packet path, over the live maps, and say why it goes where it goes
@@ -96,6 +98,8 @@ struct RunArgs {
     /// Most remembered TCP connections, about 130 bytes each
     #[arg(long, default_value_t = Sizes::default().flows, value_parser = clap::value_parser!(u32).range(1024..))]
     max_flows: u32,
+    #[command(flatten)]
+    ask: ServerArgs,
     #[command(flatten)]
     pins: PinArgs,
 }
@@ -201,7 +205,7 @@ const LOG_FILTER: &str = "info,kube_client=off";
 /// Whatever the command could not do, with what it was about to do and to what.
 pub fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Run(args) => run(args),
+        Command::Run(args) => run(*args),
         Command::Inspect(args) => inspect::inspect(&PinDirectory::new(args.pins.bpffs_dir), args.section, args.output),
         Command::Explain(args) => {
             let protocol = match args.proto {
@@ -253,6 +257,9 @@ fn run(args: RunArgs) -> Result<()> {
             backends: args.max_backends,
             flows: args.max_flows,
         },
+        health_address: args.ask.health_address.0,
+        metrics_address: args.ask.metrics_address.0,
+        health_check_node_ports: args.ask.health_check_node_ports,
     };
     // One thread: netlink sockets and setns belong to the thread's network namespace.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(agent::run(options))

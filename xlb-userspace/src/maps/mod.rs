@@ -1,9 +1,10 @@
 //! The kernel's side: the pin directory, the maps in it, the programs and where they are attached.
 //!
 //! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`live`] (the maps as
-//! values), [`tables`] (the maps as the packet path sees them).
+//! values), [`fill`] (how full they are), [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
+pub mod fill;
 pub mod kernel;
 pub mod live;
 pub mod object;

@@ -37,6 +37,7 @@ pub fn service() -> Service {
         cluster_ips: vec!["172.30.0.1".parse().unwrap()],
         is_headless: false,
         external_traffic_policy: TrafficPolicy::Cluster,
+        health_check_node_port: None,
         ports: vec![ServicePort { name: String::new(), protocol: TCP, port: 80 }],
         load_balancer_class: None,
         vips: vec!["192.0.2.10".parse().unwrap()],

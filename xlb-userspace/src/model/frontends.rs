@@ -64,7 +64,7 @@ pub fn effective_policy(service: &Service) -> TrafficPolicy {
 }
 
 /// Semantics 1.1 and 1.2, apart from a cluster IP that is missing: that one may be a mistake, and is told of.
-fn counts(service: &Service) -> bool {
+pub fn counts(service: &Service) -> bool {
     service.labels.are_ours() && !service.is_headless && service.service_type != ServiceType::ExternalName
 }
 

@@ -12,7 +12,7 @@ pub mod delivery;
 pub mod desired;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 

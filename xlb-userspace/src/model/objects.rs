@@ -87,6 +87,8 @@ pub struct Service {
     pub is_headless: bool,
     /// What `externalTrafficPolicy` says.
     pub external_traffic_policy: TrafficPolicy,
+    /// `spec.healthCheckNodePort`.
+    pub health_check_node_port: Option<u16>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// `spec.loadBalancerClass`: whose load balancer it is meant for.

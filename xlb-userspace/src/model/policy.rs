@@ -58,7 +58,8 @@ impl Policy {
         trust
     }
 
-    fn serves_class(&self, class: Option<&str>) -> bool {
+    /// Whether load balancers of this class are xlb's.
+    pub fn serves_class(&self, class: Option<&str>) -> bool {
         let classes = &self.load_balancer_classes;
         classes.is_empty() || class.is_some_and(|class| classes.iter().any(|listed| listed == class))
     }

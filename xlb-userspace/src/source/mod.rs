@@ -18,6 +18,7 @@ pub use self::kube::Kube;
 pub use manifests::{Manifests, ReadOutcome};
 pub use parse::ManifestError;
 
+use crate::health::NodeState;
 use crate::model::{Event, Model};
 use crate::plan::desired::Refusal;
 
@@ -57,6 +58,10 @@ pub struct News {
     pub waiting: Vec<Refusal>,
     /// The zone that this node's Node object names.
     pub zone: Option<String>,
+    /// What this node's Node object means for new flows.
+    pub node: NodeState,
+    /// When what led to changes of slices happened, in milliseconds since 1970.
+    pub triggers_ms: Vec<i64>,
 }
 
 impl Source {
@@ -73,6 +78,15 @@ impl Source {
             }
             SourceChoice::Kube(kubeconfig) => Self::Kube(Box::new(Kube::open(kubeconfig.as_deref(), node_name).await?)),
         })
+    }
+
+    /// The cluster, if it is one.
+    #[must_use]
+    pub fn kube(&self) -> Option<&Kube> {
+        match self {
+            Self::Manifests(_) => None,
+            Self::Kube(kube) => Some(kube),
+        }
     }
 
     /// Waits until there is something to take. May be dropped and called again without losing anything.
@@ -96,12 +110,13 @@ impl Source {
                 let refusals = outcome.errors.iter().map(ManifestError::refusal).collect();
                 let is_news = std::mem::take(&mut files.is_news);
                 let events = if is_news { model.changes_to(&outcome.objects) } else { Vec::new() };
-                News { events, refusals, ..News::default() }
+                News { events, refusals, node: NodeState::without_kubernetes(), ..News::default() }
             }
             Self::Kube(kube) => {
                 let events = kube.take();
                 let zone = kube.node().and_then(|node| node.zone.clone());
-                News { events, refusals: kube.refusals(), waiting: kube.waiting(), zone }
+                let (refusals, waiting, node) = (kube.refusals(), kube.waiting(), kube.node_state());
+                News { events, refusals, waiting, zone, node, triggers_ms: kube.take_triggers() }
             }
         }
     }

@@ -69,6 +69,7 @@ pub fn service(service: &core::Service) -> Result<Readable<Service>, FieldError>
         cluster_ips: cluster_addresses(&cluster_ips, &mut errors),
         external_traffic_policy: or_report(traffic_policy(spec.external_traffic_policy.as_deref()), &mut errors)
             .unwrap_or(TrafficPolicy::Cluster),
+        health_check_node_port: health_check_node_port(spec.health_check_node_port, &mut errors),
         ports: service_ports(&spec.ports.unwrap_or_default(), &mut errors),
         vips: ingress_ips(service, |mode| mode.is_none_or(|mode| mode == "VIP"), &mut errors),
         proxy_vips: ingress_ips(service, |mode| mode == Some("Proxy"), &mut errors),
@@ -162,6 +163,12 @@ fn traffic_policy(text: Option<&str>) -> Result<TrafficPolicy, FieldError> {
             Err(field_error("spec.externalTrafficPolicy", format!("found {other:?}, expected Cluster or Local")))
         }
     }
+}
+
+/// Zero is how some clients write none.
+fn health_check_node_port(number: Option<i32>, errors: &mut Vec<FieldError>) -> Option<u16> {
+    let number = number.filter(|number| *number != 0)?;
+    or_report(port_number(|| "spec.healthCheckNodePort".into(), number), errors)
 }
 
 fn cluster_addresses(texts: &[String], errors: &mut Vec<FieldError>) -> Vec<IpAddr> {

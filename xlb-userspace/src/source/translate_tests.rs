@@ -16,6 +16,7 @@ fn a_service_keeps_what_decides_about_it() {
          spec:
            type: LoadBalancer
            externalTrafficPolicy: Local
+           healthCheckNodePort: 30123
            loadBalancerClass: example.org/fast
            externalIPs: [198.051.100.007, '::ffff:198.51.100.8']
            clusterIP: 172.30.0.1
@@ -41,6 +42,7 @@ fn a_service_keeps_what_decides_about_it() {
         cluster_ips: vec!["172.30.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
         is_headless: false,
         external_traffic_policy: TrafficPolicy::Local,
+        health_check_node_port: Some(30123),
         ports: vec![
             port("web", PortProtocol::Served(Protocol::Tcp), 80),
             port("dns", PortProtocol::Served(Protocol::Udp), 53),

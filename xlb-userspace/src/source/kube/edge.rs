@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,6 +16,7 @@ use tracing::{debug, warn};
 use super::follow::Follower;
 use super::item::{Resource, Watched};
 use super::talk::{Answer, Failure, News, Request};
+use super::tally::Tally;
 
 /// For a page of a list, for the beginning of a watch, and between two objects while a watch tells of everything.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ pub struct Edge<K> {
     pub fields: Option<String>,
     /// Who hears of it.
     pub listener: Sender<(Resource, Vec<News>)>,
+    /// Where its failures and lists are counted.
+    pub tally: Arc<Tally>,
 }
 
 /// Nobody listens any longer.
@@ -116,8 +120,12 @@ impl<K: Watched> Edge<K> {
     async fn tell(&self, follower: &mut Follower, answer: Answer) -> Result<(), Unheard> {
         if let Answer::Failed(failure, _) = &answer {
             debug!("{}: {:?} failed: {failure:?}", K::RESOURCE.plural(), follower.next_request());
+            self.tally.count_failure(K::RESOURCE);
         }
         let news = follower.take(answer);
+        if news.contains(&News::Listed) {
+            self.tally.count_list(K::RESOURCE);
+        }
         if news.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::source::kube::item::{Content, NodeFacts};
+use crate::source::kube::item::{Content, Marks, NodeFacts};
 
 const LONG: Duration = Duration::from_secs(40);
 const AT_ONCE: Duration = Duration::ZERO;
@@ -369,5 +369,5 @@ fn failed(why: &str) -> Answer {
 fn item(name: &str, version: u64) -> Item {
     let name = ObjectName { namespace: String::new(), name: name.into() };
     let content = Some(Content::Node(NodeFacts::default()));
-    Item { name, version: version.to_string(), content, errors: Vec::new() }
+    Item { name, version: version.to_string(), content, errors: Vec::new(), marks: Marks::default() }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 
-use super::item::{Content, Item, NodeFacts, Resource};
+use super::item::{Content, Item, Marks, NodeFacts, Resource};
 use super::talk::{News, Obstacle};
+use super::trigger::Triggers;
+use crate::health::NodeState;
 use crate::model::{Event, ObjectKey, ObjectName};
 use crate::plan::desired::Refusal;
 use crate::source::translate::FieldError;
@@ -18,6 +20,8 @@ pub struct Intake {
     unlisted: BTreeSet<Resource>,
     unreadable: BTreeMap<ObjectKey, Vec<FieldError>>,
     troubles: BTreeMap<(Resource, Obstacle), String>,
+    service_uids: BTreeMap<ObjectName, String>,
+    triggers: Triggers,
 }
 
 impl Intake {
@@ -29,6 +33,8 @@ impl Intake {
             unlisted: Resource::ALL.into(),
             unreadable: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            service_uids: BTreeMap::new(),
+            triggers: Triggers::default(),
         }
     }
 
@@ -78,8 +84,26 @@ impl Intake {
         self.node.as_ref()
     }
 
+    /// What this node's Node object means for new flows.
+    pub fn node_state(&self) -> NodeState {
+        let present =
+            |node: &NodeFacts| NodeState { exists: true, is_deleting: node.is_deleting, taints: node.taints.clone() };
+        self.node.as_ref().map_or_else(NodeState::absent, present)
+    }
+
+    /// The uid of a Service.
+    pub fn service_uid(&self, name: &ObjectName) -> Option<&str> {
+        self.service_uids.get(name).map(String::as_str)
+    }
+
+    /// When what led to changes of slices since the last time happened.
+    pub fn take_triggers(&mut self) -> Vec<i64> {
+        self.triggers.take()
+    }
+
     fn put(&mut self, resource: Resource, item: Item) -> Option<Event> {
-        let Item { name, content, errors, .. } = item;
+        let Item { name, content, errors, marks, .. } = item;
+        self.mark(resource, &name, marks);
         if let Some(key) = resource.key(name) {
             match errors.is_empty() {
                 true => self.unreadable.remove(&key),
@@ -95,7 +119,20 @@ impl Intake {
         }
     }
 
+    fn mark(&mut self, resource: Resource, name: &ObjectName, marks: Marks) {
+        match resource {
+            Resource::Services => drop(marks.uid.map(|uid| self.service_uids.insert(name.clone(), uid))),
+            Resource::EndpointSlices => self.triggers.note(name, marks.triggered_ms, self.unlisted.is_empty()),
+            Resource::NetworkPolicies | Resource::Nodes => {}
+        }
+    }
+
     fn gone(&mut self, resource: Resource, name: ObjectName) -> Option<Event> {
+        match resource {
+            Resource::Services => drop(self.service_uids.remove(&name)),
+            Resource::EndpointSlices => self.triggers.forget(&name),
+            Resource::NetworkPolicies | Resource::Nodes => {}
+        }
         let Some(key) = resource.key(name) else {
             self.node = None;
             return None;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 
@@ -73,6 +74,17 @@ pub struct Item {
     pub content: Option<Content>,
     /// What of it could not be read, and is left out.
     pub errors: Vec<FieldError>,
+    /// What it is told by, and measured by.
+    pub marks: Marks,
+}
+
+/// What the model does not need of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Its uid: events refer to it.
+    pub uid: Option<String>,
+    /// When what led to its last change happened, in milliseconds since 1970 (semantics 14.7).
+    pub triggered_ms: Option<i64>,
 }
 
 /// What matters of an object.
@@ -91,6 +103,10 @@ pub struct NodeFacts {
     pub zone: Option<String>,
     /// Its addresses of the types InternalIP and ExternalIP.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+    /// The keys of its taints.
+    pub taints: Vec<String>,
 }
 
 /// A type that can be followed.
@@ -111,14 +127,15 @@ pub trait Watched: kube::Resource<DynamicType = ()> + Clone + Debug + Deserializ
         let namespace = self.namespace().unwrap_or_default();
         let name = ObjectName { namespace, name: self.name_any() };
         let version = self.meta().resource_version.clone().unwrap_or_default();
+        let marks = Marks { uid: self.uid(), triggered_ms: triggered_ms(self) };
         match self.content() {
             Ok(Readable { object, errors }) => {
                 // The selector asks for `!service.kubernetes.io/headless` only: it cannot say "without a proxy name, or
                 // with ours" (semantics 1.1).
                 let is_ours = Self::proxy_labels(&object).is_none_or(ProxyLabels::are_ours);
-                Item { name, version, content: is_ours.then_some(object), errors }
+                Item { name, version, content: is_ours.then_some(object), errors, marks }
             }
-            Err(error) => Item { name, version, content: None, errors: vec![error] },
+            Err(error) => Item { name, version, content: None, errors: vec![error], marks },
         }
     }
 }
@@ -163,8 +180,18 @@ impl Watched for Node {
         let status = self.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
         let ips = status.iter().filter(|address| ["InternalIP", "ExternalIP"].contains(&address.type_.as_str()));
         let addresses = ips.filter_map(|address| parse_address(&address.address)).collect();
-        Ok(Readable { object: Content::Node(NodeFacts { zone, addresses }), errors: Vec::new() })
+        let taints = self.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+        let taints = taints.iter().map(|taint| taint.key.clone()).collect();
+        let is_deleting = self.metadata.deletion_timestamp.is_some();
+        let facts = NodeFacts { zone, addresses, is_deleting, taints };
+        Ok(Readable { object: Content::Node(facts), errors: Vec::new() })
     }
+}
+
+/// What the controllers note on a slice for whoever measures how long changes take.
+fn triggered_ms(object: &impl ResourceExt) -> Option<i64> {
+    let text = object.annotations().get("endpoints.kubernetes.io/last-change-trigger-time")?;
+    Some(text.parse::<Timestamp>().ok()?.as_millisecond())
 }
 
 fn proxy_labels(content: &Content) -> Option<&ProxyLabels> {

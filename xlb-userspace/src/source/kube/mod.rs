@@ -9,6 +9,7 @@
 
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -16,15 +17,18 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Api, Client};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
-use crate::model::Event;
+use crate::health::NodeState;
+use crate::model::{Event, ObjectName};
 use crate::plan::desired::Refusal;
 
 pub mod item;
 pub mod talk;
 pub mod follow;
+pub mod trigger;
 pub mod intake;
+pub mod tally;
 pub mod edge;
 pub mod client;
 #[cfg(test)]
@@ -35,10 +39,15 @@ use intake::Intake;
 use item::{NodeFacts, Resource, Watched};
 use talk::News;
 
+pub use tally::Tally;
+
 pub use client::is_in_cluster;
 
 /// Messages of the followers that wait to be taken; a whole list is one message. Followers wait when it is full.
 const MESSAGES_MAX: usize = 1024;
+
+/// Turns that the followers get before what they told is taken; each reads about a hundred events at most in one.
+const TURNS_MAX: usize = 32;
 
 /// Semantics 1.1, as far as a selector can say it.
 const NOT_HEADLESS: &str = "!service.kubernetes.io/headless";
@@ -50,6 +59,8 @@ pub struct Kube {
     /// Received while waiting, and not taken yet.
     first: Option<(Resource, Vec<News>)>,
     followers: JoinSet<()>,
+    client: Client,
+    tally: Arc<Tally>,
 }
 
 impl Kube {
@@ -66,12 +77,13 @@ impl Kube {
     pub fn follow(client: &Client, node_name: &str) -> Self {
         let (listener, messages) = channel(MESSAGES_MAX);
         let mut followers = JoinSet::new();
+        let tally = Arc::new(Tally::default());
         let this_node = format!("metadata.name={node_name}");
-        followers.spawn(edge::<Service>(client, Some(NOT_HEADLESS), None, &listener).follow());
-        followers.spawn(edge::<EndpointSlice>(client, Some(NOT_HEADLESS), None, &listener).follow());
-        followers.spawn(edge::<NetworkPolicy>(client, None, None, &listener).follow());
-        followers.spawn(edge::<Node>(client, None, Some(&this_node), &listener).follow());
-        Self { intake: Intake::new(node_name), messages, first: None, followers }
+        followers.spawn(edge::<Service>(client, Some(NOT_HEADLESS), None, &listener, &tally).follow());
+        followers.spawn(edge::<EndpointSlice>(client, Some(NOT_HEADLESS), None, &listener, &tally).follow());
+        followers.spawn(edge::<NetworkPolicy>(client, None, None, &listener, &tally).follow());
+        followers.spawn(edge::<Node>(client, None, Some(&this_node), &listener, &tally).follow());
+        Self { intake: Intake::new(node_name), messages, first: None, followers, client: client.clone(), tally }
     }
 
     /// Waits until there is something to take. May be dropped and called again without losing anything.
@@ -85,6 +97,19 @@ impl Kube {
                 Ok(panic) => resume_unwind(panic),
                 Err(error) => panic!("a follower was stopped: {error}"),
             },
+        }
+        self.hear_out().await;
+    }
+
+    /// Lets the followers tell what the server has sent them by now. They share a thread with whoever takes it, and a
+    /// round takes longer than reading some events: taken one by one, changes would pile up behind the rounds.
+    async fn hear_out(&self) {
+        let mut told = self.messages.len();
+        for _ in 0..TURNS_MAX {
+            yield_now().await;
+            if told == std::mem::replace(&mut told, self.messages.len()) {
+                return;
+            }
         }
     }
 
@@ -109,6 +134,35 @@ impl Kube {
         self.intake.waiting()
     }
 
+    /// What the Node object means for new flows.
+    #[must_use]
+    pub fn node_state(&self) -> NodeState {
+        self.intake.node_state()
+    }
+
+    /// The uid of a Service.
+    #[must_use]
+    pub fn service_uid(&self, name: &ObjectName) -> Option<&str> {
+        self.intake.service_uid(name)
+    }
+
+    /// When what led to changes of slices since the last time happened, in milliseconds since 1970.
+    pub fn take_triggers(&mut self) -> Vec<i64> {
+        self.intake.take_triggers()
+    }
+
+    /// How often each kind was listed, and how often a request failed.
+    #[must_use]
+    pub fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
+    }
+
+    /// The client by which the cluster is followed.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// This node's Node object, if there is one.
     #[must_use]
     pub fn node(&self) -> Option<&NodeFacts> {
@@ -121,11 +175,13 @@ fn edge<K: Watched>(
     labels: Option<&str>,
     fields: Option<&str>,
     listener: &Sender<(Resource, Vec<News>)>,
+    tally: &Arc<Tally>,
 ) -> Edge<K> {
     Edge {
         api: Api::all(client.clone()),
         labels: labels.map(String::from),
         fields: fields.map(String::from),
         listener: listener.clone(),
+        tally: tally.clone(),
     }
 }

@@ -79,12 +79,48 @@ fn this_nodes_object_tells_its_zone_and_its_absence_is_told() {
     let node = "{metadata: {name: node-a, labels: {topology.kubernetes.io/zone: z1}},
                  status: {addresses: [{type: InternalIP, address: 192.168.0.2}, {type: Hostname, address: node-a}]}}";
     assert_eq!(put::<Node>(&mut intake, node), None);
-    let expected = NodeFacts { zone: Some("z1".into()), addresses: vec!["192.168.0.2".parse().unwrap()] };
+    let addresses = vec!["192.168.0.2".parse().unwrap()];
+    let expected = NodeFacts { zone: Some("z1".into()), addresses, ..NodeFacts::default() };
     assert_eq!(intake.node(), Some(&expected));
     assert!(refusals(&intake).is_empty());
 
+    let leaving = "{metadata: {name: node-a, deletionTimestamp: 2026-01-02T03:04:05Z},
+                    spec: {taints: [{key: a, effect: NoSchedule}, {key: b, effect: NoExecute}]}}";
+    put::<Node>(&mut intake, leaving);
+    let expected = NodeState { exists: true, is_deleting: true, taints: vec!["a".into(), "b".into()] };
+    assert_eq!(intake.node_state(), expected);
+
     intake.take(Resource::Nodes, News::Gone(name("", "node-a")));
+    assert_eq!(intake.node_state(), NodeState::absent());
     assert_eq!((intake.node(), refusals(&intake).len()), (None, 1));
+}
+
+#[test]
+fn the_uid_of_a_service_is_known_as_long_as_it_is_there() {
+    let mut intake = Intake::new("node-a");
+    put::<Service>(&mut intake, "{metadata: {name: web, namespace: shop, uid: u-1}, spec: {clusterIP: 172.30.0.1}}");
+    assert_eq!(intake.service_uid(&name("shop", "web")), Some("u-1"));
+    intake.take(Resource::Services, News::Gone(name("shop", "web")));
+    assert_eq!(intake.service_uid(&name("shop", "web")), None);
+}
+
+#[test]
+fn what_led_to_a_change_of_a_slice_is_told_once_and_not_of_the_first_list() {
+    let mut intake = Intake::new("node-a");
+    let slice = |time: &str| {
+        format!(
+            "{{addressType: IPv4, endpoints: [], metadata: {{name: web-1, namespace: shop, annotations: {{
+              endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}}}}}"
+        )
+    };
+    put::<EndpointSlice>(&mut intake, &slice("2026-01-02T03:04:05Z"));
+    for resource in Resource::ALL {
+        intake.take(resource, News::Listed);
+    }
+    put::<EndpointSlice>(&mut intake, &slice("2026-01-02T03:04:05Z"));
+    assert!(intake.take_triggers().is_empty());
+    put::<EndpointSlice>(&mut intake, &slice("2026-01-02T03:04:06Z"));
+    assert_eq!(intake.take_triggers(), [1_767_323_046_000]);
 }
 
 fn put<K: Watched>(intake: &mut Intake, text: &str) -> Option<Event> {

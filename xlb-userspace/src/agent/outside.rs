@@ -1,0 +1,211 @@
+//! What the agent tells the outside after each round: health, metrics, events.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use k8s_openapi::jiff::Timestamp;
+use tracing::info;
+
+use crate::agent::options::Options;
+use crate::agent::sync::Agent;
+use crate::events::{Announcer, Notice, Poster, Subject};
+use crate::health::answer::{Moment, not_found, of_agent};
+use crate::health::{HealthPorts, HealthState, NodeState, Verdict, judge, wanted};
+use crate::http::{Answer, Respond, Servers, Serving, listen_at};
+use crate::maps::pins::PinDirectory;
+use crate::metrics::facts::{Served, by_kind};
+use crate::metrics::{Facts, Scraper, model, text};
+use crate::plan::desired::Refusal;
+use crate::source::{News, Source};
+
+/// Everything that others can ask this agent, and what it tells by itself.
+pub struct Outside {
+    board: Arc<Board>,
+    ports: HealthPorts,
+    announcer: Announcer,
+    poster: Option<Poster>,
+    node_name: String,
+    started_wall_ms: i64,
+    /// When what led to changes that are not in the maps yet happened.
+    triggers_ms: Vec<i64>,
+    is_counted: bool,
+    is_starting: bool,
+    _serving: Vec<Serving>,
+    servers: Servers,
+}
+
+/// What the agent's thread writes, and the servers' thread reads.
+struct Board {
+    started: Instant,
+    health: Mutex<HealthState>,
+    facts: Mutex<Facts>,
+}
+
+impl Outside {
+    /// Opens the agent's own servers. From here on `/livez` is answered.
+    ///
+    /// # Errors
+    /// When an address cannot be listened at.
+    pub fn open(options: &Options, pins: &PinDirectory, source: &Source) -> Result<Self> {
+        let node = source.kube().map_or_else(NodeState::without_kubernetes, |_| NodeState::absent());
+        let board = Arc::new(Board {
+            started: Instant::now(),
+            health: Mutex::new(HealthState::new(node)),
+            facts: Mutex::default(),
+        });
+        let servers = Servers::start()?;
+        let mut serving = Vec::new();
+        if let Some(address) = options.health_address {
+            serving.push(serve(&servers, address, "health", "--health-address", health_server(board.clone()))?);
+        }
+        if let Some(address) = options.metrics_address {
+            let respond = metrics_server(board.clone(), Scraper::new(pins.clone()));
+            serving.push(serve(&servers, address, "metrics", "--metrics-address", respond)?);
+        }
+        let judged = board.clone();
+        Ok(Self {
+            ports: HealthPorts::new(options.health_check_node_ports, Arc::new(move || judged.verdict().is_healthy)),
+            board,
+            announcer: Announcer::default(),
+            poster: source.kube().map(|kube| Poster::start(kube.client().clone(), &options.node_name)),
+            node_name: options.node_name.clone(),
+            started_wall_ms: Timestamp::now().as_millisecond(),
+            triggers_ms: Vec::new(),
+            is_counted: false,
+            is_starting: true,
+            _serving: serving,
+            servers,
+        })
+    }
+
+    /// A round begins with this news. Until it completes, it counts as waiting: also one that hangs is seen.
+    pub fn begin(&mut self, news: &News, is_synced: bool) {
+        let mut health = self.board.health();
+        health.node = news.node.clone();
+        if is_synced {
+            health.queue(self.board.now_ms());
+        }
+        drop(health);
+        self.triggers_ms.extend(&news.triggers_ms);
+        self.is_counted &= news.events.is_empty();
+        if !news.events.is_empty() {
+            self.board.facts().last_queued_s = wall_s();
+        }
+    }
+
+    /// What could not be opened for Services.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        self.ports.refusals().to_vec()
+    }
+
+    /// A round failed; what was queued goes on waiting.
+    pub fn failed(&self) {
+        self.board.facts().sync_failures += 1;
+    }
+
+    /// A round completed: health, then health ports, then the rest (semantics 14.4).
+    pub fn complete(&mut self, agent: &mut Agent, source: &Source, took: Duration) {
+        self.board.health().complete(self.board.now_ms());
+        let before = self.refusals();
+        let (ports, conflicts) = wanted(&agent.model, &agent.options.policy, &self.node_name);
+        self.ports.follow(ports, conflicts, &self.servers);
+        agent.replace_refusals(&before, self.refusals());
+        self.count(agent, source, took);
+        self.announce(agent, source);
+    }
+
+    fn count(&mut self, agent: &Agent, source: &Source, took: Duration) {
+        let is_counted = std::mem::replace(&mut self.is_counted, true);
+        let asked = (!is_counted).then(|| model::count(&agent.model, &agent.options.policy, &self.node_name));
+        let served = Served::of(&agent.observed, agent.maps.limits());
+        let mut facts = self.board.facts();
+        facts.sync_duration.observe(took.as_secs_f64());
+        facts.last_sync_s = wall_s();
+        let now_ms = Timestamp::now().as_millisecond();
+        for triggered_ms in self.triggers_ms.drain(..).filter(|ms| (self.started_wall_ms..=now_ms).contains(ms)) {
+            facts.programming.observe((now_ms - triggered_ms) as f64 / 1000.0);
+        }
+        facts.asked = asked.unwrap_or_else(|| std::mem::take(&mut facts.asked));
+        facts.served = served;
+        facts.refusals = by_kind(agent.refusals());
+        facts.health_ports = self.ports.open_ports();
+        facts.watches = source.kube().map(|kube| kube.tally().counts().to_vec()).unwrap_or_default();
+        facts.events = self.poster.as_ref().map(Poster::counts).unwrap_or_default();
+    }
+
+    /// Tells Kubernetes of what is new.
+    fn announce(&mut self, agent: &Agent, source: &Source) {
+        let (Some(poster), Some(kube)) = (&self.poster, source.kube()) else { return };
+        let starting = std::mem::take(&mut self.is_starting).then(|| Notice::starting(&self.node_name));
+        let refused = agent.refusals().iter().filter_map(Notice::of);
+        for notice in self.announcer.due(starting.into_iter().chain(refused), self.board.now_ms()) {
+            let uid = match &notice.subject {
+                Subject::Service(name) => kube.service_uid(name).map(String::from),
+                Subject::Node(_) => None,
+            };
+            poster.post(notice, uid);
+        }
+    }
+}
+
+fn serve(servers: &Servers, address: SocketAddr, what: &str, flag: &str, respond: Respond) -> Result<Serving> {
+    let listener = listen_at(address).with_context(|| {
+        format!("listening at {address} for {what}: give another address with {flag}, or `{flag} off`")
+    })?;
+    info!("serving {what} at {address}");
+    Ok(servers.serve(listener, respond))
+}
+
+fn health_server(board: Arc<Board>) -> Respond {
+    Arc::new(move |path| {
+        let moment = Moment { now_ms: board.now_ms(), wall: Timestamp::now() };
+        let answer = of_agent(path, &board.verdict(), moment);
+        let answer = answer.unwrap_or_else(|| not_found("/healthz, /livez and /readyz"));
+        board.count_answer(path, answer.status);
+        answer
+    })
+}
+
+fn metrics_server(board: Arc<Board>, scraper: Scraper) -> Respond {
+    Arc::new(move |path| {
+        if path != "/metrics" {
+            return not_found("/metrics");
+        }
+        let maps = scraper.facts();
+        let facts = board.facts().clone();
+        match text::text(&facts, maps.as_ref()) {
+            Ok(body) => Answer { status: 200, headers: vec![("Content-Type", text::CONTENT_TYPE.into())], body },
+            Err(error) => Answer { status: 500, headers: Vec::new(), body: error.to_string() },
+        }
+    })
+}
+
+impl Board {
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn verdict(&self) -> Verdict {
+        judge(&self.health(), self.now_ms())
+    }
+
+    fn health(&self) -> MutexGuard<'_, HealthState> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Paths that somebody makes up are one.
+    fn count_answer(&self, path: &str, status: u16) {
+        let known = ["/healthz", "/livez", "/readyz"].into_iter().find(|known| *known == path).unwrap_or("other");
+        *self.facts().answers.entry((known, status)).or_default() += 1;
+    }
+}
+
+fn wall_s() -> f64 {
+    Timestamp::now().as_millisecond() as f64 / 1000.0
+}

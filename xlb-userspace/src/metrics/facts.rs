@@ -1,0 +1,117 @@
+//! The numbers behind the metrics, as values.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use xlb_common::Reason;
+
+use super::model::ModelCounts;
+use crate::events::RefusalKind;
+use crate::maps::fill::Fill;
+use crate::plan::desired::Refusal;
+use crate::plan::{Limits, Observed};
+
+/// What the agent knows.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// How long rounds took, in seconds.
+    pub sync_duration: Histogram,
+    /// From what made a controller change a slice to the maps that follow it, in seconds.
+    pub programming: Histogram,
+    /// Rounds that failed.
+    pub sync_failures: u64,
+    /// When a round completed last, in seconds since 1970; zero: never.
+    pub last_sync_s: f64,
+    /// When something changed last, in seconds since 1970; zero: never.
+    pub last_queued_s: f64,
+    /// Each kind that is followed, with completed lists and failed requests.
+    pub watches: Vec<(&'static str, u64, u64)>,
+    /// Events that the API server took, and those that it did not.
+    pub events: (u64, u64),
+    /// What Kubernetes asks for.
+    pub asked: ModelCounts,
+    /// What the maps hold.
+    pub served: Served,
+    /// What is refused.
+    pub refusals: BTreeMap<RefusalKind, usize>,
+    /// Open health ports.
+    pub health_ports: usize,
+    /// Answers of the health server by path and status.
+    pub answers: BTreeMap<(&'static str, u16), u64>,
+}
+
+/// What the maps hold that the agent writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Service ports.
+    pub services: usize,
+    /// Addresses with port and protocol.
+    pub frontends: usize,
+    /// Pod ports.
+    pub backends: usize,
+    /// How full the maps are.
+    pub fills: Vec<Fill>,
+}
+
+/// What only the kernel knows.
+#[derive(Clone, Debug, Default)]
+pub struct MapFacts {
+    /// Packets and events by reason.
+    pub counters: Vec<(Reason, u64)>,
+    /// Completed updates of the maps.
+    pub generation: u64,
+    /// How full the maps are that the kernel fills.
+    pub fills: Vec<Fill>,
+}
+
+impl Default for Facts {
+    /// Before the first round.
+    fn default() -> Self {
+        Self {
+            // 0.5 ms to 16 s, and 1 ms to 131 s.
+            sync_duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
+            programming: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
+            sync_failures: 0,
+            last_sync_s: 0.0,
+            last_queued_s: 0.0,
+            watches: Vec::new(),
+            events: (0, 0),
+            asked: ModelCounts::default(),
+            served: Served::default(),
+            refusals: BTreeMap::new(),
+            health_ports: 0,
+            answers: BTreeMap::new(),
+        }
+    }
+}
+
+/// How many refusals there are of each kind.
+#[must_use]
+pub fn by_kind(refusals: &[Refusal]) -> BTreeMap<RefusalKind, usize> {
+    let mut kinds = BTreeMap::new();
+    for refusal in refusals {
+        *kinds.entry(RefusalKind::of(refusal)).or_default() += 1;
+    }
+    kinds
+}
+
+impl Served {
+    /// What the maps hold, as the agent knows it.
+    #[must_use]
+    pub fn of(observed: &Observed, limits: &Limits) -> Self {
+        let in_use = observed.backends.values().filter(|backend| backend.is_in_use()).count();
+        let regions = |length: fn(&crate::plan::observed::ObservedService) -> u32| {
+            observed.services.values().map(|service| u64::from(length(service))).sum()
+        };
+        let fill = |map, entries: u64, capacity: u32| Fill { map, entries, capacity: capacity.into() };
+        let (services, frontends) = (observed.services.len(), observed.frontends.len());
+        let fills = vec![
+            fill("FRONTENDS_V4", frontends as u64, limits.frontends),
+            fill("SERVICES", services as u64, limits.services),
+            fill("SLOTS", regions(|service| service.slots), limits.slots),
+            fill("MEMBERS", regions(|service| service.members), limits.members),
+            fill("BACKENDS", in_use as u64, limits.backends),
+        ];
+        Self { services, frontends, backends: in_use, fills }
+    }
+}
