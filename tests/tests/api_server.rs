@@ -3,6 +3,10 @@
 
 #[path = "api_server/stage.rs"]
 mod stage;
+#[path = "api_server/any_cluster_stage.rs"]
+mod any_cluster_stage;
+#[path = "api_server/any_cluster.rs"]
+mod any_cluster;
 #[path = "api_server/paging.rs"]
 mod paging;
 #[path = "api_server/selecting.rs"]

@@ -18,11 +18,18 @@ pub fn demo(checkout: &Checkout, args: &[String], only_cleans: bool) -> Result<E
     run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-demo"]), args)
 }
 
-/// Measures in release mode.
+/// Measures in release mode; `agent` with an agent that was built so.
 pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
     setup::install(checkout)?;
     build_ebpf::build(checkout)?;
-    run(command::cargo(checkout, "run").args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]), args)
+    let mut cargo = command::cargo(checkout, "run");
+    cargo.args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]);
+    if args.first().is_some_and(|what| what == "agent") {
+        let packages = ["--release", "-p", "xlb-userspace", "-p", "xlb-tests", "--bin", "xlb"];
+        command::run(command::cargo(checkout, "build").args(packages).args(command::quiet_unless_watched()))?;
+        cargo.env("XLB_BINARY", checkout.root().join("target/release/xlb"));
+    }
+    run(&mut cargo, args)
 }
 
 /// Runs a scenario file. The usual one belongs to nobody's checkout: it lies beside it, or where `--file` says.

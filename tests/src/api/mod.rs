@@ -3,12 +3,15 @@
 //! In process it is a tower service, so that hours pass in no time under tokio's paused clock:
 //! `ApiServer::new().client()`. Over loopback HTTP it serves the real binary: `ApiServer::listen`.
 //!
+//! [`TestCluster`] is either this server or a real cluster, for facts that hold for both.
+//!
 //! What a real server (1.36) does was recorded and is what the facts in `tests/tests/api_server.rs` state.
 //! Left out: discovery, server-side apply, strategic and JSON patches, deletecollection, admission beyond `rules`,
 //! generations and managed fields, checking that namespaces exist.
 
 mod answer;
 mod listen;
+mod cluster;
 mod state;
 mod call;
 mod read;
@@ -21,6 +24,7 @@ mod resource;
 mod view;
 mod refusal;
 mod fault;
+mod bad_objects;
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +38,9 @@ use serde_json::Value;
 use tower::Service;
 
 pub use answer::ApiBody;
+pub use bad_objects::{BadCase, MANY_PORTS, bad_cases};
 pub use call::Request;
+pub use cluster::{KUBECONFIG_VARIABLE, TestCluster, kubeconfig};
 pub use fault::{Fault, Target};
 pub use listen::Listening;
 
@@ -81,6 +87,17 @@ impl ApiServer {
             state.store.put(key, object);
             state.store.version()
         })
+    }
+
+    /// Puts several whole objects, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// As `apply`.
+    pub fn apply_all<T: serde::Serialize>(&self, objects: impl IntoIterator<Item = T>) {
+        for object in objects {
+            self.apply(&object);
+        }
     }
 
     /// Removes an object at once, finalizers or not, and says whether it was there. The namespace of a node is empty.

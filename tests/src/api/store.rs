@@ -112,6 +112,14 @@ impl Store {
         true
     }
 
+    /// Removes all that is in a namespace.
+    pub fn remove_contents(&mut self, namespace: &str) {
+        let within: Vec<Key> = self.objects.keys().filter(|key| key.1 == namespace).cloned().collect();
+        for key in within {
+            self.remove(&key);
+        }
+    }
+
     fn record(&mut self, change: Change) {
         self.log.push_back(change);
         if self.log.len() > LOG_CHANGES_MAX

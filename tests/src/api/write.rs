@@ -61,6 +61,9 @@ pub fn delete(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     }
     if !is_dry_run(call) {
         store.remove(&key);
+        if call.resource.kind == "Namespace" {
+            store.remove_contents(&key.2);
+        }
     }
     let details = json!({ "name": key.2, "kind": call.resource.plural, "uid": current["metadata"]["uid"] });
     Ok(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details }))

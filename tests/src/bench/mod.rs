@@ -1,4 +1,5 @@
 //! Measurements, each with the baselines it is compared with in the same run.
 
 pub mod path;
+pub mod agent;
 pub mod report;

@@ -81,6 +81,17 @@ impl Report {
         lines.join("\n")
     }
 
+    /// The table of figures that no packet's cost can be compared with.
+    #[must_use]
+    pub fn plain_table(&self) -> String {
+        let mut lines = vec![format!("{:<52} {:>6} {:>10} {:>10} {:>10}", "", "unit", "median", "min", "max")];
+        for row in &self.rows {
+            let (name, unit, median) = (&row.name, row.unit, row.median());
+            lines.push(format!("{name:<52} {unit:>6} {median:>10.2} {:>10.2} {:>10.2}", row.min(), row.max()));
+        }
+        lines.join("\n")
+    }
+
     /// The object of `-o json`.
     #[must_use]
     pub fn json(&self, env: &Value) -> Value {

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
-use xlb_tests::bench::{path, report};
+use xlb_tests::bench::report::{self, Report};
+use xlb_tests::bench::{agent, path};
+use xlb_tests::scale::Scale;
 
 /// Measures xlb. Run it by `cargo xtask bench`, which builds everything for release.
 #[derive(Parser)]
@@ -26,6 +28,21 @@ enum Command {
         #[arg(long, default_value_t = 7)]
         rounds: usize,
     },
+    /// The agent with 10 000 Services and 150 000 endpoints: cold start, latency under churn, memory [2 min; root]
+    Agent {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Services; each has 15 endpoints
+        #[arg(long, default_value_t = Scale::TARGET.services, value_parser = clap::value_parser!(u32).range(250..=30_000))]
+        services: u32,
+        /// Changes of the churn, 500 a second
+        #[arg(long, default_value_t = 5_000)]
+        changes: u32,
+        /// Whole runs
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -35,12 +52,19 @@ enum Output {
 }
 
 fn main() -> Result<()> {
-    let Command::Path { output, repeat, rounds } = Arguments::parse().command;
-    ensure!(rounds >= 1, "no rounds, no figures");
-    let env = report::env(repeat, rounds);
-    let report = path::measure(repeat, rounds)?;
+    let (env, report, output, table): (_, _, _, fn(&Report) -> String) = match Arguments::parse().command {
+        Command::Path { output, repeat, rounds } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            (report::env(repeat, rounds), path::measure(repeat, rounds)?, output, Report::table)
+        }
+        Command::Agent { output, services, changes, rounds } => {
+            ensure!(rounds >= 1 && changes >= 1, "no rounds or no changes, no figures");
+            let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
+            (report::env(changes, rounds), agent::measure(scale, changes, rounds)?, output, Report::plain_table)
+        }
+    };
     match output {
-        Output::Table => println!("{}\n\n{}", one_line(&env), report.table()),
+        Output::Table => println!("{}\n\n{}", one_line(&env), table(&report)),
         Output::Json => println!("{:#}", report.json(&env)),
     }
     Ok(())

@@ -1,0 +1,94 @@
+//! The parts of the agent by themselves: the source, what the node should serve, the plan.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::runtime::Builder;
+use tokio::time::timeout;
+use xlb_userspace::model::{DeliveryChoice, Model, Policy, desired, pods_of_interest};
+use xlb_userspace::node::{Location, NodeView, PodLink};
+use xlb_userspace::plan::desired::Desired;
+use xlb_userspace::plan::{Limits, Observed, plan};
+use xlb_userspace::source::Kube;
+
+use super::Figure;
+use crate::api::ApiServer;
+use crate::scale::{NODE, Scale, World};
+
+/// Within this time the cluster has to be read.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often what is short is repeated.
+const REPETITIONS: u32 = 20;
+
+/// Measures them once.
+pub fn measure(scale: Scale) -> Result<Vec<Figure>> {
+    let world = World::new(scale);
+    let server = ApiServer::new();
+    server.apply_all(world.objects());
+
+    let opened = Instant::now();
+    let model = read(&server)?;
+    let read = opened.elapsed();
+    let wanted = served(&model);
+    let decided = opened.elapsed();
+    ensure!(wanted.services.len() == scale.services as usize, "{} services are served", wanted.services.len());
+
+    let (mut observed, limits) = (Observed::default(), Limits::default());
+    let (cold, cold_plan) = timed(|| plan(&wanted, &observed, &limits, 0));
+    cold_plan.ops.iter().for_each(|op| observed.apply(op, 0));
+    Ok(vec![
+        Figure::ms("source: watches open to all read", read),
+        Figure::ms("source: watches open to desired computed", decided),
+        Figure::ms("parts: pods_of_interest", mean(|| pods_of_interest(&Policy::default(), &model, NODE))),
+        Figure::ms("parts: desired", mean(|| served(&model))),
+        Figure::ms("parts: plan, everything is new", cold),
+        Figure::ms("parts: plan, nothing to do", mean(|| plan(&wanted, &observed, &limits, 0))),
+    ])
+}
+
+fn read(server: &ApiServer) -> Result<Model> {
+    let mut model = Model::default();
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let mut kube = Kube::follow(&server.client(), NODE);
+        while !model.is_synced() {
+            timeout(PATIENCE, kube.next_change()).await?;
+            for event in kube.take() {
+                model.apply(event);
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(model)
+}
+
+fn served(model: &Model) -> Desired {
+    let link = PodLink {
+        ifindex: 7,
+        name: "pod".into(),
+        is_veth: true,
+        netns_id: None,
+        host_mac: [2; 6],
+        pod_mac: None,
+        takes_xdp_frames: false,
+    };
+    let pods = pods_of_interest(&Policy::default(), model, NODE);
+    let view = NodeView {
+        node_name: NODE.into(),
+        zone: None,
+        addresses: [Ipv4Addr::LOCALHOST].into(),
+        pods: pods.into_iter().map(|pod| (pod, Location::Link(link.clone()))).collect(),
+    };
+    desired(&Policy::default(), model, &view, DeliveryChoice::Auto)
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let begun = Instant::now();
+    let result = work();
+    (begun.elapsed(), result)
+}
+
+fn mean<T>(mut work: impl FnMut() -> T) -> Duration {
+    let (time, ()) = timed(|| (0..REPETITIONS).for_each(|_| drop(work())));
+    time / REPETITIONS
+}
