@@ -1,24 +1,33 @@
 //! The loaded programs, packet by packet: what they do is what the path does on the host.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use xlb_common::Reason;
-use xlb_common::abi::{Config, FlowEntry, FlowKeyV4, NETNS_HOST};
+use xlb_common::abi::{Config, FlowEntry, NETNS_HOST};
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::Proof;
 use xlb_tests::kernel::dataplane::Dataplane;
 use xlb_tests::kernel::describe::{Sums, describe, describe_flows, sums};
+use xlb_tests::kernel::flows::{FlowKey, Flows};
 use xlb_tests::kernel::frame::Spec;
-use xlb_tests::kernel::kernel_maps::Flows;
+use xlb_tests::kernel::headers::Layout;
 use xlb_tests::kernel::outcome::{Hook, Outcome, Verdict};
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::rows::{self, without_times};
-use xlb_tests::kernel::{generate, host, sample};
+use xlb_tests::kernel::sample::{Version, client_address, pod_address};
+use xlb_tests::kernel::{flows, generate, host, refusal, sample};
+use xlb_tests::lab::wait_for;
 
 const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
+
+/// A closed connection's last segments take less.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Random packets of a run: each program sees a fifth.
 const PACKETS: usize = 30_000;
@@ -30,7 +39,7 @@ fn every_row_holds_in_the_kernel() -> Result<()> {
     let tables = sample::tables();
     let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
     rows::check_each(&tables, |row, hook| {
-        *tables.flows.borrow_mut() = row.given.clone();
+        flows::set(&tables, &row.given);
         dataplane.maps.set_flows(&row.given)?;
         let on_host = host::run(&tables, hook, &row.frame);
         let Some(outcome) = dataplane.run(hook, &row.frame)? else {
@@ -63,7 +72,8 @@ fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
     for batch in 0..PACKETS / PACKETS_PER_BATCH {
         let flows = generate::flows(&mut random, &tables);
         dataplane.maps.set_flows(&flows)?;
-        *tables.flows.borrow_mut() = flows;
+        dataplane.maps.refill_reports()?;
+        flows::set(&tables, &flows);
         tables.stages.borrow_mut().clear();
         for number in 0..PACKETS_PER_BATCH {
             let hook = Hook::ALL[number % Hook::ALL.len()];
@@ -73,7 +83,7 @@ fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
             })?;
             *served.entry(hook).or_default() += usize::from(is_served);
         }
-        let (kernel, host) = (without_times(&dataplane.maps.flows()?), without_times(&tables.flows.borrow()));
+        let (kernel, host) = (without_times(&dataplane.maps.flows()?), without_times(&flows::of(&tables)));
         ensure!(
             kernel == host,
             "batch {batch} left\n{}on the host\n{}",
@@ -88,7 +98,7 @@ fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
 
 /// Runs the packet on both sides. True if it was served.
 fn compare(tables: &MemoryTables, dataplane: &Dataplane, hook: Hook, frame: &[u8]) -> Result<bool> {
-    let before = tables.flows.borrow().clone();
+    let before = flows::of(tables);
     let Some(in_kernel) = dataplane.run(hook, frame)? else {
         ensure!(is_no_skb(hook, frame), "the kernel refused the packet");
         return Ok(false);
@@ -96,6 +106,10 @@ fn compare(tables: &MemoryTables, dataplane: &Dataplane, hook: Hook, frame: &[u8
     let on_host = host::run(tables, hook, frame);
     ensure!(in_kernel == on_host, "{}", difference(&in_kernel, &on_host));
     let is_changed = on_host.frame != frame;
+    if on_host.reason == Some(Reason::EmptyRejected) {
+        refusal::check(frame, &on_host.frame)?;
+        return Ok(is_changed);
+    }
     if is_changed && sums(frame) == Some(Sums { ip: true, transport: true }) {
         ensure!(sums(&on_host.frame) == sums(frame), "wrong sums: {}", describe(&on_host.frame));
     }
@@ -105,13 +119,13 @@ fn compare(tables: &MemoryTables, dataplane: &Dataplane, hook: Hook, frame: &[u8
 
 /// Only what the host wrote; the rest is compared at the end of the batch.
 fn compare_written(tables: &MemoryTables, dataplane: &Dataplane, before: &Flows) -> Result<()> {
-    for (&(table, key), entry) in tables.flows.borrow().iter() {
-        if before.get(&(table, key)) == Some(entry) {
+    for ((table, key), entry) in flows::of(tables) {
+        if before.get(&(table, key)) == Some(&entry) {
             continue;
         }
         let kernels = dataplane.maps.flow(table, &key).context("a flow is missing in the kernel")?;
         let kernels = FlowEntry { last_seen: entry.last_seen, ..kernels };
-        ensure!(kernels == *entry, "a flow became {kernels:?} in the kernel and {entry:?} on the host");
+        ensure!(kernels == entry, "a flow became {kernels:?} in the kernel and {entry:?} on the host");
     }
     Ok(())
 }
@@ -131,12 +145,17 @@ fn is_no_skb(hook: Hook, frame: &[u8]) -> bool {
 
 #[test]
 fn the_proof_is_what_the_pods_kernel_says() -> Result<()> {
-    let dataplane = Dataplane::load(&MemoryTables::default(), STACK_IN_USE)?;
-    let pod = Listening::start(&dataplane)?;
-    for (client, proof) in pod.clients() {
-        assert_eq!(dataplane.prove(key(client, POD))?, proof as u32, "{client}: {proof:?}");
+    for version in Version::ALL {
+        let dataplane = Dataplane::load(&MemoryTables::default(), STACK_IN_USE)?;
+        let pod = Listening::start(&dataplane, version)?;
+        for (client, proof) in pod.clients() {
+            let key = FlowKey::between(client, pod.address)?;
+            assert_eq!(dataplane.prove(key)?, proof as u32, "{client}: {proof:?}");
+        }
+        let silent_port = SocketAddr::new(pod.address.ip(), 8081);
+        let key = FlowKey::between(stranger(version), silent_port)?;
+        assert_eq!(dataplane.prove(key)?, Proof::Absent as u32, "{version:?}");
     }
-    assert_eq!(dataplane.prove(key(STRANGER, SocketAddrV4::new(*POD.ip(), 8081)))?, Proof::Absent as u32);
     Ok(())
 }
 
@@ -144,16 +163,21 @@ fn the_proof_is_what_the_pods_kernel_says() -> Result<()> {
 #[test]
 fn a_former_owner_keeps_what_its_kernel_proves() -> Result<()> {
     let tables = sample::tables();
-    let dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
-    let pod = Listening::start(&dataplane)?;
-    for (client, proof) in pod.clients() {
-        for flags in ["S", "A", "PA"] {
-            let frame = Spec::parse(&format!("tcp {client} 203.0.113.11:80 {flags}"))?.build();
-            let outcome = run_with_proof(&tables, &dataplane, Hook::Xdp, &frame, (client, proof))?;
-            let is_proven = matches!((proof, flags), (Proof::Owned, _) | (Proof::HalfOpen, "S"))
-                || (proof == Proof::TimeWait && flags != "S");
-            let (reason, owner) = if is_proven { (Reason::ProvenOwner, 1) } else { (Reason::UnprovenOwner, 2) };
-            assert_eq!((outcome.reason, outcome.frame[33]), (Some(reason), owner), "{proof:?} {flags}");
+    for version in Version::ALL {
+        let dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+        let pod = Listening::start(&dataplane, version)?;
+        for (client, proof) in pod.clients() {
+            for flags in ["S", "A", "PA"] {
+                let frame = Spec::parse(&format!("tcp {client} {} {flags}", vip(version)))?.build();
+                let outcome = run_with_proof(&tables, &dataplane, Hook::Xdp, &frame, (&pod, client, proof))?;
+                let is_proven = matches!((proof, flags), (Proof::Owned, _) | (Proof::HalfOpen, "S"))
+                    || (proof == Proof::TimeWait && flags != "S");
+                let (reason, owner) = if is_proven { (Reason::ProvenOwner, 1) } else { (Reason::UnprovenOwner, 2) };
+                let layout = Layout::of(&outcome.frame).context("no IP packet came out")?;
+                let [_, chosen] = layout.addresses(&outcome.frame);
+                let expected = (Some(reason), pod_address(version, owner));
+                assert_eq!((outcome.reason, chosen), expected, "{version:?} {proof:?} {flags}");
+            }
         }
     }
     Ok(())
@@ -162,20 +186,50 @@ fn a_former_owner_keeps_what_its_kernel_proves() -> Result<()> {
 #[test]
 fn a_reply_admits_its_flow_if_the_pods_kernel_holds_the_connection() -> Result<()> {
     let tables = sample::tables();
-    let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
-    let pod = Listening::start(&dataplane)?;
-    for (client, proof) in pod.clients() {
-        for flags in ["A", "PA data 10"] {
-            let pending = rows::flow(&format!("pending {client} {POD} vip 203.0.113.11:80 syn-ack 0"), &tables)?;
-            dataplane.maps.set_flows(&[pending].into())?;
-            *tables.flows.borrow_mut() = [pending].into();
-            let frame = Spec::parse(&format!("tcp {POD} {client} {flags}"))?.build();
-            let outcome = run_with_proof(&tables, &dataplane, Hook::Pod, &frame, (client, proof))?;
-            let is_admitted = matches!(proof, Proof::Owned | Proof::TimeWait);
-            let reason = if is_admitted { Reason::RepliedAdmitted } else { Reason::RepliedHalfOpen };
-            assert_eq!(outcome.reason, Some(reason), "{proof:?} {flags}");
-            assert_eq!(dataplane.maps.flow(0, &pending.0.1).is_some(), is_admitted, "{proof:?} {flags}");
+    for version in Version::ALL {
+        let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+        let pod = Listening::start(&dataplane, version)?;
+        for (client, proof) in pod.clients() {
+            for flags in ["A", "PA data 10"] {
+                let text = format!("pending {client} {} vip {} syn-ack 0", pod.address, vip(version));
+                let pending = rows::flow(&text, &tables)?;
+                dataplane.maps.set_flows(&[pending].into())?;
+                flows::set(&tables, &[pending].into());
+                let frame = Spec::parse(&format!("tcp {} {client} {flags}", pod.address))?.build();
+                let outcome = run_with_proof(&tables, &dataplane, Hook::Pod, &frame, (&pod, client, proof))?;
+                let is_admitted = matches!(proof, Proof::Owned | Proof::TimeWait);
+                let reason = if is_admitted { Reason::RepliedAdmitted } else { Reason::RepliedHalfOpen };
+                assert_eq!(outcome.reason, Some(reason), "{version:?} {proof:?} {flags}");
+                let is_known = dataplane.maps.flow(0, &pending.0.1).is_some();
+                assert_eq!(is_known, is_admitted, "{version:?} {proof:?} {flags}");
+            }
         }
+    }
+    Ok(())
+}
+
+/// A listener of both families has sockets of IPv6 for its IPv4 clients.
+#[test]
+fn an_accepted_flow_is_of_the_family_of_its_packets() -> Result<()> {
+    let tables = sample::tables();
+    for (listener, version) in [(Version::V4, Version::V4), (Version::V6, Version::V6), (Version::V6, Version::V4)] {
+        let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+        dataplane.attach_accepted()?;
+        let case = format!("a listener of {listener:?}, a client of {version:?}");
+        let (pod, client) = (pod_socket(version), SocketAddr::new(pod_address(version, 1), 45_000));
+        prepare_loopback(version)?;
+        let listener = TcpListener::bind(any_address(listener)).context("listening as the pod")?;
+        let pending = rows::flow(&format!("pending {client} {pod} vip {}", vip(version)), &tables)?;
+        dataplane.maps.set_flows(&[pending].into())?;
+        let connected = connect_from(client, pod)?;
+        let accepted = listener.accept()?.0;
+        let flow = |closed: &str| rows::flow(&format!("flow {client} {pod} vip {}{closed}", vip(version)), &tables);
+        assert_eq!(without_times(&dataplane.maps.flows()?), [pending, flow("")?].into(), "{case}");
+        drop(connected);
+        drop(accepted);
+        let closed: Flows = [pending, flow(" closed")?].into();
+        let is_marked = || (without_times(&dataplane.maps.flows().ok()?) == closed).then_some(());
+        assert!(wait_for(CLOSING, is_marked).is_some(), "{case}: {}", describe_flows(&dataplane.maps.flows()?));
     }
     Ok(())
 }
@@ -186,68 +240,102 @@ fn run_with_proof(
     dataplane: &Dataplane,
     hook: Hook,
     frame: &[u8],
-    (client, proof): (SocketAddrV4, Proof),
+    (pod, client, proof): (&Listening, SocketAddr, Proof),
 ) -> Result<Outcome> {
     let mut tables = tables.clone();
-    tables.sockets.insert((NETNS_HOST, key(client, POD)), proof);
+    match FlowKey::between(client, pod.address)? {
+        FlowKey::V4(key) => tables.v4.sockets.insert((NETNS_HOST, key), proof),
+        FlowKey::V6(key) => tables.v6.sockets.insert((NETNS_HOST, key), proof),
+    };
     let outcome = dataplane.run(hook, frame)?.context("the kernel refused the packet")?;
     let on_host = host::run(&tables, hook, frame);
     ensure!(outcome == on_host, "{}", difference(&outcome, &on_host));
     Ok(outcome)
 }
 
-const POD: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 1), 8080);
-/// Its SYN waits for an answer that never comes.
-const SILENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 9), 40_000);
-const STRANGER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 1), 9);
-
 /// Pod 1's sockets in the test's own namespace, one in each state.
 struct Listening {
+    address: SocketAddr,
     _listener: TcpListener,
     open: [TcpStream; 2],
     closed_by: SocketAddr,
 }
 
 impl Listening {
-    fn start(dataplane: &Dataplane) -> Result<Self> {
-        ip(&["address", "add", &POD.ip().to_string(), "dev", "lo"])?;
-        ip(&["route", "add", &SILENT.ip().to_string(), "dev", "lo"])?;
-        let listener = TcpListener::bind(POD).context("listening as the pod")?;
-        let open = [TcpStream::connect(POD)?, listener.accept()?.0];
-        let closed = TcpStream::connect(POD)?;
+    fn start(dataplane: &Dataplane, version: Version) -> Result<Self> {
+        prepare_loopback(version)?;
+        let address = pod_socket(version);
+        let listener = TcpListener::bind(address).context("listening as the pod")?;
+        let open = [TcpStream::connect(address)?, listener.accept()?.0];
+        let closed = TcpStream::connect(address)?;
         let (accepted, closed_by) = listener.accept()?;
         // Who closes first waits.
         drop(accepted);
         drop(closed);
         // The SYN-ACK is routed back to loopback, where nobody takes it.
-        dataplane.inject(&Spec::parse(&format!("tcp {SILENT} {POD} S"))?.build())?;
-        Ok(Self { _listener: listener, open, closed_by })
+        dataplane.inject(&Spec::parse(&format!("tcp {} {address} S", silent(version)))?.build())?;
+        Ok(Self { address, _listener: listener, open, closed_by })
     }
 
     /// A client of each kind, and what the pod's kernel has to say of it.
-    fn clients(&self) -> [(SocketAddrV4, Proof); 4] {
-        let v4 = |address| if let SocketAddr::V4(address) = address { address } else { STRANGER };
-        let open = self.open[0].local_addr().map_or(STRANGER, v4);
+    fn clients(&self) -> [(SocketAddr, Proof); 4] {
+        let version = if self.address.is_ipv4() { Version::V4 } else { Version::V6 };
+        let open = self.open[0].local_addr().unwrap_or(self.address);
         [
             (open, Proof::Owned),
-            (v4(self.closed_by), Proof::TimeWait),
-            (SILENT, Proof::HalfOpen),
-            (STRANGER, Proof::Listening),
+            (self.closed_by, Proof::TimeWait),
+            (silent(version), Proof::HalfOpen),
+            (stranger(version), Proof::Listening),
         ]
     }
+}
+
+fn pod_socket(version: Version) -> SocketAddr {
+    SocketAddr::new(pod_address(version, 1), 8080)
+}
+
+fn vip(version: Version) -> SocketAddr {
+    SocketAddr::new(sample::vip_address(version, 11), 80)
+}
+
+/// Its SYN waits for an answer that never comes.
+fn silent(version: Version) -> SocketAddr {
+    SocketAddr::new(client_address(version, 9), 40_000)
+}
+
+fn stranger(version: Version) -> SocketAddr {
+    SocketAddr::new(client_address(version, 10), 9)
+}
+
+/// The pod's address is this namespace's, and what goes to the silent client stays here.
+fn prepare_loopback(version: Version) -> Result<()> {
+    let (pod, silent) = (pod_address(version, 1).to_string(), silent(version).ip().to_string());
+    match version {
+        Version::V4 => ip(&["address", "add", &pod, "dev", "lo"])?,
+        // Without it the address is not usable until the kernel has looked for another owner.
+        Version::V6 => ip(&["address", "add", &format!("{pod}/128"), "dev", "lo", "nodad"])?,
+    }
+    ip(&["route", "add", &silent, "dev", "lo"])
+}
+
+fn any_address(version: Version) -> SocketAddr {
+    match version {
+        Version::V4 => (Ipv4Addr::UNSPECIFIED, 8080).into(),
+        Version::V6 => (Ipv6Addr::UNSPECIFIED, 8080).into(),
+    }
+}
+
+/// A connection whose client's end is known beforehand.
+fn connect_from(client: SocketAddr, pod: SocketAddr) -> Result<TcpStream> {
+    let family = if client.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket::socket(family, SockType::Stream, SockFlag::empty(), None).context("making a socket")?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(client)).with_context(|| format!("binding {client}"))?;
+    socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(pod)).with_context(|| format!("connecting to {pod}"))?;
+    Ok(socket.into())
 }
 
 fn ip(args: &[&str]) -> Result<()> {
     let status = Command::new("ip").args(args).status().context("running ip")?;
     ensure!(status.success(), "`ip {}` failed", args.join(" "));
     Ok(())
-}
-
-fn key(client: SocketAddrV4, pod: SocketAddrV4) -> FlowKeyV4 {
-    FlowKeyV4 {
-        client: client.ip().octets(),
-        pod: pod.ip().octets(),
-        client_port: client.port().to_be_bytes(),
-        pod_port: pod.port().to_be_bytes(),
-    }
 }

@@ -6,11 +6,13 @@ use xlb_common::memory::MemoryTables;
 use xlb_common::packet::{BytePacket, Packet as _};
 use xlb_common::parse::tcp_flags;
 use xlb_common::path::{self, Arrival, Door};
+use xlb_common::reason::Direction;
 use xlb_common::{Disposition, Reason};
 use xlb_tests::kernel::describe::{Sums, describe, sums};
-use xlb_tests::kernel::outcome::{Hook, Verdict};
+use xlb_tests::kernel::headers::Layout;
+use xlb_tests::kernel::outcome::{Hook, Outcome, Verdict};
 use xlb_tests::kernel::random::{Random, seed};
-use xlb_tests::kernel::{generate, host, rows, sample};
+use xlb_tests::kernel::{flows, generate, host, rows, sample};
 
 const PACKETS: usize = 50_000;
 
@@ -18,9 +20,9 @@ const PACKETS: usize = 50_000;
 fn every_row_holds_on_the_host() -> Result<()> {
     let tables = sample::tables();
     rows::check_each(&tables, |row, hook| {
-        *tables.flows.borrow_mut() = row.given.clone();
+        flows::set(&tables, &row.given);
         let outcome = host::run(&tables, hook, &row.frame);
-        row.check(&outcome, &tables.flows.borrow())
+        row.check(&outcome, &flows::of(&tables))
     })
 }
 
@@ -30,7 +32,8 @@ fn every_reason_of_a_packet_has_a_row() -> Result<()> {
     let rows = rows::all(&tables)?;
     let without: Vec<_> = Reason::ALL
         .iter()
-        .filter(|reason| reason.direction() != xlb_common::reason::Direction::Socket && **reason != Reason::ProvenOwner)
+        .filter(|reason| !matches!(reason.direction(), Direction::Socket | Direction::Inside))
+        .filter(|reason| **reason != Reason::ProvenOwner)
         .filter(|&&reason| !rows.iter().any(|row| row.reason == reason))
         .collect();
     ensure!(without.is_empty(), "no row comes out as {without:?}");
@@ -41,7 +44,8 @@ fn every_reason_of_a_packet_has_a_row() -> Result<()> {
 fn a_packet_that_is_not_served_keeps_its_bytes() {
     for_random_packets(|tables, hook, frame| {
         let outcome = host::run(tables, hook, frame);
-        let is_served = outcome.reason.is_some_and(|reason| reason.disposition() == Disposition::Forward);
+        let may_change = [Disposition::Forward, Disposition::Reply];
+        let is_served = outcome.reason.is_some_and(|reason| may_change.contains(&reason.disposition()));
         assert!(is_served || outcome.frame == frame, "{hook:?} changed\n{frame:02x?}\nto\n{:02x?}", outcome.frame);
     });
 }
@@ -51,7 +55,7 @@ fn a_served_packet_has_right_sums_if_it_came_with_them() {
     let mut served = 0;
     for_random_packets(|tables, hook, frame| {
         let outcome = host::run(tables, hook, frame);
-        if outcome.frame != frame && sums(frame) == Some(Sums { ip: true, transport: true }) {
+        if is_forwarded(&outcome) && sums(frame) == Some(Sums { ip: true, transport: true }) {
             served += 1;
             assert_eq!(sums(&outcome.frame), sums(frame), "{hook:?}: {}", describe(&outcome.frame));
         }
@@ -63,8 +67,12 @@ fn a_served_packet_has_right_sums_if_it_came_with_them() {
 fn nothing_is_written_behind_the_headers() {
     for_random_packets(|tables, hook, frame| {
         let outcome = host::run(tables, hook, frame);
+        if !is_forwarded(&outcome) {
+            return;
+        }
         assert_eq!(outcome.frame.len(), frame.len());
-        let payload = 54.min(frame.len())..;
+        let headers = Layout::of(frame).map_or(0, |layout| layout.transport_at + 20);
+        let payload = headers.min(frame.len())..;
         assert_eq!(outcome.frame[payload.clone()], frame[payload]);
     });
 }
@@ -84,13 +92,14 @@ fn a_packet_is_read_and_written_inside_its_bounds_only() {
 #[test]
 fn every_shorter_packet_is_left_alone() {
     let tables = sample::tables();
-    let text = "tcp 198.51.100.9:40000 203.0.113.1:80 S";
-    let frame = xlb_tests::kernel::frame::Spec::parse(text).unwrap().build();
-    for length in 0..frame.len() {
-        let mut cut = frame[..length].to_vec();
-        let arrival = Arrival { door: Door::Xdp, ifindex: sample::UPLINK };
-        let verdict = path::ingress(&mut BytePacket(&mut cut), &tables, arrival);
-        assert_eq!((verdict.err(), &cut[..]), (Some(Reason::Truncated), &frame[..length]));
+    for text in ["tcp 198.51.100.9:40000 203.0.113.1:80 S", "tcp [2001:db8:100::9]:40000 [2001:db8:113::1]:80 S"] {
+        let frame = xlb_tests::kernel::frame::Spec::parse(text).unwrap().build();
+        for length in 0..frame.len() {
+            let mut cut = frame[..length].to_vec();
+            let arrival = Arrival { door: Door::Xdp, ifindex: sample::UPLINK };
+            let verdict = path::ingress(&mut BytePacket(&mut cut), &tables, arrival);
+            assert_eq!((verdict.err(), &cut[..]), (Some(Reason::Truncated), &frame[..length]));
+        }
     }
 }
 
@@ -100,29 +109,30 @@ fn an_answer_comes_from_where_the_client_sent_to() {
     let mut answers = 0;
     for_random_packets(|tables, hook, frame| {
         let got = host::run(tables, hook, frame);
-        let is_served = got.reason.is_some_and(|reason| reason.disposition() == Disposition::Forward);
-        if !hook.is_ingress() || !is_served || !leaves_a_flow(frame) {
+        let is_served = hook.is_ingress() && is_forwarded(&got);
+        let Some(layout) = Layout::of(frame).filter(|_| is_served) else { return };
+        if !leaves_a_flow(layout, frame) {
             return;
         }
         let back_at = if got.verdict == Verdict::Redirect { Hook::Pod } else { Hook::Egress };
-        let back = host::run(tables, back_at, &answer_to(&got.frame));
-        assert_eq!(
-            ends(&back.frame),
-            ends(&swapped(frame)),
-            "{}\nanswered by\n{}",
-            describe(frame),
-            describe(&back.frame)
-        );
+        let back = host::run(tables, back_at, &answer_to(layout, &got.frame));
+        let [source, destination] = layout.ends(frame);
+        let texts = (describe(frame), describe(&back.frame));
+        assert_eq!(layout.ends(&back.frame), [destination, source], "{}\nanswered by\n{}", texts.0, texts.1);
         answers += 1;
     });
     assert!(answers > PACKETS / 20, "only {answers} answers");
+}
+
+fn is_forwarded(outcome: &Outcome) -> bool {
+    outcome.reason.is_some_and(|reason| reason.disposition() == Disposition::Forward)
 }
 
 fn for_random_packets(mut check: impl FnMut(&MemoryTables, Hook, &[u8])) {
     let (mut random, tables) = (Random::new(seed()), sample::tables());
     for number in 0..PACKETS {
         if number % 100 == 0 {
-            *tables.flows.borrow_mut() = generate::flows(&mut random, &tables);
+            flows::set(&tables, &generate::flows(&mut random, &tables));
             tables.stages.borrow_mut().clear();
         }
         let hook = random.pick(&Hook::ALL);
@@ -131,25 +141,17 @@ fn for_random_packets(mut check: impl FnMut(&MemoryTables, Hook, &[u8])) {
 }
 
 /// A SYN or a datagram.
-fn leaves_a_flow(frame: &[u8]) -> bool {
-    frame[23] == UDP || frame[47] & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+fn leaves_a_flow(layout: &Layout, frame: &[u8]) -> bool {
+    frame[layout.protocol_at] == UDP
+        || frame[layout.transport_at + 13] & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
 }
 
 /// What a pod answers: a SYN-ACK or a datagram, with a fresh TTL.
-fn answer_to(frame: &[u8]) -> Vec<u8> {
-    let mut answer = swapped(frame);
-    answer[22] = 64;
-    if answer[23] == TCP {
-        answer[47] = tcp_flags::SYN | tcp_flags::ACK;
+fn answer_to(layout: &Layout, frame: &[u8]) -> Vec<u8> {
+    let mut answer = layout.swapped(frame);
+    answer[layout.hops_at] = 64;
+    if answer[layout.protocol_at] == TCP {
+        answer[layout.transport_at + 13] = tcp_flags::SYN | tcp_flags::ACK;
     }
     answer
-}
-
-/// The packet with its addresses and ports exchanged.
-fn swapped(frame: &[u8]) -> Vec<u8> {
-    [&frame[..26], &frame[30..34], &frame[26..30], &frame[36..38], &frame[34..36], &frame[38..]].concat()
-}
-
-fn ends(frame: &[u8]) -> &[u8] {
-    &frame[26..38]
 }

@@ -71,22 +71,90 @@ fn a_ready_pod_that_gets_nothing_is_a_failure_and_an_unready_one_is_not() {
 
 #[test]
 fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
-    let ranges = ", lb_source_ranges: [198.51.100.0/24]";
-    let sticky = ", session_affinity: {type: ClientIP}";
-    for (service, body, feature) in [
-        ("", packet("", "outcome: reject").replace("node-a", "node-b"), "FAIL"),
-        ("", packet(", dst: '2001:db8::1'", "outcome: pass"), "not yet: IPv6"),
-        ("", packet(", proto: SCTP", "outcome: drop"), "not yet: SCTP"),
-        ("", packet(", dport: 81", "outcome: reject"), "not yet: reject"),
-        (ranges, packet("", "outcome: drop"), "not yet: source ranges"),
-        (sticky, packet("", HERE), "not yet: affinity"),
-        ("", packet("", HERE).replace("external", "local-pod"), "not yet: in-cluster senders"),
-        ("", packet(", flow: {established_to: '10.1.0.2:8080'}", HERE), "not yet: remote delivery"),
+    for (body, feature) in [
+        (packet(", proto: SCTP", "outcome: drop"), "not yet: SCTP"),
+        (packet("", HERE).replace("external", "local-pod"), "not yet: in-cluster senders"),
+        (packet(", flow: {established_to: '10.1.0.2:8080'}", HERE), "not yet: remote delivery"),
     ] {
-        let verdict = verdict("packet", service, "", &body);
+        let verdict = verdict("packet", "", "", &body);
         assert!(verdict.starts_with(feature), "{body}\n{verdict}");
     }
-    assert_eq!(verdict("flow_cleanup", "", "", ""), "not yet: flow cleanup");
+    let elsewhere = cleanup("UDP", 53, "10.1.0.2", false);
+    assert_eq!(verdict("flow_cleanup", "", "", &elsewhere), "not yet: remote delivery");
+    assert_eq!(verdict("flow_cleanup", "", "", &cleanup("SCTP", 53, "10.1.0.1", false)), "not yet: SCTP");
+}
+
+#[test]
+fn who_may_open_a_connection_is_part_of_the_outcome() {
+    let ranges = |range: &str| format!(", lb_source_ranges: [{range}]");
+    let established = || packet(", flow: {established_to: '10.1.0.1:8080'}", HERE);
+    for (range, body, expected) in [
+        ("198.51.100.0/24", packet("", "outcome: drop"), "pass"),
+        ("198.51.100.0/24", packet("", HERE), "FAIL: its packet: expected 10.1.0.1:8080, got drop"),
+        ("198.51.100.0/24", established(), "pass"),
+        ("203.0.113.0/24", packet("", HERE), "pass"),
+        ("203.0.113.0/24", packet("", "outcome: drop"), "FAIL: its packet: expected drop, got 10.1.0.1:8080"),
+    ] {
+        assert_eq!(verdict("packet", &ranges(range), "", &body), expected, "{range} {body}");
+    }
+}
+
+#[test]
+fn a_client_with_affinity_meets_one_endpoint_again_and_again() {
+    let both = "outcome: dnat, endpoints: ['10.1.0.1:8080', '10.1.0.3:8080']";
+    let steps = |second_s: u32, expect: &str| {
+        let (first, second) = (packet_fields("", both), packet_fields("", expect));
+        format!("steps: [{{at_s: 0, {first}}}, {{at_s: {second_s}, {second}}}]")
+    };
+    let other = ", {ip: 10.1.0.3, node: node-a}";
+    let sticky = ", session_affinity: {type: ClientIP, timeout_seconds: 60}";
+    let same = format!("{both}, same_as_step: 0");
+    assert_eq!(verdict("sequence", sticky, other, &steps(60, &same)), "pass");
+    assert_eq!(verdict("sequence", "", other, &steps(60, both)), "pass", "without affinity both are met");
+    let unsticky = verdict("sequence", "", other, &steps(60, &same));
+    assert!(unsticky.starts_with("FAIL: step 1: expected what step 0 met, None"), "{unsticky}");
+}
+
+#[test]
+fn a_service_without_endpoints_is_refused_over_either_version() {
+    let reject = |fields: &str, expect: &str| format!("steps: [{{slices: [], {}}}]", packet_fields(fields, expect));
+    let six = ", cluster_ips: ['fd00::1'], lb_ingress: [{ip: '2001:db8::10'}]";
+    let of_six = |body: String| body.replace("203.0.113.2", "2001:db8:1::2");
+    for (body, expected) in [
+        (reject("", "outcome: reject"), "pass"),
+        (reject(", dport: 53, proto: UDP", "outcome: reject"), "pass"),
+        (reject("", "outcome: drop"), "FAIL: its packet: expected drop, got reject"),
+    ] {
+        assert_eq!(verdict("sequence", "", "", &body), expected, "{body}");
+    }
+    let file = filled("sequence", "", "", &of_six(reject(", dst: '2001:db8::10'", "outcome: reject")));
+    let file = file.replace(", cluster_ips: [172.30.0.1], lb_ingress: [{ip: 192.0.2.10}]", six);
+    assert!(run(&file, "*").1, "{}", run(&file, "*").0);
+}
+
+#[test]
+fn a_flow_whose_endpoint_went_begins_anew_over_udp_and_goes_on_over_tcp() {
+    let gone = ", {ip: 10.1.0.3, node: node-a, ready: false, serving: false}";
+    for (protocol, port, endpoint, deleted) in [
+        ("UDP", 53, "10.1.0.1", false),
+        ("UDP", 53, "10.1.0.3", true),
+        ("UDP", 53, "10.1.0.9", true),
+        ("UDP", 53, "192.0.2.10", true),
+        ("UDP", 54, "192.0.2.10", false),
+        ("TCP", 80, "10.1.0.3", false),
+        ("TCP", 80, "10.1.0.9", false),
+    ] {
+        let flows = |deleted| cleanup(protocol, port, endpoint, deleted);
+        assert_eq!(verdict("flow_cleanup", "", gone, &flows(deleted)), "pass", "{protocol} {endpoint}");
+        let wrong = verdict("flow_cleanup", "", gone, &flows(!deleted));
+        assert!(wrong.starts_with("FAIL: flow 0: "), "{protocol} {endpoint}: {wrong}");
+    }
+    assert_eq!(verdict("flow_cleanup", "", "", "flows: []"), "FAIL: it has no flows");
+}
+
+fn cleanup(protocol: &str, port: u16, endpoint: &str, deleted: bool) -> String {
+    let flow = format!("proto: {protocol}, orig_dst: 192.0.2.10, orig_dport: {port}, reply_src: {endpoint}");
+    format!("flows: [{{{flow}, deleted: {deleted}}}]")
 }
 
 #[test]
@@ -124,13 +192,14 @@ fn a_sequence_keeps_its_flows_and_fails_by_the_number_of_the_step() {
             kept = packet_fields(", flow: {established_to: '10.1.0.1:8080'}", HERE),
         )
     };
-    assert_eq!(verdict("sequence", "", "", &steps(&packet_fields("", "outcome: pass"))), "pass");
+    assert_eq!(verdict("sequence", "", "", &steps(&packet_fields("", "outcome: reject"))), "pass");
     assert_eq!(
         verdict("sequence", "", "", &steps(&packet_fields("", HERE))),
-        "FAIL: step 2: expected 10.1.0.1:8080, got pass"
+        "FAIL: step 2: expected 10.1.0.1:8080, got reject"
     );
-    let asked = steps("health_of: ns1/web, expect: {listening: false}");
-    assert_eq!(verdict("sequence", "", "", &asked), "not yet: health ports");
+    let asked = |expect: &str| steps(&format!("health_of: ns1/web, expect: {{{expect}}}"));
+    assert_eq!(verdict("sequence", "", "", &asked("listening: false")), "pass");
+    assert_eq!(verdict("sequence", "", "", &asked("listening: true")), "FAIL: step 2: listening is false");
 }
 
 #[test]

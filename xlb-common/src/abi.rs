@@ -6,9 +6,14 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use bytemuck::{Pod, Zeroable};
 
+pub use self::inside::{
+    ENDPOINTS_MAX, INSIDE_AFFINITY_MAX, INSIDE_FLOWS_MAX, INSIDE_UDP_FLOWS_MAX, Inside, InsideAffinity,
+    InsideAffinityKey, InsideFlow, InsideFlowKey, NETNS_ADDRESSES_MAX, NetnsAddressKey, inside_flags,
+};
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
 
 mod keys;
+mod inside;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
 pub const ABI_VERSION: u32 = 2;
@@ -118,6 +123,15 @@ pub struct Frontend {
     pub affinity_s: u32,
 }
 const _: () = assert!(size_of::<Frontend>() == 32);
+
+impl Frontend {
+    /// Whether one of [`frontend_flags`] is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
 
 /// Bits of [`Frontend::flags`].
 pub mod frontend_flags {

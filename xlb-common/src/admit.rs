@@ -17,31 +17,30 @@
 
 use crate::abi::{FlowEntry, flow_flags};
 use crate::family::Family;
-use crate::parse::{Parsed, TcpView, Transport};
+use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
 use crate::select::Choice;
 use crate::tables::{FlowTable, Proof, Tables};
 
-/// Rule 3: a flow that may become a connection. Packets of a connection, which are most, do without the entry.
+/// Rule 3: a flow that may become a connection, by a SYN or a datagram. Packets of a connection, which are most, do
+/// without the entry. True if the flow is new, or a SYN is repeated.
 #[inline(always)]
 pub fn note_client<F: Family, T: Tables<F>>(
     tables: &T,
     parsed: &Parsed<F>,
     choice: &Choice,
-    entry: impl FnOnce() -> FlowEntry,
-) {
+    entry: &FlowEntry,
+) -> bool {
     let key = F::flow_key(parsed.source, (F::from_stored(choice.backend.address), choice.backend.port));
-    match parsed.transport {
-        Transport::Tcp(tcp) if tcp.is_syn() => tables.remember(FlowTable::TcpPending, &key, &entry()),
-        Transport::Tcp(_) => {}
-        Transport::Udp => {
-            let entry = entry();
-            let known = newest_udp(tables, &key);
-            if !known.is_some_and(|known| is_same_way(&known, &entry)) {
-                tables.remember(FlowTable::UdpPending, &key, &entry);
-            }
-        }
+    if !parsed.transport.is_udp() {
+        tables.remember(FlowTable::TcpPending, &key, entry);
+        return true;
     }
+    let known = newest_udp(tables, &key);
+    if !known.is_some_and(|known| is_same_way(&known, entry)) {
+        tables.remember(FlowTable::UdpPending, &key, entry);
+    }
+    !known.is_some_and(|known| known.service == entry.service && known.backend == entry.backend)
 }
 
 /// Whether a reply by either entry would take the same way.
@@ -60,11 +59,11 @@ fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
 #[inline(always)]
 pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Result<(FlowEntry, Reason), Reason> {
     let key = F::flow_key(parsed.destination, parsed.source);
-    let found = match parsed.transport {
-        Transport::Tcp(tcp) if tcp.is_syn() => None,
-        Transport::Tcp(tcp) if tcp.is_syn_ack() => syn_ack(tables, &key, &tcp),
-        Transport::Tcp(tcp) => tcp_reply(tables, &key, &tcp),
-        Transport::Udp => udp_reply(tables, &key),
+    let found = match parsed.transport.tcp() {
+        Some(tcp) if tcp.is_syn() => None,
+        Some(tcp) if tcp.is_syn_ack() => syn_ack(tables, &key, &tcp),
+        Some(tcp) => tcp_reply(tables, &key, &tcp),
+        None => udp_reply(tables, &key),
     };
     match found {
         Some(found) => Ok(found),

@@ -15,6 +15,24 @@ pub struct FlowParts {
     pub protocol: u8,
 }
 
+/// An IPv6 address in 64 bits: no two interfaces of one network meet, and no two networks of one interface.
+#[inline(always)]
+#[must_use]
+pub const fn fold_address(address: [u8; 16]) -> u64 {
+    let address = u128::from_be_bytes(address);
+    let [network, interface] = [(address >> 64) as u64, address as u64];
+    network.wrapping_mul(0xa076_1d64_78bd_642f) ^ interface
+}
+
+impl FlowParts {
+    /// What all flows of a client have in common: services with affinity keep them together.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_client(client: u64) -> Self {
+        Self { client, vip: 0, client_port: 0, vip_port: 0, protocol: 0 }
+    }
+}
+
 /// Hash of a flow: two rounds of multiply and shift, which spread neighbouring addresses and ports evenly.
 #[inline(always)]
 #[must_use]
@@ -64,8 +82,24 @@ mod tests {
         assert!(unevenness((0..65_536).map(|host| slot(0x0a00_0000 + host, 40_000))) < 325.0);
     }
 
+    /// Clients `2001:db8:0:NETWORK::INTERFACE`.
+    fn slot_v6(network: u16, interface: u64) -> u32 {
+        slot(
+            fold_address((0x2001_0db8 << 96 | u128::from(network) << 64 | u128::from(interface)).to_be_bytes()),
+            40_000,
+        )
+    }
+
+    #[test]
+    fn neighbouring_ipv6_clients_spread_evenly() {
+        assert!(unevenness((0..=u16::MAX).map(|host| slot_v6(1, u64::from(host)))) < 325.0);
+        assert!(unevenness((0..=u16::MAX).map(|network| slot_v6(network, 1))) < 325.0);
+        assert!(unevenness((0..=u16::MAX).map(|number| slot_v6(number, u64::from(number)))) < 325.0);
+    }
+
     #[test]
     fn the_slot_of_a_flow_never_changes_between_versions() {
         assert_eq!(slot(0xc633_6409, 40_000), 64);
+        assert_eq!(slot_v6(7, 9), 105);
     }
 }

@@ -2,7 +2,7 @@
 //! and every test.
 //!
 //! Read in this order: [`path`] (the composition), [`reason`] (each way out of it), [`select`] (which backend a packet
-//! goes to), [`admit`] (when a flow is remembered), [`rewrite`] (what changes in the packet), then the values they work
+//! goes to), [`sources`] (who may connect), [`affinity`] (whose clients return to their backend), [`admit`] (when a flow is remembered), [`rewrite`] (what changes in the packet), [`refusal`] (what a client is told), [`inside`] (clients on this node, whose packets nobody rewrites), then the values they work
 //! on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
 //!
 //! Invariant: nothing here is unsafe, allocates, or can panic in the kernel build; every way out has a [`Reason`].
@@ -12,8 +12,13 @@
 pub mod path;
 pub mod reason;
 pub mod select;
+pub mod sources;
+pub mod affinity;
 pub mod admit;
 pub mod rewrite;
+pub mod refusal;
+pub mod inside;
+pub mod budget;
 pub mod parse;
 pub mod family;
 pub mod packet;
@@ -25,5 +30,5 @@ pub mod hash;
 #[cfg(feature = "std")]
 pub mod memory;
 
-pub use family::{Family, V4};
+pub use family::{Family, V4, V6};
 pub use reason::{Disposition, Reason};

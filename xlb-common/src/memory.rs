@@ -1,52 +1,153 @@
 //! Tables in ordinary memory: what tests fill, and what a packet's path can be asked against without a kernel.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 
-use crate::abi::{Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, Frontend, Member};
-use crate::family::V4;
+use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Inside, Member};
+use crate::budget::Budget;
+use crate::family::{Family, V4, V6};
 use crate::reason::Reason;
 use crate::slot::SlotWord;
 use crate::tables::{FlowTable, Proof, Stage, Tables};
 
+pub use self::inside::InsideMemory;
+
+mod inside;
+
 /// The maps as collections. A flow map has no limit here: eviction is the simulator's affair.
+///
+/// What belongs to IPv4 is reached without naming it: `tables.frontends` beside `tables.v6.frontends`.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTables {
-    /// `FRONTENDS_V4`.
-    pub frontends: BTreeMap<EndpointKeyV4, Frontend>,
+    /// IPv4's own.
+    pub v4: FamilyTables<V4>,
+    /// IPv6's own.
+    pub v6: FamilyTables<V6>,
+    /// What both families have for clients inside.
+    pub inside: InsideMemory,
     /// `SLOTS`.
     pub slots: BTreeMap<u32, u64>,
     /// `MEMBERS`.
     pub members: BTreeMap<u32, Member>,
     /// `BACKENDS`.
     pub backends: BTreeMap<u32, Backend>,
-    /// `BACKEND_IDS_V4`.
-    pub backend_ids: BTreeMap<EndpointKeyV4, u32>,
     /// Uplinks and their MACs; an uplink that is not listed accepts every MAC.
     pub uplinks: BTreeMap<u32, [u8; 6]>,
-    /// What the pods' kernels know: by namespace id and flow; absent is [`Proof::Absent`].
-    pub sockets: BTreeMap<(i32, FlowKeyV4), Proof>,
-    /// The clock.
+    /// The clock in jiffies.
     pub now: u32,
-    /// The flow maps, by table and key.
-    pub flows: RefCell<BTreeMap<(u8, FlowKeyV4), FlowEntry>>,
+    /// The clock in nanoseconds.
+    pub now_ns: u64,
+    /// `REPORT_BUDGET`; none: errors are reported without a limit.
+    pub report_budget: Option<Cell<Budget>>,
     /// Counters.
     pub counts: RefCell<BTreeMap<Reason, u64>>,
     /// The steps of the path, in order.
     pub stages: RefCell<Vec<Stage>>,
 }
 
-impl MemoryTables {
+/// The maps that each family has for itself.
+#[derive(Clone, Debug)]
+pub struct FamilyTables<F: Family> {
+    /// `FRONTENDS_V4` or `FRONTENDS_V6`.
+    pub frontends: BTreeMap<F::EndpointKey, Frontend>,
+    /// `BACKEND_IDS_V4` or `BACKEND_IDS_V6`.
+    pub backend_ids: BTreeMap<F::EndpointKey, u32>,
+    /// What the pods' kernels know: by namespace id and flow; absent is [`Proof::Absent`].
+    pub sockets: BTreeMap<(i32, F::FlowKey), Proof>,
+    /// The flow maps, by table and key.
+    pub flows: RefCell<BTreeMap<(u8, F::FlowKey), FlowEntry>>,
+    /// `SOURCE_RANGES_V4` or `SOURCE_RANGES_V6`: service, and the range's address and prefix length.
+    pub source_ranges: BTreeSet<(u32, [u8; 16], u32)>,
+    /// `AFFINITY_V4` or `AFFINITY_V6`.
+    pub affinity: RefCell<BTreeMap<F::SourceKey, AffinityEntry>>,
+    /// The node's address on an uplink.
+    pub report_addresses: BTreeMap<u32, [u8; 16]>,
+    /// `INSIDE_V4` or `INSIDE_V6`.
+    pub inside: BTreeMap<F::EndpointKey, Inside>,
+    /// `ENDPOINTS_V4` or `ENDPOINTS_V6`.
+    pub endpoints: BTreeMap<u32, F::EndpointKey>,
+}
+
+impl<F: Family> FamilyTables<F> {
     /// A flow's entry.
     #[must_use]
-    pub fn flow_of(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
+    pub fn flow_of(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
         self.flows.borrow().get(&(table as u8, *key)).copied()
+    }
+
+    /// Whether one of a service's ranges contains the address.
+    #[must_use]
+    pub fn is_in_range(&self, service: u32, address: [u8; 16]) -> bool {
+        let first_bits =
+            |address: [u8; 16], bits: u32| u128::from_be_bytes(address).checked_shr(128 - bits).unwrap_or(0);
+        self.source_ranges
+            .iter()
+            .any(|&(of, range, bits)| of == service && first_bits(range, bits) == first_bits(address, bits))
     }
 }
 
-impl Tables<V4> for MemoryTables {
-    fn frontend(&self, key: &EndpointKeyV4) -> Option<Frontend> {
-        self.frontends.get(key).copied()
+impl<F: Family> Default for FamilyTables<F> {
+    fn default() -> Self {
+        Self {
+            frontends: BTreeMap::new(),
+            backend_ids: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            flows: RefCell::default(),
+            source_ranges: BTreeSet::new(),
+            affinity: RefCell::default(),
+            report_addresses: BTreeMap::new(),
+            inside: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+        }
+    }
+}
+
+impl Deref for MemoryTables {
+    type Target = FamilyTables<V4>;
+
+    fn deref(&self) -> &FamilyTables<V4> {
+        &self.v4
+    }
+}
+
+impl DerefMut for MemoryTables {
+    fn deref_mut(&mut self) -> &mut FamilyTables<V4> {
+        &mut self.v4
+    }
+}
+
+/// A family whose maps [`MemoryTables`] has.
+pub trait InMemory: Family {
+    /// Its own.
+    fn of(tables: &MemoryTables) -> &FamilyTables<Self>;
+    /// Its own, to be filled.
+    fn of_mut(tables: &mut MemoryTables) -> &mut FamilyTables<Self>;
+}
+
+impl InMemory for V4 {
+    fn of(tables: &MemoryTables) -> &FamilyTables<Self> {
+        &tables.v4
+    }
+
+    fn of_mut(tables: &mut MemoryTables) -> &mut FamilyTables<Self> {
+        &mut tables.v4
+    }
+}
+
+impl InMemory for V6 {
+    fn of(tables: &MemoryTables) -> &FamilyTables<Self> {
+        &tables.v6
+    }
+
+    fn of_mut(tables: &mut MemoryTables) -> &mut FamilyTables<Self> {
+        &mut tables.v6
+    }
+}
+
+impl<F: InMemory> Tables<F> for MemoryTables {
+    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend> {
+        F::of(self).frontends.get(key).copied()
     }
 
     fn slot(&self, index: u32) -> Option<SlotWord> {
@@ -61,28 +162,56 @@ impl Tables<V4> for MemoryTables {
         self.backends.get(&id).copied()
     }
 
-    fn is_backend(&self, key: &EndpointKeyV4) -> bool {
-        self.backend_ids.contains_key(key)
+    fn is_backend(&self, key: &F::EndpointKey) -> bool {
+        F::of(self).backend_ids.contains_key(key)
     }
 
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool {
         self.uplinks.get(&ifindex).is_none_or(|&uplink| uplink == mac)
     }
 
-    fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
-        self.flow_of(table, key)
+    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
+        F::of(self).flow_of(table, key)
     }
 
-    fn remember(&self, table: FlowTable, key: &FlowKeyV4, entry: &FlowEntry) {
-        self.flows.borrow_mut().insert((table as u8, *key), *entry);
+    fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry) {
+        F::of(self).flows.borrow_mut().insert((table as u8, *key), *entry);
     }
 
-    fn prove(&self, backend: &Backend, key: &FlowKeyV4) -> Proof {
-        self.sockets.get(&(backend.netns_id, *key)).copied().unwrap_or(Proof::Absent)
+    fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {
+        F::of(self).is_in_range(service, F::to_stored(client))
+    }
+
+    fn affinity(&self, service: u32, client: F::Address) -> Option<AffinityEntry> {
+        F::of(self).affinity.borrow().get(&F::source_key(service, client)).copied()
+    }
+
+    fn record_affinity(&self, service: u32, client: F::Address, entry: &AffinityEntry) {
+        F::of(self).affinity.borrow_mut().insert(F::source_key(service, client), *entry);
+    }
+
+    fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
+        F::of(self).sockets.get(&(backend.netns_id, *key)).copied().unwrap_or(Proof::Absent)
     }
 
     fn now(&self) -> u32 {
         self.now
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn report_address(&self, ifindex: u32) -> Option<F::Address> {
+        F::of(self).report_addresses.get(&ifindex).map(|&address| F::from_stored(address))
+    }
+
+    fn may_report(&self) -> bool {
+        let Some(cell) = &self.report_budget else { return true };
+        let mut budget = cell.get();
+        let may = budget.take(self.now_ns);
+        cell.set(budget);
+        may
     }
 
     fn count(&self, reason: Reason) {

@@ -13,6 +13,10 @@ pub trait Packet {
     /// Lets the transport checksum at `at` follow a change. Whoever holds the packet knows how far its sum is made.
     /// Called after the last `store`: it may move the packet's memory.
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()>;
+
+    /// Makes the packet `length` bytes long, at its end; what is new there is to be written. None, and nothing changed,
+    /// if it cannot be.
+    fn resize(&mut self, length: usize) -> Option<()>;
 }
 
 /// The transport checksum of a packet whose sum is complete: what XDP and the host do for [`Packet::follow`].
@@ -25,9 +29,11 @@ pub fn follow_by_arithmetic<P: Packet>(packet: &mut P, at: usize, change: Transp
 }
 
 /// A packet in ordinary memory.
+#[cfg(feature = "std")]
 #[derive(Debug)]
-pub struct BytePacket<'a>(pub &'a mut [u8]);
+pub struct BytePacket<'a>(pub &'a mut Vec<u8>);
 
+#[cfg(feature = "std")]
 impl Packet for BytePacket<'_> {
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -40,5 +46,10 @@ impl Packet for BytePacket<'_> {
 
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
         follow_by_arithmetic(self, at, change)
+    }
+
+    fn resize(&mut self, length: usize) -> Option<()> {
+        self.0.resize(length, 0);
+        Some(())
     }
 }

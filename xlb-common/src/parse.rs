@@ -1,29 +1,19 @@
-//! From bytes to what the path needs to know. Offsets are constants: Ethernet without tags, IPv4 without options.
+//! From bytes to what the path needs to know. Offsets are constants: Ethernet without tags, then the header of a
+//! [`Family`], then TCP or UDP.
 //!
-//! VLAN tags, options, IPv6 and fragments have their place here: each is a `Reason` today.
+//! VLAN tags have their place here, options and fragments in the families: each is a `Reason` today.
 
 use crate::abi;
-use crate::family::{Family, V4};
+use crate::family::Family;
 use crate::packet::Packet;
 use crate::reason::Reason;
 
 /// Length of an Ethernet header.
 pub const ETHERNET_LENGTH: usize = 14;
-const IPV4_AT: usize = ETHERNET_LENGTH;
-const IPV4_LENGTH: usize = 20;
-/// Where the TTL is; the protocol follows it in the same checksum word.
-pub const IPV4_TTL_AT: usize = IPV4_AT + 8;
-/// Where the header checksum is.
-pub const IPV4_CHECKSUM_AT: usize = IPV4_AT + 10;
-/// Where the source address is.
-pub const IPV4_SOURCE_AT: usize = IPV4_AT + 12;
-/// Where the destination address is.
-pub const IPV4_DESTINATION_AT: usize = IPV4_AT + 16;
-const TRANSPORT_AT: usize = IPV4_AT + IPV4_LENGTH;
+const ETHER_TYPE_AT: usize = 12;
 
 const ETHER_TYPE_IPV4: [u8; 2] = [0x08, 0x00];
-/// More-fragments flag and fragment offset (RFC 791).
-const FRAGMENT_MASK: u16 = 0x3fff;
+const ETHER_TYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// Bits of TCP's flag byte (RFC 9293 chapter 3.1).
 pub mod tcp_flags {
@@ -37,13 +27,12 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
 }
 
-/// A transport protocol that xlb serves.
+/// A transport protocol that xlb serves: TCP (RFC 9293) or UDP (RFC 768). All of it has a value in either case: the
+/// verifier refuses to copy what one case of an enum leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP (RFC 9293).
-    Tcp(TcpView),
-    /// UDP (RFC 768).
-    Udp,
+pub struct Transport {
+    number: u8,
+    tcp: TcpView,
 }
 
 /// What the rules of admission look at in a TCP segment.
@@ -88,31 +77,44 @@ impl TcpView {
 }
 
 impl Transport {
+    /// UDP.
+    pub const UDP: Self = Self { number: abi::UDP, tcp: TcpView { flags: 0, acknowledged: 0, carries_data: false } };
+
+    /// TCP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_tcp(tcp: TcpView) -> Self {
+        Self { number: abi::TCP, tcp }
+    }
+
     /// IP protocol number.
     #[inline(always)]
     #[must_use]
     pub const fn number(&self) -> u8 {
-        match self {
-            Self::Tcp(_) => abi::TCP,
-            Self::Udp => abi::UDP,
-        }
+        self.number
     }
 
-    /// Where the checksum is.
+    /// Whether it is UDP.
     #[inline(always)]
     #[must_use]
-    pub const fn checksum_at(&self) -> usize {
-        match self {
-            Self::Tcp(_) => TRANSPORT_AT + 16,
-            Self::Udp => TRANSPORT_AT + 6,
-        }
+    pub const fn is_udp(&self) -> bool {
+        self.number == abi::UDP
+    }
+
+    /// The segment, if it is TCP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp(&self) -> Option<TcpView> {
+        if self.is_udp() { None } else { Some(self.tcp) }
+    }
+
+    /// Where the checksum is, from the transport header's start.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum_offset(&self) -> usize {
+        if self.is_udp() { 6 } else { 16 }
     }
 }
-
-/// Where the source port is; the destination port follows.
-pub const SOURCE_PORT_AT: usize = TRANSPORT_AT;
-/// Where the destination port is.
-pub const DESTINATION_PORT_AT: usize = TRANSPORT_AT + 2;
 
 /// What a packet says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +145,8 @@ pub struct Macs {
 pub enum EtherType {
     /// IPv4.
     V4,
+    /// IPv6.
+    V6,
     /// Anything else: not served.
     Other,
 }
@@ -150,72 +154,50 @@ pub enum EtherType {
 /// What the frame carries.
 #[inline(always)]
 pub fn ether_type<P: Packet>(packet: &P) -> Result<EtherType, Reason> {
-    match packet.load::<2>(12).ok_or(Reason::Truncated)? {
+    match packet.load::<2>(ETHER_TYPE_AT).ok_or(Reason::Truncated)? {
         ETHER_TYPE_IPV4 => Ok(EtherType::V4),
+        ETHER_TYPE_IPV6 => Ok(EtherType::V6),
         _ => Ok(EtherType::Other),
     }
 }
 
-/// The headers of an IPv4 packet.
+/// The MACs of the frame.
 #[inline(always)]
-pub fn ipv4<P: Packet>(packet: &P) -> Result<Parsed<V4>, Reason> {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] =
-        packet.load::<ETHERNET_LENGTH>(0).ok_or(Reason::Truncated)?;
-    let header = packet.load::<IPV4_LENGTH>(IPV4_AT).ok_or(Reason::Truncated)?;
-    if header[0] >> 4 != 4 {
+pub fn macs<P: Packet>(packet: &P) -> Result<Macs, Reason> {
+    let destination = packet.load::<6>(0).ok_or(Reason::Truncated)?;
+    let source = packet.load::<6>(6).ok_or(Reason::Truncated)?;
+    Ok(Macs { destination, source })
+}
+
+/// The transport, its source port and its destination port.
+type Headers = (Transport, [u8; 2], [u8; 2]);
+
+/// The transport header behind `payload` bytes of IP payload, with its source and destination port.
+#[inline(always)]
+pub fn transport<F: Family, P: Packet>(packet: &P, protocol: u8, payload: u32) -> Result<Headers, Reason> {
+    let transport = match protocol {
+        abi::TCP => Transport::of_tcp(tcp::<F, P>(packet, payload)?),
+        abi::UDP => {
+            let sum = packet.load::<2>(F::TRANSPORT_AT + 6).ok_or(Reason::Truncated)?;
+            if payload < 8 || (sum == [0, 0] && !F::UDP_SUM_IS_OPTIONAL) {
+                return Err(Reason::Malformed);
+            }
+            Transport::UDP
+        }
+        _ => return Err(Reason::OtherProtocol),
+    };
+    let source = packet.load::<2>(F::TRANSPORT_AT).ok_or(Reason::Truncated)?;
+    let destination = packet.load::<2>(F::TRANSPORT_AT + 2).ok_or(Reason::Truncated)?;
+    Ok((transport, source, destination))
+}
+
+#[inline(always)]
+fn tcp<F: Family, P: Packet>(packet: &P, payload: u32) -> Result<TcpView, Reason> {
+    let [length, flags, ..] = packet.load::<8>(F::TRANSPORT_AT + 12).ok_or(Reason::Truncated)?;
+    let acknowledged = packet.load::<4>(F::TRANSPORT_AT + 8).ok_or(Reason::Truncated)?;
+    let header = u32::from(length >> 4) * 4;
+    if header < 20 || header > payload {
         return Err(Reason::Malformed);
     }
-    if header[0] != 0x45 {
-        return Err(Reason::IpOptions);
-    }
-    if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK != 0 {
-        return Err(Reason::Fragment);
-    }
-    let payload = payload_length(u16::from_be_bytes([header[2], header[3]]))?;
-    let (transport, ports) = transport(packet, header[9], payload)?;
-    Ok(Parsed {
-        source: ([header[12], header[13], header[14], header[15]], [ports[0], ports[1]]),
-        destination: ([header[16], header[17], header[18], header[19]], [ports[2], ports[3]]),
-        transport,
-        hops: header[8],
-        macs: Macs { destination: [d0, d1, d2, d3, d4, d5], source: [s0, s1, s2, s3, s4, s5] },
-    })
-}
-
-/// Bytes after the IPv4 header. A total length of zero is a GSO packet beyond 64 kB (Linux, "BIG TCP").
-#[inline(always)]
-fn payload_length(total: u16) -> Result<u32, Reason> {
-    match total {
-        0 => Ok(u32::MAX),
-        total if (total as usize) < IPV4_LENGTH => Err(Reason::Malformed),
-        total => Ok(u32::from(total) - IPV4_LENGTH as u32),
-    }
-}
-
-/// The transport header behind `payload` bytes of IP payload, and its four bytes of ports.
-#[inline(always)]
-fn transport<P: Packet>(packet: &P, protocol: u8, payload: u32) -> Result<(Transport, [u8; 4]), Reason> {
-    match protocol {
-        abi::TCP => {
-            let tcp = packet.load::<20>(TRANSPORT_AT).ok_or(Reason::Truncated)?;
-            let header = u32::from(tcp[12] >> 4) * 4;
-            if header < 20 || header > payload {
-                return Err(Reason::Malformed);
-            }
-            let view = TcpView {
-                flags: tcp[13],
-                acknowledged: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
-                carries_data: payload > header,
-            };
-            Ok((Transport::Tcp(view), [tcp[0], tcp[1], tcp[2], tcp[3]]))
-        }
-        abi::UDP => {
-            let [a, b, c, d, ..] = packet.load::<8>(TRANSPORT_AT).ok_or(Reason::Truncated)?;
-            if payload < 8 {
-                return Err(Reason::Malformed);
-            }
-            Ok((Transport::Udp, [a, b, c, d]))
-        }
-        _ => Err(Reason::OtherProtocol),
-    }
+    Ok(TcpView { flags, acknowledged: u32::from_be_bytes(acknowledged), carries_data: payload > header })
 }

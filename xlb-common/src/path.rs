@@ -1,13 +1,16 @@
 //! The packet path: forward, from the client to the pod, and back. Everything xlb does to a packet is on this page.
 
-use crate::abi::{Backend, FlowEntry, flow_flags};
+use crate::abi::{Backend, FlowEntry, Frontend, flow_flags};
 use crate::admit::{find_reply, note_client};
-use crate::family::{End, Family, HeaderChange, V4};
+use crate::affinity;
+use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::packet::Packet;
 use crate::parse::{EtherType, Parsed, ether_type};
 use crate::reason::Reason;
+use crate::refusal::refuse;
 use crate::rewrite::{readdress, readdress_frame};
-use crate::select::{Choice, select};
+use crate::select::{Choice, Pick, choice_of, opens_flow, pick_at_once, pick_by_asking};
+use crate::sources;
 use crate::tables::{Stage, Tables};
 
 /// The hook at which a packet from outside meets xlb.
@@ -41,36 +44,117 @@ pub struct Delivery {
 
 /// A packet from outside, on its way to a pod.
 #[inline(always)]
-pub fn ingress<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Delivery, Reason> {
-    match ether_type(packet)? {
-        EtherType::V4 => forward::<V4, P, T>(packet, tables, arrival),
-        EtherType::Other => Err(Reason::NotIp),
-    }
-}
-
-#[inline(always)]
-fn forward<F: Family, P: Packet, T: Tables<F>>(
+pub fn ingress<P: Packet, T: Tables<V4> + Tables<V6>>(
     packet: &mut P,
     tables: &T,
     arrival: Arrival,
 ) -> Result<Delivery, Reason> {
-    let parsed = F::parse(packet)?;
-    let (vip, port) = parsed.destination;
-    let frontend = tables.frontend(&F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)?;
-    tables.note(Stage::Frontend(frontend));
+    match ether_type(packet)? {
+        EtherType::V4 => serve::<V4, P, T>(packet, tables, arrival),
+        EtherType::V6 => serve::<V6, P, T>(packet, tables, arrival),
+        EtherType::Other => Err(Reason::NotIp),
+    }
+}
+
+/// The stack of a kernel program has 512 bytes. So what is rare stands beside [`forward`], parses the packet once more,
+/// and costs the others nothing: [`ask`] and [`refuse`].
+#[inline(always)]
+fn serve<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Delivery, Reason> {
+    let verdict = match forward::<F, P, T>(packet, tables, &arrival, None) {
+        Ok(None) => {
+            let picked = ask::<F, P, T>(packet, tables);
+            forward::<F, P, T>(packet, tables, &arrival, Some(&picked))
+        }
+        verdict => verdict,
+    };
+    match verdict {
+        Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, &arrival)),
+        verdict => verdict?.ok_or(Reason::StaleReference),
+    }
+}
+
+/// A packet whose backend the slot alone tells, or that was `picked` before. None: the slot's owners have to be asked.
+#[inline(never)]
+fn forward<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+    picked: Option<&Pick>,
+) -> Result<Option<Delivery>, Reason> {
+    let parsed = &F::parse(packet)?;
+    let frontend = frontend_of(tables, parsed)?;
     if !tables.is_our_mac(arrival.ifindex, parsed.macs.destination) {
         return Err(Reason::OtherHost);
     }
-    let choice = select(tables, &frontend, &parsed)?;
+    let Some(choice) = choose(tables, &frontend, parsed, picked)? else { return Ok(None) };
     let backend = &choice.backend;
     tables.note(Stage::Chosen(*backend));
     passable(arrival.door, backend)?;
     if backend.is_direct() && parsed.hops <= 1 {
         return Err(Reason::TtlExpired);
     }
-    note_client(tables, &parsed, &choice, || flow_entry(tables, &parsed, &choice, frontend.service, arrival));
-    translate(packet, &parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
-    Ok(Delivery { to: backend.is_direct().then_some(backend.ifindex), reason: choice.reason })
+    if opens_flow(parsed) {
+        note_opening(tables, &frontend, parsed, &choice, arrival);
+    }
+    translate(packet, parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
+    Ok(Some(Delivery { to: backend.is_direct().then_some(backend.ifindex), reason: choice.reason }))
+}
+
+#[inline(always)]
+fn frontend_of<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Result<Frontend, Reason> {
+    let (vip, port) = parsed.destination;
+    tables.frontend(&F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)
+}
+
+/// The backend for a packet, if its sender may reach it.
+#[inline(always)]
+fn choose<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    picked: Option<&Pick>,
+) -> Result<Option<Choice>, Reason> {
+    let pick = match picked {
+        Some(picked) => *picked,
+        None => {
+            tables.note(Stage::Frontend(*frontend));
+            let Some(pick) = pick_at_once(tables, frontend, parsed) else { return Ok(None) };
+            pick
+        }
+    };
+    let may_open = sources::may_open(tables, frontend, parsed);
+    match choice_of(tables, &pick) {
+        Ok(choice) if may_open || sources::is_accepted(tables, frontend, parsed, &choice) => Ok(Some(choice)),
+        Err(reason) if may_open => Err(reason),
+        _ => Err(Reason::SourceNotAllowed),
+    }
+}
+
+/// The backend that the owners of the packet's slot leave it to.
+#[inline(never)]
+fn ask<F: Family, P: Packet, T: Tables<F>>(packet: &P, tables: &T) -> Pick {
+    let parsed = match F::parse(packet) {
+        Ok(parsed) => parsed,
+        Err(reason) => return Pick::none(reason),
+    };
+    match frontend_of(tables, &parsed) {
+        Ok(frontend) => pick_by_asking(tables, &frontend, &parsed),
+        Err(reason) => Pick::none(reason),
+    }
+}
+
+/// What has to be known of a flow before its pod answers, and of its client.
+#[inline(always)]
+fn note_opening<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    choice: &Choice,
+    arrival: &Arrival,
+) {
+    if note_client(tables, parsed, choice, &flow_entry(tables, parsed, choice, frontend.service, arrival)) {
+        affinity::record(tables, frontend, parsed, (choice.id, choice.backend.generation));
+    }
 }
 
 /// Whether the door leads to the pod: an XDP program redirects to links that take frames, and to no others.
@@ -101,7 +185,7 @@ fn flow_entry<F: Family, T: Tables<F>>(
     parsed: &Parsed<F>,
     choice: &Choice,
     service: u32,
-    arrival: Arrival,
+    arrival: &Arrival,
 ) -> FlowEntry {
     FlowEntry {
         vip: F::to_stored(parsed.destination.0),
@@ -119,9 +203,10 @@ fn flow_entry<F: Family, T: Tables<F>>(
 
 /// A packet that a pod sent, at the host's end of its link: a reply goes straight to the uplink, as the VIP's.
 #[inline(always)]
-pub fn from_pod<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+pub fn from_pod<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
         EtherType::V4 => reply_directly::<V4, P, T>(packet, tables),
+        EtherType::V6 => reply_directly::<V6, P, T>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
@@ -143,9 +228,10 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
 
 /// A packet that leaves by the uplink after the host's stack: a reply of a `stack` backend becomes the VIP's.
 #[inline(always)]
-pub fn from_stack<P: Packet, T: Tables<V4>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+pub fn from_stack<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
         EtherType::V4 => reply_through_stack::<V4, P, T>(packet, tables),
+        EtherType::V6 => reply_through_stack::<V6, P, T>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }

@@ -10,6 +10,8 @@ pub enum Disposition {
     Pass,
     /// It ends here.
     Drop,
+    /// It has become the answer to its sender, and goes back by the interface it came from.
+    Reply,
 }
 
 /// On which of xlb's ways the reason arises.
@@ -21,6 +23,8 @@ pub enum Direction {
     Return,
     /// An event of a pod's socket.
     Socket,
+    /// From a client inside: a process of this node, or of a pod on it.
+    Inside,
 }
 
 macro_rules! reasons {
@@ -63,10 +67,11 @@ macro_rules! reasons {
 }
 
 reasons! {
-    NotIp = "not_ip", Forward, Pass, "not IPv4: left to the stack";
+    NotIp = "not_ip", Forward, Pass, "neither IPv4 nor IPv6: left to the stack";
     Truncated = "truncated", Forward, Pass, "the packet ends inside its headers: left to the stack";
     Malformed = "malformed", Forward, Pass, "its header lengths contradict each other: left to the stack";
     IpOptions = "ip_options", Forward, Pass, "IPv4 options: left to the stack";
+    ExtensionHeaders = "extension_headers", Forward, Pass, "IPv6 extension headers: left to the stack";
     Fragment = "fragment", Forward, Pass, "an IP fragment: left to the stack";
     OtherProtocol = "other_protocol", Forward, Pass, "neither TCP nor UDP: left to the stack";
     NotOurs = "not_ours", Forward, Pass, "no service has this address, port and protocol: left to the stack";
@@ -79,11 +84,18 @@ reasons! {
         "the service has no usable pod on this node (externalTrafficPolicy Cluster): left to the stack, where kube-proxy may serve it";
     EmptyDropped = "empty_dropped", Forward, Drop,
         "the service has no usable pod on this node (externalTrafficPolicy Local): dropped, so that the client retries elsewhere";
+    EmptyRejected = "empty_rejected", Forward, Reply,
+        "the service has no usable pod in the whole cluster: answered with ICMP port unreachable";
+    RejectSuppressed = "reject_suppressed", Forward, Drop,
+        "the service has no usable pod in the whole cluster: dropped, as its sender must not be answered, or too many were";
+    SourceNotAllowed = "source_not_allowed", Forward, Drop,
+        "the client is in none of the service's source ranges, and has no connection from before: dropped";
     StaleReference = "stale_reference", Forward, Drop, "the slot names a backend that is gone: dropped; the agent is about to mend it";
     SoleBackend = "sole_backend", Forward, Forward, "forwarded to the service's only pod";
     SlotOwner = "slot_owner", Forward, Forward, "forwarded to the owner of its slot, which nobody owned before";
     ProvenOwner = "proven_owner", Forward, Forward, "forwarded to a present or former owner of its slot whose kernel holds the connection";
     RememberedOwner = "remembered_owner", Forward, Forward, "forwarded to a present or former owner of its slot that has a flow entry for it";
+    AffineOwner = "affine_owner", Forward, Forward, "forwarded to the backend that the client's last connection went to";
     UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";
     RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that is not accepted yet: sent out as the VIP";
@@ -95,6 +107,18 @@ reasons! {
     Accepted = "accepted", Socket, Forward, "a pod accepted the connection: the flow is remembered";
     AcceptedUnknown = "accepted_unknown", Socket, Pass, "a backend accepted a connection that came without xlb, or whose half-open entry was evicted";
     Closed = "closed", Socket, Forward, "the pod's socket closed: the flow is marked";
+    InsideServed = "inside_served", Inside, Forward, "a socket of this node was directed from the VIP to one of its endpoints";
+    InsideAffine = "inside_affine", Inside, Forward,
+        "a socket of this node was directed from the VIP to the endpoint that its client's last connection went to";
+    InsideRemembered = "inside_remembered", Inside, Forward,
+        "a further datagram of a socket of this node: directed to the endpoint that its earlier ones went to";
+    InsideAnswered = "inside_answered", Inside, Forward, "a datagram for a socket of this node: its sender became the VIP again";
+    InsideRejected = "inside_rejected", Inside, Drop,
+        "the service has no usable pod in the whole cluster: the socket's call was refused";
+    InsideNotAllowed = "inside_not_allowed", Inside, Drop,
+        "the client is in none of the service's source ranges: the socket's call was not permitted";
+    InsideSourceUnknown = "inside_source_unknown", Inside, Pass,
+        "the service has source ranges, and the address of the client's network namespace is not known yet: left to the stack";
 }
 
 impl Reason {

@@ -3,7 +3,7 @@
 use crate::checksum::{Difference, TransportChange};
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
-use crate::parse::{DESTINATION_PORT_AT, Parsed, SOURCE_PORT_AT, Transport};
+use crate::parse::Parsed;
 
 /// Gives one end of the packet a new address and port. None if the packet is shorter than it was when it was parsed.
 #[inline(always)]
@@ -14,17 +14,18 @@ pub fn readdress<F: Family, P: Packet>(
     port: [u8; 2],
 ) -> Option<()> {
     let ((old_address, old_port), port_at) = match change.end {
-        End::Source => (parsed.source, SOURCE_PORT_AT),
-        End::Destination => (parsed.destination, DESTINATION_PORT_AT),
+        End::Source => (parsed.source, F::TRANSPORT_AT),
+        End::Destination => (parsed.destination, F::TRANSPORT_AT + 2),
     };
     F::store_header(packet, parsed, change)?;
     packet.store(port_at, port)?;
     let sums = TransportChange {
         addresses: F::difference(old_address, change.address),
         ports: Difference::of_word(old_port, port),
-        zero_means_none: matches!(parsed.transport, Transport::Udp),
+        zero_means_none: parsed.transport.is_udp(),
+        has_header_sum: F::HAS_HEADER_SUM,
     };
-    packet.follow(parsed.transport.checksum_at(), sums)
+    packet.follow(F::TRANSPORT_AT + parsed.transport.checksum_offset(), sums)
 }
 
 /// Gives the frame new MACs.

@@ -6,15 +6,17 @@
 //! | 2 | SYN | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
 //! | 5 | other TCP | previous owners | the newest owner whose kernel owns the connection; else the current one |
+//! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | UDP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
 //!
 //! Their places for later: proof by initial sequence number and by SYN cookie belong into [`proves`], pins after the last
 //! owner in [`among_owners`], hints and hot mode (rule 7) beside rule 4, the budget (rule 16) in front of rule 5.
 
-use crate::abi::{Backend, Frontend, frontend_flags};
+use crate::abi::{Backend, Frontend, Member, frontend_flags};
+use crate::affinity::recorded_owner;
 use crate::family::Family;
 use crate::hash::{FlowParts, flow_hash, slot_of};
-use crate::parse::{Parsed, Transport};
+use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Tables};
@@ -30,41 +32,116 @@ pub struct Choice {
     pub reason: Reason,
 }
 
-/// The backend for a packet to `frontend`.
+/// A backend as the rules name it, or why there is none. Whole in each case: the verifier refuses to copy what one of two
+/// cases leaves open, as `Result` does.
+#[derive(Clone, Copy, Debug)]
+pub struct Pick {
+    id: u32,
+    generation: u32,
+    reason: Reason,
+}
+
+/// What the slot alone says of a packet to `frontend`: rules 1 and 4. None: its owners have to be asked.
 #[inline(always)]
-pub fn select<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Result<Choice, Reason> {
+pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Option<Pick> {
     if frontend.slots == 0 {
-        let (id, generation) = (frontend.sole.id(), frontend.sole.generation);
-        return chosen(tables, id, generation, Reason::SoleBackend);
+        return Some(Pick::of(frontend.sole, Reason::SoleBackend));
     }
-    let index = slot_of(flow_hash(parts(parsed)), frontend.slots);
-    let word = tables.slot(frontend.slots_base.wrapping_add(index)).ok_or(Reason::StaleReference)?;
+    let Some((index, word)) = word_of(tables, frontend, parsed, frontend.affinity_s != 0) else {
+        return Some(Pick::none(Reason::StaleReference));
+    };
     tables.note(Stage::Slot { index, word });
-    if !word.has_history() {
-        return current::<F, T>(tables, frontend, word, Reason::SlotOwner);
+    if word.has_history() || is_rehashed(frontend, parsed) {
+        return None;
     }
-    match among_owners(tables, frontend, parsed, word) {
-        Some(choice) => Ok(choice),
-        None => current::<F, T>(tables, frontend, word, Reason::UnprovenOwner),
+    Some(current(tables, frontend, parsed, word, Reason::SlotOwner))
+}
+
+/// What the owners of the slot say: rules 2 and 5, and the client's record.
+#[inline(always)]
+pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+    let is_by_client = frontend.affinity_s != 0;
+    let Some((_, word)) = word_of(tables, frontend, parsed, is_by_client) else {
+        return Pick::none(Reason::StaleReference);
+    };
+    if let Some(pick) = among_owners(tables, frontend, parsed, word) {
+        return pick;
     }
+    if is_rehashed(frontend, parsed)
+        && let Some((index, word)) = word_of(tables, frontend, parsed, !is_by_client)
+    {
+        tables.note(Stage::Slot { index, word });
+        if let Some(pick) = among_owners(tables, frontend, parsed, word) {
+            return pick;
+        }
+    }
+    if is_by_client
+        && opens_flow(parsed)
+        && let Some(record) = recorded_owner(tables, frontend, parsed, word)
+    {
+        return Pick { id: record.backend, generation: record.generation, reason: Reason::AffineOwner };
+    }
+    current(tables, frontend, parsed, word, Reason::UnprovenOwner)
+}
+
+/// The backend that was picked, if it is still that one.
+#[inline(always)]
+pub fn choice_of<F: Family, T: Tables<F>>(tables: &T, pick: &Pick) -> Result<Choice, Reason> {
+    if pick.id == NO_BACKEND {
+        return Err(pick.reason);
+    }
+    let backend = live(tables, pick.id, pick.generation).ok_or(Reason::StaleReference)?;
+    Ok(Choice { id: pick.id, backend, reason: pick.reason })
+}
+
+/// Whether the packet may belong to a connection that lies where the other hash leads.
+#[inline(always)]
+fn is_rehashed<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) -> bool {
+    frontend.has(frontend_flags::REHASHED) && !is_syn(parsed)
+}
+
+/// The slot that the flow belongs to: by its five parts, or by its client alone.
+#[inline(always)]
+fn word_of<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    is_by_client: bool,
+) -> Option<(u32, SlotWord)> {
+    let parts = if is_by_client { FlowParts::of_client(F::to_hash(parsed.source.0)) } else { parts(parsed) };
+    let index = slot_of(flow_hash(parts), frontend.slots);
+    let word = tables.slot(frontend.slots_base.wrapping_add(index))?;
+    Some((index, word))
+}
+
+#[inline(always)]
+fn is_syn<F: Family>(parsed: &Parsed<F>) -> bool {
+    parsed.transport.tcp().is_some_and(|tcp| tcp.is_syn())
+}
+
+/// Whether the packet begins a flow, if nobody has a claim on it.
+#[inline(always)]
+#[must_use]
+pub fn opens_flow<F: Family>(parsed: &Parsed<F>) -> bool {
+    parsed.transport.is_udp() || is_syn(parsed)
 }
 
 /// Rules 2 and 5: the newest owner that has a claim.
-#[inline(always)]
+#[inline(never)]
 fn among_owners<F: Family, T: Tables<F>>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
     word: SlotWord,
-) -> Option<Choice> {
+) -> Option<Pick> {
     for position in 0..OWNERS {
         let Some(owner) = word.owner(position) else {
             // A slot without a current owner still has previous ones behind the gap.
             if position == 0 { continue } else { break }
         };
-        let Some((id, backend)) = owner_backend::<F, T>(tables, frontend, owner) else { continue };
-        if let Some(reason) = claims(tables, owner, id, &backend, parsed) {
-            return Some(Choice { id, backend, reason });
+        let Some((member, backend)) = owner_backend::<F, T>(tables, frontend, owner) else { continue };
+        if let Some(reason) = claims(tables, owner, member.id(), &backend, parsed) {
+            return Some(Pick::of(member, reason));
         }
     }
     None
@@ -80,14 +157,14 @@ fn claims<F: Family, T: Tables<F>>(
     parsed: &Parsed<F>,
 ) -> Option<Reason> {
     let key = F::flow_key(parsed.source, (F::from_stored(backend.address), backend.port));
-    let (accepted, pending) = match parsed.transport {
-        Transport::Tcp(tcp) if !backend.is_hidden() => {
+    let (accepted, pending) = match parsed.transport.tcp() {
+        Some(tcp) if !backend.is_hidden() => {
             let proof = tables.prove(backend, &key);
             tables.note(Stage::Asked { owner, backend: id, proof });
             return proves(proof, tcp.is_syn()).then_some(Reason::ProvenOwner);
         }
-        Transport::Tcp(_) => (FlowTable::Tcp, FlowTable::TcpPending),
-        Transport::Udp => (FlowTable::Udp, FlowTable::UdpPending),
+        Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
+        None => (FlowTable::Udp, FlowTable::UdpPending),
     };
     let is_live = |table| tables.flow(table, &key).is_some_and(|entry| !entry.is_closed() && entry.backend == id);
     let found = is_live(accepted) || is_live(pending);
@@ -112,33 +189,50 @@ const fn proves(proof: Proof, is_syn: bool) -> bool {
 fn current<F: Family, T: Tables<F>>(
     tables: &T,
     frontend: &Frontend,
+    parsed: &Parsed<F>,
     word: SlotWord,
     reason: Reason,
-) -> Result<Choice, Reason> {
+) -> Pick {
     let Some(owner) = word.current() else {
-        return Err(when_empty(frontend));
+        return Pick::none(when_empty(frontend, opens_flow(parsed)));
     };
-    let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner))).ok_or(Reason::StaleReference)?;
-    chosen(tables, member.id(), member.generation, reason)
+    match tables.member(frontend.members_base.wrapping_add(u32::from(owner))) {
+        Some(member) => Pick::of(member, reason),
+        None => Pick::none(Reason::StaleReference),
+    }
 }
 
-/// What happens to a packet when no backend is to be had.
+/// What happens to a packet when no backend is to be had. Only a new flow is refused: any other may be one that
+/// kube-proxy's conntrack holds.
 #[inline(always)]
-#[must_use]
-pub const fn when_empty(frontend: &Frontend) -> Reason {
-    if frontend.flags & frontend_flags::DROP_WHEN_EMPTY != 0 { Reason::EmptyDropped } else { Reason::EmptyPassed }
+const fn when_empty(frontend: &Frontend, opens_flow: bool) -> Reason {
+    if frontend.has(frontend_flags::REJECT_WHEN_EMPTY) {
+        return if opens_flow { Reason::EmptyRejected } else { Reason::EmptyPassed };
+    }
+    if frontend.has(frontend_flags::DROP_WHEN_EMPTY) { Reason::EmptyDropped } else { Reason::EmptyPassed }
 }
 
 #[inline(always)]
-fn owner_backend<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<(u32, Backend)> {
+fn owner_backend<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<(Member, Backend)> {
     let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)))?;
-    live(tables, member.id(), member.generation).map(|backend| (member.id(), backend))
+    live(tables, member.id(), member.generation).map(|backend| (member, backend))
 }
 
-#[inline(always)]
-fn chosen<F: Family, T: Tables<F>>(tables: &T, id: u32, generation: u32, reason: Reason) -> Result<Choice, Reason> {
-    let backend = live(tables, id, generation).ok_or(Reason::StaleReference)?;
-    Ok(Choice { id, backend, reason })
+/// [`Pick::id`] where there is none: above any id.
+const NO_BACKEND: u32 = u32::MAX;
+
+impl Pick {
+    /// No backend, and why.
+    #[inline(always)]
+    #[must_use]
+    pub const fn none(reason: Reason) -> Self {
+        Self { id: NO_BACKEND, generation: 0, reason }
+    }
+
+    #[inline(always)]
+    const fn of(member: Member, reason: Reason) -> Self {
+        Self { id: member.id(), generation: member.generation, reason }
+    }
 }
 
 /// The backend, if the reference is not older than it.

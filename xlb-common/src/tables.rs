@@ -1,6 +1,6 @@
 //! What the path asks of the maps and of the pods' kernels, whoever answers.
 
-use crate::abi::{Backend, FlowEntry, Frontend, Member};
+use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Member};
 use crate::family::Family;
 use crate::reason::Reason;
 use crate::slot::SlotWord;
@@ -52,6 +52,11 @@ pub enum FlowTable {
 pub enum Stage {
     /// The frontend was found.
     Frontend(Frontend),
+    /// The frontend has source ranges, and the client was looked for in them.
+    Source {
+        /// Whether one of them contains it.
+        is_allowed: bool,
+    },
     /// The flow belongs to this slot of the service.
     Slot {
         /// Number within the service.
@@ -77,6 +82,15 @@ pub enum Stage {
         /// Whether a flow map knows the flow with it.
         found: bool,
     },
+    /// The client's last connection to the service was looked up, and found.
+    Affinity {
+        /// Id of the backend that it went to.
+        backend: u32,
+        /// How long ago.
+        age_ns: u64,
+        /// Whether the backend still takes new connections of this slot, and the timeout has not passed.
+        is_followed: bool,
+    },
     /// The backend was chosen.
     Chosen(Backend),
 }
@@ -99,10 +113,22 @@ pub trait Tables<F: Family> {
     fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry>;
     /// Writes a flow's entry, new or not.
     fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry);
+    /// Whether a service's source ranges contain a client.
+    fn is_allowed_source(&self, service: u32, client: F::Address) -> bool;
+    /// Where a client's last connection to a service went.
+    fn affinity(&self, service: u32, client: F::Address) -> Option<AffinityEntry>;
+    /// Writes where a client's last connection to a service went.
+    fn record_affinity(&self, service: u32, client: F::Address, entry: &AffinityEntry);
     /// What the pod's kernel says of a TCP flow.
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof;
     /// Low bits of the kernel's clock in jiffies.
     fn now(&self) -> u32;
+    /// The kernel's monotonic clock in nanoseconds, as of its last tick.
+    fn now_ns(&self) -> u64;
+    /// The node's address on an uplink, from which it reports errors.
+    fn report_address(&self, ifindex: u32) -> Option<F::Address>;
+    /// Whether one more error may be reported now; if so, it counts as sent.
+    fn may_report(&self) -> bool;
     /// Counts a packet.
     fn count(&self, reason: Reason);
     /// Hears of a step; only `explain` listens.

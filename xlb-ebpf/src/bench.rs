@@ -2,6 +2,7 @@
 //! adapters, and each begins with [`vary`], because a test-run repeats on one buffer.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
 #![allow(dead_code, reason = "the adapters serve more hooks than are measured here")]
 
@@ -25,7 +26,7 @@ use xlb_common::parse::{Macs, Parsed, TcpView, Transport};
 use xlb_common::path::{self, Arrival, Delivery, Door};
 use xlb_common::reason::Reason;
 use xlb_common::rewrite::{readdress, readdress_frame};
-use xlb_common::tables::Tables as _;
+use xlb_common::tables::Tables;
 
 use crate::frame::Frame;
 use crate::maps::Maps;
@@ -37,8 +38,8 @@ struct Traffic {
     flows: u32,
     /// Number of the next packet's flow.
     next: u32,
-    /// Their VIP.
-    vip: [u8; 4],
+    /// Their VIP; an IPv4 address is in the first four bytes.
+    vip: [u8; 16],
     /// The VIP's port, network byte order, and the first flow's client port.
     ports: [[u8; 2]; 2],
 }
@@ -59,6 +60,13 @@ pub fn varied(ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// What making the next IPv6 packet costs.
+#[xdp]
+pub fn varied_v6(ctx: XdpContext) -> u32 {
+    let _ = vary_v6(&mut Frame::of(&ctx));
+    xdp_action::XDP_PASS
+}
+
 /// The limit: one lookup, and everything that need not be looked up is known beforehand.
 #[xdp]
 pub fn forwarder(ctx: XdpContext) -> u32 {
@@ -75,22 +83,50 @@ pub fn path_xdp(ctx: XdpContext) -> u32 {
     forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
+/// The same with IPv6 packets.
+#[xdp]
+pub fn path_xdp_v6(ctx: XdpContext) -> u32 {
+    let _ = vary_v6(&mut Frame::of(&ctx));
+    let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+}
+
 /// Undoes what the path did to the packet before, and makes it the next flow's.
 #[inline(always)]
 fn vary(frame: &mut Frame) -> Option<()> {
+    let (traffic, flow) = next_flow()?;
+    frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
+    // TTL, protocol, and a checksum: only its arithmetic costs, whatever it is.
+    frame.store(22, [64, TCP, 0x12, 0x34])?;
+    frame.store(26, (0x0a00_0000 + flow).to_be_bytes())?;
+    frame.store(30, V4::from_stored(traffic.vip))?;
+    frame.store(34, traffic.ports[1])?;
+    frame.store(36, traffic.ports[0])?;
+    frame.store(50, [0x56, 0x78])
+}
+
+/// The same for IPv6: the clients are those of one network.
+#[inline(always)]
+fn vary_v6(frame: &mut Frame) -> Option<()> {
+    let (traffic, flow) = next_flow()?;
+    frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
+    frame.store(21, [64])?;
+    frame.store(34, flow.to_be_bytes())?;
+    frame.store(38, traffic.vip)?;
+    frame.store(54, traffic.ports[1])?;
+    frame.store(56, traffic.ports[0])?;
+    frame.store(70, [0x56, 0x78])
+}
+
+/// The flow of the next packet.
+#[inline(always)]
+fn next_flow() -> Option<(&'static Traffic, u32)> {
     let traffic = TRAFFIC.get_ptr_mut(0)?;
     // SAFETY: the entry is this program's alone, and a measurement runs on one CPU.
     let traffic = unsafe { &mut *traffic };
     let flow = traffic.next;
     traffic.next = if flow + 1 < traffic.flows { flow + 1 } else { 0 };
-    frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
-    // TTL, protocol, and a checksum: only its arithmetic costs, whatever it is.
-    frame.store(22, [64, TCP, 0x12, 0x34])?;
-    frame.store(26, (0x0a00_0000 + flow).to_be_bytes())?;
-    frame.store(30, traffic.vip)?;
-    frame.store(34, traffic.ports[1])?;
-    frame.store(36, traffic.ports[0])?;
-    frame.store(50, [0x56, 0x78])
+    Some((traffic, flow))
 }
 
 #[inline(always)]
@@ -103,11 +139,11 @@ fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery
     let parsed: Parsed<V4> = Parsed {
         source: ([header[14], header[15], header[16], header[17]], [header[22], header[23]]),
         destination: ([header[18], header[19], header[20], header[21]], [header[24], header[25]]),
-        transport: Transport::Tcp(view),
+        transport: Transport::of_tcp(view),
         hops: header[10],
         macs: Macs { destination: [0; 6], source: [0; 6] },
     };
-    maps.frontend(&V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
+    Tables::<V4>::frontend(maps, &V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
     readdress_frame(frame, [2, 0, 0, 1, 0, 1], [2, 0, 0, 2, 0, 1])?;
     let change = HeaderChange { end: End::Destination, address: [10, 244, 1, 1], counts_hop: true };
     readdress(frame, &parsed, change, [0x1f, 0x90])?;

@@ -18,16 +18,19 @@ pub fn xdp(verdict: Result<Delivery, Reason>) -> u32 {
         Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect(ifindex, 0) }) as u32,
         Ok(_) => xdp_action::XDP_PASS,
         Err(Disposition::Drop) => xdp_action::XDP_DROP,
-        Err(_) => xdp_action::XDP_PASS,
+        Err(Disposition::Reply) => xdp_action::XDP_TX,
+        Err(Disposition::Pass | Disposition::Forward) => xdp_action::XDP_PASS,
     }
 }
 
-/// tc on the uplink: straight into the pod's namespace, drop, or next.
+/// tc on the uplink: straight into the pod's namespace, back by the uplink, drop, or next.
 #[inline(always)]
-pub fn to_pod(verdict: Result<Delivery, Reason>) -> i32 {
+pub fn to_pod(verdict: Result<Delivery, Reason>, uplink: u32) -> i32 {
     match counted(verdict) {
         // SAFETY: the helper only records the target; the kernel checks it when the program has returned.
         Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect_peer(ifindex, 0) }) as i32,
+        // SAFETY: as above.
+        Err(Disposition::Reply) => (unsafe { bpf_redirect(uplink, 0) }) as i32,
         Err(Disposition::Drop) => TC_ACT_SHOT as i32,
         _ => TC_NEXT,
     }

@@ -1,26 +1,28 @@
 //! An XDP frame as a packet of the path.
 
+use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use xlb_common::checksum::TransportChange;
 use xlb_common::packet::{Packet, follow_by_arithmetic};
 
 use crate::bytes;
 
-/// The memory of a frame: nothing that the path calls moves it.
-pub struct Frame {
+/// The memory of a frame: only [`Packet::resize`] moves it.
+pub struct Frame<'a> {
+    ctx: &'a XdpContext,
     start: usize,
     end: usize,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// The frame of a run.
     #[inline(always)]
-    pub fn of(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+    pub fn of(ctx: &'a XdpContext) -> Self {
+        Self { ctx, start: ctx.data(), end: ctx.data_end() }
     }
 }
 
-impl Packet for Frame {
+impl Packet for Frame<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         bytes::load(self.start, self.end, at)
@@ -34,5 +36,18 @@ impl Packet for Frame {
     #[inline(always)]
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
         follow_by_arithmetic(self, at, change)
+    }
+
+    /// A frame in several buffers cannot grow where its driver does not say how large they are; it never has to.
+    #[inline(always)]
+    fn resize(&mut self, length: usize) -> Option<()> {
+        // The whole of a frame in several buffers, of which `end - start` is only the first.
+        // SAFETY: the helper only reads the context.
+        let whole = unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) };
+        let by = length as i32 - whole as i32;
+        // SAFETY: the helper checks the length; the pointers that it makes invalid are replaced at once.
+        let result = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, by) };
+        *self = Self::of(self.ctx);
+        (result == 0).then_some(())
     }
 }

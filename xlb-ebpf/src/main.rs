@@ -2,26 +2,30 @@
 //! answers for the tables, and what the verdict means at its hook.
 //!
 //! Read in this order: this file (the programs), [`forward`] (verdicts), [`maps`] (tables), [`frame`] and [`skb`]
-//! (packets).
+//! (packets), [`inside`] (calls of sockets).
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
 
 mod accepted;
 mod bytes;
 mod forward;
 mod frame;
+mod inside;
 mod maps;
 mod object;
 mod prove;
 mod skb;
+mod words;
 
-use aya_ebpf::macros::{classifier, sock_ops, xdp};
-use aya_ebpf::programs::{SockOpsContext, TcContext, XdpContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, sock_ops, xdp};
+use aya_ebpf::programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext};
 use xlb_common::Reason;
 use xlb_common::path::{self, Arrival, Door};
 
 use crate::frame::Frame;
+use crate::inside::{ALLOW, Ip4, Ip6};
 use crate::maps::Maps;
 use crate::skb::Skb;
 
@@ -45,12 +49,12 @@ pub fn ingress_xdp_alone(ctx: XdpContext) -> u32 {
 pub fn ingress_tc(ctx: TcContext) -> i32 {
     let arrival = Arrival { door: Door::Tc, ifindex: skb::ingress_ifindex(&ctx) };
     if skb::is_for_other_host(&ctx) {
-        return forward::to_pod(Err(Reason::OtherHost));
+        return forward::to_pod(Err(Reason::OtherHost), arrival.ifindex);
     }
     if skb::is_of_vlan(&ctx) {
-        return forward::to_pod(Err(Reason::NotIp));
+        return forward::to_pod(Err(Reason::NotIp), arrival.ifindex);
     }
-    forward::to_pod(path::ingress(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival))
+    forward::to_pod(path::ingress(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival), arrival.ifindex)
 }
 
 /// tc ingress on the host's end of a pod's link: what the pod sends.
@@ -73,6 +77,56 @@ pub fn uplink_egress(ctx: TcContext) -> i32 {
 pub fn accepted(ctx: SockOpsContext) -> u32 {
     accepted::on_event(&ctx);
     1
+}
+
+/// connect(2) of a process of this node or of its pods, to an IPv4 address.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    inside::connect::<Ip4>(&ctx)
+}
+
+/// The same for an IPv6 socket, also to an IPv4 address.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    inside::connect6(&ctx)
+}
+
+/// sendto(2) or sendmsg(2) of a UDP socket to an IPv4 address, an IPv6 socket's too.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    inside::send::<Ip4>(&ctx)
+}
+
+/// The same to an IPv6 address.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    inside::send::<Ip6>(&ctx)
+}
+
+/// recvfrom(2) or recvmsg(2) of an IPv4 UDP socket that asks for the sender.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    inside::received(inside::restore::<Ip4>(&ctx))
+}
+
+/// The same of an IPv6 socket, also from an IPv4 sender.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    inside::received(inside::restore6(&ctx))
+}
+
+/// getpeername(2) of an IPv4 socket.
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+    inside::restore::<Ip4>(&ctx);
+    ALLOW
+}
+
+/// The same of an IPv6 socket, also with an IPv4 peer.
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    inside::restore6(&ctx);
+    ALLOW
 }
 
 /// Never attached: userspace asks by test-run which state a pod's socket has.

@@ -2,18 +2,20 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::helpers::bpf_jiffies64;
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use xlb_common::abi::{
-    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, Config, EndpointKeyV4, EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX,
-    FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, MEMBERS_MAX, Member, PENDING_MAX, SERVICES_MAX,
-    SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX,
-    UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
+    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, Config, ENDPOINTS_MAX, EndpointKeyV4, EndpointKeyV6, FLOWS_MAX,
+    FLOWS_V6_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, Inside, MEMBERS_MAX, Member, PENDING_MAX,
+    SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX,
+    UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
 };
+use xlb_common::budget::Budget;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Tables};
-use xlb_common::{Reason, V4};
+use xlb_common::{Family, Reason, V4, V6};
 
 use crate::prove::prove;
 
@@ -58,11 +60,21 @@ static AFFINITY_V4: LruHashMap<SourceKeyV4, AffinityEntry> = LruHashMap::with_ma
 #[map]
 static AFFINITY_V6: LruHashMap<SourceKeyV6, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
 #[map]
+static INSIDE_V4: HashMap<EndpointKeyV4, Inside> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static INSIDE_V6: HashMap<EndpointKeyV6, Inside> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static ENDPOINTS_V4: Array<EndpointKeyV4> = Array::with_max_entries(ENDPOINTS_MAX, 0);
+#[map]
+static ENDPOINTS_V6: Array<EndpointKeyV6> = Array::with_max_entries(ENDPOINTS_MAX, 0);
+#[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
+#[map]
+static REPORT_BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 
 /// The maps, asked on behalf of one run of a program.
 pub struct Maps<'a, C: EbpfContext> {
@@ -93,21 +105,125 @@ pub fn count(reason: Reason) {
     }
 }
 
-#[inline(always)]
-fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV4, FlowEntry> {
-    match table {
-        FlowTable::Tcp => &FLOWS_V4,
-        FlowTable::TcpPending => &PENDING_V4,
-        FlowTable::Udp => &UDP_FLOWS_V4,
-        FlowTable::UdpPending => &UDP_PENDING_V4,
+/// The maps that a family has for itself.
+pub trait FamilyMaps: Family {
+    /// Frontends by VIP, port and protocol.
+    fn frontends() -> &'static HashMap<Self::EndpointKey, Frontend>;
+    /// Backends' ids by address, port and protocol.
+    fn backend_ids() -> &'static HashMap<Self::EndpointKey, u32>;
+    /// One of the flow maps.
+    fn flows(table: FlowTable) -> &'static LruHashMap<Self::FlowKey, FlowEntry>;
+    /// Source ranges.
+    fn source_ranges() -> &'static LpmTrie<Self::SourceKey, u32>;
+    /// Where clients' last connections went.
+    fn affinity() -> &'static LruHashMap<Self::SourceKey, AffinityEntry>;
+    /// Services as clients inside see them, by VIP, port and protocol.
+    fn inside() -> &'static HashMap<Self::EndpointKey, Inside>;
+    /// Endpoints of the whole cluster.
+    fn endpoints() -> &'static Array<Self::EndpointKey>;
+    /// The node's address on an uplink; zero: it has none.
+    fn address_of(uplink: &Uplink) -> Self::Address;
+}
+
+impl FamilyMaps for V4 {
+    #[inline(always)]
+    fn frontends() -> &'static HashMap<EndpointKeyV4, Frontend> {
+        &FRONTENDS_V4
+    }
+
+    #[inline(always)]
+    fn backend_ids() -> &'static HashMap<EndpointKeyV4, u32> {
+        &BACKEND_IDS_V4
+    }
+
+    #[inline(always)]
+    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV4, FlowEntry> {
+        match table {
+            FlowTable::Tcp => &FLOWS_V4,
+            FlowTable::TcpPending => &PENDING_V4,
+            FlowTable::Udp => &UDP_FLOWS_V4,
+            FlowTable::UdpPending => &UDP_PENDING_V4,
+        }
+    }
+
+    #[inline(always)]
+    fn source_ranges() -> &'static LpmTrie<SourceKeyV4, u32> {
+        &SOURCE_RANGES_V4
+    }
+
+    #[inline(always)]
+    fn affinity() -> &'static LruHashMap<SourceKeyV4, AffinityEntry> {
+        &AFFINITY_V4
+    }
+
+    #[inline(always)]
+    fn inside() -> &'static HashMap<EndpointKeyV4, Inside> {
+        &INSIDE_V4
+    }
+
+    #[inline(always)]
+    fn endpoints() -> &'static Array<EndpointKeyV4> {
+        &ENDPOINTS_V4
+    }
+
+    #[inline(always)]
+    fn address_of(uplink: &Uplink) -> [u8; 4] {
+        uplink.address_v4
     }
 }
 
-impl<C: EbpfContext> Tables<V4> for Maps<'_, C> {
+impl FamilyMaps for V6 {
     #[inline(always)]
-    fn frontend(&self, key: &EndpointKeyV4) -> Option<Frontend> {
+    fn frontends() -> &'static HashMap<EndpointKeyV6, Frontend> {
+        &FRONTENDS_V6
+    }
+
+    #[inline(always)]
+    fn backend_ids() -> &'static HashMap<EndpointKeyV6, u32> {
+        &BACKEND_IDS_V6
+    }
+
+    #[inline(always)]
+    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV6, FlowEntry> {
+        match table {
+            FlowTable::Tcp => &FLOWS_V6,
+            FlowTable::TcpPending => &PENDING_V6,
+            FlowTable::Udp => &UDP_FLOWS_V6,
+            FlowTable::UdpPending => &UDP_PENDING_V6,
+        }
+    }
+
+    #[inline(always)]
+    fn source_ranges() -> &'static LpmTrie<SourceKeyV6, u32> {
+        &SOURCE_RANGES_V6
+    }
+
+    #[inline(always)]
+    fn affinity() -> &'static LruHashMap<SourceKeyV6, AffinityEntry> {
+        &AFFINITY_V6
+    }
+
+    #[inline(always)]
+    fn inside() -> &'static HashMap<EndpointKeyV6, Inside> {
+        &INSIDE_V6
+    }
+
+    #[inline(always)]
+    fn endpoints() -> &'static Array<EndpointKeyV6> {
+        &ENDPOINTS_V6
+    }
+
+    #[inline(always)]
+    fn address_of(uplink: &Uplink) -> [u8; 16] {
+        uplink.address_v6
+    }
+}
+
+impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
+    #[inline(always)]
+    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend> {
         // SAFETY: the value is replaced as a whole by the agent, never changed in place; it is read at once.
-        unsafe { FRONTENDS_V4.get(key) }.copied()
+        unsafe { F::frontends().get(key) }.copied()
     }
 
     #[inline(always)]
@@ -126,9 +242,9 @@ impl<C: EbpfContext> Tables<V4> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn is_backend(&self, key: &EndpointKeyV4) -> bool {
+    fn is_backend(&self, key: &F::EndpointKey) -> bool {
         // SAFETY: only the presence of the entry counts.
-        unsafe { BACKEND_IDS_V4.get(key) }.is_some()
+        unsafe { F::backend_ids().get(key) }.is_some()
     }
 
     #[inline(always)]
@@ -137,27 +253,66 @@ impl<C: EbpfContext> Tables<V4> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
+    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
         // SAFETY: an entry that is evicted meanwhile stays readable until the program has ended (RCU); a torn read is
         // one of two entries of the same flow.
-        unsafe { flows(table).get(key) }.copied()
+        unsafe { F::flows(table).get(key) }.copied()
     }
 
     #[inline(always)]
-    fn remember(&self, table: FlowTable, key: &FlowKeyV4, entry: &FlowEntry) {
+    fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry) {
         // A full LRU evicts; a failed insertion is met by the reply's own reason.
-        let _ = flows(table).insert(key, entry, u64::from(BPF_ANY));
+        let _ = F::flows(table).insert(key, entry, u64::from(BPF_ANY));
     }
 
     #[inline(always)]
-    fn prove(&self, backend: &Backend, key: &FlowKeyV4) -> Proof {
-        prove(self.ctx, backend.netns_id, key)
+    fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {
+        let bits = 8 * size_of::<F::SourceKey>() as u32;
+        F::source_ranges().get(Key::new(bits, F::source_key(service, client))).is_some()
+    }
+
+    #[inline(always)]
+    fn affinity(&self, service: u32, client: F::Address) -> Option<AffinityEntry> {
+        // SAFETY: an entry that is evicted meanwhile stays readable until the program has ended (RCU); a torn read is one
+        // of two backends that the client went to, of which a reader takes only one that owns its slot.
+        unsafe { F::affinity().get(F::source_key(service, client)) }.copied()
+    }
+
+    #[inline(always)]
+    fn record_affinity(&self, service: u32, client: F::Address, entry: &AffinityEntry) {
+        // A full LRU evicts; without a record the client's next connection goes to the owner of its slot.
+        let _ = F::affinity().insert(F::source_key(service, client), entry, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
+        prove::<F, C>(self.ctx, backend.netns_id, key)
     }
 
     #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: the helper takes and touches nothing.
         (unsafe { bpf_jiffies64() }) as u32
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: the helper takes and touches nothing.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn report_address(&self, ifindex: u32) -> Option<F::Address> {
+        let uplink = UPLINKS.get(ifindex % UPLINKS_MAX)?;
+        let address = F::address_of(uplink);
+        (uplink.ifindex == ifindex && F::is_unicast(address)).then_some(address)
+    }
+
+    #[inline(always)]
+    fn may_report(&self) -> bool {
+        let Some(budget) = REPORT_BUDGET.get_ptr_mut(0) else { return false };
+        // SAFETY: the entry is this CPU's alone; a softirq in between costs or gives one report.
+        unsafe { (*budget).take(bpf_ktime_get_coarse_ns()) }
     }
 
     #[inline(always)]

@@ -1,15 +1,18 @@
 //! An skb as a packet of the path.
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_pull_data};
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_pull_data};
 use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
 
 use crate::bytes;
 
-/// Bytes that the path may read: Ethernet, IPv4 and TCP headers.
-const HEADERS: u32 = 54;
+/// Bytes that the path may read: Ethernet, IPv6 and TCP headers.
+const HEADERS: u32 = 74;
+/// `bpf_l4_csum_replace`: no header sum takes the change of an IPv6 address up, so the sum that the device made of the
+/// whole packet stays (BPF_F_IPV6 of include/uapi/linux/bpf.h, since Linux 6.16 and in stable kernels).
+const BPF_F_IPV6: u32 = 1 << 7;
 /// `__sk_buff::pkt_type` of a frame that is addressed to another host (include/uapi/linux/if_packet.h).
 const PACKET_OTHERHOST: u32 = 3;
 
@@ -30,6 +33,17 @@ impl<'a> Skb<'a> {
         Self { ctx }
     }
 
+    /// Begin and end of the linear part. Read anew each time: a 32-bit copy of a pointer, which the compiler makes of one
+    /// read that serves twice, is a number to the verifier.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        let skb = self.ctx.skb.skb;
+        // SAFETY: the context is valid for the whole run.
+        let (start, end) =
+            unsafe { ((&raw const (*skb).data).read_volatile(), (&raw const (*skb).data_end).read_volatile()) };
+        (start as usize, end as usize)
+    }
+
     #[inline(always)]
     fn replace(&mut self, at: usize, difference: Difference, flags: u32) -> Option<()> {
         // SAFETY: the helper checks the offset; with a size of zero `to` is a ready difference.
@@ -42,23 +56,41 @@ impl<'a> Skb<'a> {
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        bytes::load(self.ctx.data(), self.ctx.data_end(), at)
+        let (start, end) = self.bounds();
+        bytes::load(start, end, at)
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Option<()> {
-        bytes::store(self.ctx.data(), self.ctx.data_end(), at, bytes)
+        let (start, end) = self.bounds();
+        bytes::store(start, end, at, bytes)
     }
 
     /// The kernel knows whether the sum is complete, partial, or the device's. Addresses and ports are two changes: in a
     /// partial sum only the addresses are contained. An unchanged port saves a call.
+    ///
+    /// A kernel without BPF_F_IPV6 refuses it and changes nothing. Its stack then finds the device's sum wrong, and
+    /// computes its own.
     #[inline(always)]
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
         let mangled = if change.zero_means_none { BPF_F_MARK_MANGLED_0 } else { 0 };
         if !change.ports.is_nothing() {
             self.replace(at, change.ports, mangled)?;
         }
-        self.replace(at, change.addresses, mangled | BPF_F_PSEUDO_HDR)
+        let addresses = mangled | BPF_F_PSEUDO_HDR;
+        if change.has_header_sum {
+            return self.replace(at, change.addresses, addresses);
+        }
+        self.replace(at, change.addresses, addresses | BPF_F_IPV6)
+            .or_else(|| self.replace(at, change.addresses, addresses))
+    }
+
+    /// The helper is meant for answers made of the packet: the skb becomes linear and its own, and loses its segments.
+    /// A sum that is left to the device stays so: it is then the receiver's on the same machine, which takes it as right.
+    #[inline(always)]
+    fn resize(&mut self, length: usize) -> Option<()> {
+        // SAFETY: the helper checks the length; pointers into the skb are read anew from the context at each access.
+        (unsafe { bpf_skb_change_tail(self.ctx.skb.skb, length as u32, 0) } == 0).then_some(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! the empty program, and every other one net of `varied` with as many flows, round by round.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::Array;
@@ -11,30 +12,34 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use xlb_common::abi::{Backend, Config, EndpointKeyV4, Frontend, Member, NETNS_HOST, TCP, backend_flags};
+use xlb_common::abi::{Backend, Config, Frontend, Member, NETNS_HOST, TCP, backend_flags};
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::SlotWord;
+use xlb_common::{Family as _, V4, V6};
 
 use super::report::{Report, Row};
 use crate::kernel::dataplane::object_path;
+use crate::kernel::flows::stored;
 use crate::kernel::frame::Spec;
 use crate::kernel::kernel_maps::fill;
-use crate::kernel::sample::{UPLINK, UPLINK_MAC, host_mac, pod_address, pod_mac, vip_address};
+use crate::kernel::sample::{UPLINK, UPLINK_MAC, Version, host_mac, pod_address, pod_mac, vip_address};
 
-const PROGRAMS: [&str; 4] = ["empty", "varied", "forwarder", "path_xdp"];
+const PROGRAMS: [&str; 6] = ["empty", "varied", "forwarder", "path_xdp", "varied_v6", "path_xdp_v6"];
 const FLOWS: [u32; 2] = [1, 100_000];
 const BACKENDS: u8 = 3;
 const SLOTS: u32 = 251;
 const SERVED_VIP: u8 = 10;
 const OTHER_VIP: u8 = 99;
 /// Flow maps that the measured programs have, and do not touch: their real size would only take memory.
-const UNUSED_FLOWS: [&str; 3] = ["FLOWS_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4"];
+const UNUSED_FLOWS: [&str; 6] =
+    ["FLOWS_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4", "FLOWS_V6", "UDP_FLOWS_V6", "UDP_PENDING_V6"];
 
 /// One measured program with one kind of packet.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     program: &'static str,
+    version: Version,
     vip: u8,
     flags: &'static str,
     baseline: Option<&'static str>,
@@ -44,20 +49,27 @@ struct Case {
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
-const CASES: [Case; 7] = [
-    Case { name: "empty", program: "empty", vip: SERVED_VIP, flags: "A", baseline: None, verdict: XDP_PASS },
+const CASES: [Case; 9] = [
+    Case { name: "empty", program: "empty", baseline: None, ..ESTABLISHED_AGAIN.passing() },
     Case { name: "varied", program: "varied", baseline: None, ..ESTABLISHED_AGAIN.passing() },
+    Case { name: "varied_v6", program: "varied_v6", baseline: None, ..ESTABLISHED_V6.passing() },
     Case { name: "forwarder", program: "forwarder", baseline: None, ..ESTABLISHED_AGAIN },
     Case { name: "established", baseline: Some("forwarder"), ..ESTABLISHED_AGAIN },
     ESTABLISHED_AGAIN,
+    ESTABLISHED_V6,
     Case { name: "syn", flags: "S", baseline: Some("established"), ..ESTABLISHED_AGAIN },
     Case { name: "not_ours", vip: OTHER_VIP, baseline: Some("established"), ..ESTABLISHED_AGAIN.passing() },
 ];
+
+/// The same way over IPv6.
+const ESTABLISHED_V6: Case =
+    Case { name: "established_v6", program: "path_xdp_v6", version: Version::V6, ..ESTABLISHED_AGAIN };
 
 /// The same as `established`: how far two figures of one thing lie apart.
 const ESTABLISHED_AGAIN: Case = Case {
     name: "established_again",
     program: "path_xdp",
+    version: Version::V4,
     vip: SERVED_VIP,
     flags: "A",
     baseline: Some("established"),
@@ -99,8 +111,11 @@ fn rows(case: Case, figures: &BTreeMap<String, Vec<f64>>) -> Vec<Row> {
     let net = |flows: u32, name: &str| -> Vec<f64> {
         let harness = match case.name {
             "empty" => return figures[name].clone(),
-            "varied" => "empty",
-            _ => "varied",
+            "varied" | "varied_v6" => "empty",
+            _ => match case.version {
+                Version::V4 => "varied",
+                Version::V6 => "varied_v6",
+            },
         };
         let below = &figures[&named(harness, flows)];
         figures[name].iter().zip(below).map(|(gross, below)| gross - below).collect()
@@ -145,7 +160,12 @@ impl Bench {
     /// Gross nanoseconds per packet.
     fn run(&mut self, case: Case, flows: u32, repeat: u32) -> Result<f64> {
         self.set_traffic(case, flows)?;
-        let packet = format!("tcp 10.0.0.0:40000 203.0.113.{}:80 {} pad 64", case.vip, case.flags);
+        let client = match case.version {
+            Version::V4 => "10.0.0.0:40000",
+            Version::V6 => "[2001:db8::]:40000",
+        };
+        let vip = SocketAddr::new(vip_address(case.version, case.vip), 80);
+        let packet = format!("tcp {client} {vip} {} pad 84", case.flags);
         let frame = Spec::parse(&packet)?.build();
         let program: &Xdp = self.object.program(case.program).context("no such program")?.try_into()?;
         let mut out = frame.clone();
@@ -157,35 +177,48 @@ impl Bench {
     }
 
     fn set_traffic(&mut self, case: Case, flows: u32) -> Result<()> {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; 28];
         bytes[..4].copy_from_slice(&flows.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&vip_address(case.vip));
-        bytes[12..14].copy_from_slice(&80_u16.to_be_bytes());
-        bytes[14..].copy_from_slice(&40_000_u16.to_be_bytes());
+        bytes[8..24].copy_from_slice(&stored(vip_address(case.version, case.vip)));
+        bytes[24..26].copy_from_slice(&80_u16.to_be_bytes());
+        bytes[26..].copy_from_slice(&40_000_u16.to_be_bytes());
         let map = self.object.map_mut("TRAFFIC").context("no map TRAFFIC")?;
-        Array::<_, [u8; 16]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
+        Array::<_, [u8; 28]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
     }
 }
 
-/// A service with a slot table and without history; its pods' links take frames from XDP.
+/// A service of each family with a slot table and without history; its pods' links take frames from XDP.
 fn tables() -> MemoryTables {
     let mut tables = MemoryTables { uplinks: [(UPLINK, UPLINK_MAC)].into(), ..MemoryTables::default() };
-    let key = EndpointKeyV4 { address: vip_address(SERVED_VIP), port: 80_u16.to_be_bytes(), protocol: TCP, zero: 0 };
-    let frontend = Frontend { service: 1, slots_base: SLOTS, slots: SLOTS, ..Frontend::default() };
-    tables.frontends.insert(key, frontend);
-    tables.slots.extend((SLOTS..).zip((0..SLOTS).map(|slot| SlotWord::owned_by((slot % u32::from(BACKENDS)) as u8).0)));
-    for pod in 1..=BACKENDS {
-        tables.members.insert(u32::from(pod) - 1, Member { backend: u16::from(pod), flags: 0, generation: 1 });
-        tables.backends.insert(u32::from(pod), backend(pod));
+    for (number, version) in (1..).zip(Version::ALL) {
+        let (slots_base, members_base) = (SLOTS * number, u32::from(BACKENDS) * number);
+        let frontend = Frontend { service: number, slots_base, slots: SLOTS, members_base, ..Frontend::default() };
+        add_frontend(&mut tables, vip_address(version, SERVED_VIP), frontend);
+        let owner = |slot: u32| SlotWord::owned_by((slot % u32::from(BACKENDS)) as u8).0;
+        tables.slots.extend((slots_base..).zip((0..SLOTS).map(owner)));
+        for (index, pod) in (members_base..).zip(1..=BACKENDS) {
+            tables.members.insert(index, Member { backend: index as u16, flags: 0, generation: 1 });
+            tables.backends.insert(index, backend(version, pod));
+        }
     }
     tables
 }
 
-fn backend(pod: u8) -> Backend {
-    let mut address = [0; 16];
-    address[..4].copy_from_slice(&pod_address(pod));
+fn add_frontend(tables: &mut MemoryTables, vip: IpAddr, frontend: Frontend) {
+    let port = 80_u16.to_be_bytes();
+    match vip {
+        IpAddr::V4(vip) => {
+            tables.v4.frontends.insert(V4::endpoint_key(vip.octets(), port, TCP), frontend);
+        }
+        IpAddr::V6(vip) => {
+            tables.v6.frontends.insert(V6::endpoint_key(vip.octets(), port, TCP), frontend);
+        }
+    }
+}
+
+fn backend(version: Version, pod: u8) -> Backend {
     Backend {
-        address,
+        address: stored(pod_address(version, pod)),
         generation: 1,
         flags: backend_flags::IN_USE | backend_flags::DIRECT | backend_flags::TAKES_XDP,
         ifindex: UPLINK,
@@ -194,7 +227,7 @@ fn backend(pod: u8) -> Backend {
         host_mac: host_mac(pod),
         port: 8080_u16.to_be_bytes(),
         protocol: TCP,
-        family: 4,
+        family: if version == Version::V4 { 4 } else { 6 },
         ..Backend::default()
     }
 }

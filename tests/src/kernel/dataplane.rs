@@ -4,18 +4,22 @@
 //! own, and its loopback device has the uplink's MAC: the kernel marks frames for other hosts by comparing with it.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp};
+use aya::programs::links::CgroupAttachMode;
+use aya::programs::{Program, SchedClassifier, SockOps, TestRun as _, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, unshare};
-use xlb_common::abi::{Config, FlowKeyV6, NETNS_HOST, ProofQuestion};
+use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4};
+use xlb_userspace::maps::kernel::root_cgroup;
 
-use super::kernel_maps::{FLOW_MAPS, KernelMaps, fill};
+use super::flows::{self, FlowKey};
+use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill};
 use super::outcome::{Hook, Outcome, Verdict};
 use super::sample::UPLINK_MAC;
 
@@ -26,6 +30,7 @@ const FRAME_MAX: usize = 16_384;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 const TC_NEXT: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
@@ -51,7 +56,7 @@ impl Dataplane {
         load_program(&mut object, "prove")?;
         fill(&mut object, tables, config)?;
         let mut maps = KernelMaps::take(&mut object)?;
-        maps.set_flows(&tables.flows.borrow())?;
+        maps.set_flows(&flows::of(tables))?;
         let counts = RefCell::new(maps.counts()?);
         Ok(Self { object, maps, counts })
     }
@@ -67,10 +72,14 @@ impl Dataplane {
     }
 
     /// The answer of the `prove` program, for a socket in the thread's own namespace.
-    pub fn prove(&self, flow: xlb_common::abi::FlowKeyV4) -> Result<u32> {
-        let xlb_common::abi::FlowKeyV4 { client, pod, client_port, pod_port } = flow;
-        let flow = FlowKeyV6 { client: V4::to_stored(client), pod: V4::to_stored(pod), client_port, pod_port };
-        let question = ProofQuestion { ethernet: [0; 16], flow, netns_id: NETNS_HOST, family: 4 };
+    pub fn prove(&self, flow: FlowKey) -> Result<u32> {
+        let (flow, family) = match flow {
+            FlowKey::V4(FlowKeyV4 { client, pod, client_port, pod_port }) => {
+                (FlowKeyV6 { client: V4::to_stored(client), pod: V4::to_stored(pod), client_port, pod_port }, 4)
+            }
+            FlowKey::V6(flow) => (flow, 6),
+        };
+        let question = ProofQuestion { ethernet: [0; 16], flow, netns_id: NETNS_HOST, family };
         let result = self.test_run("prove", bytemuck::bytes_of(&question), &mut [])?;
         Ok(result.context("the kernel refused a question")?.return_value)
     }
@@ -81,6 +90,17 @@ impl Dataplane {
         options.attrs = options.attrs.xdp_live_frames(1);
         self.xdp(Hook::Xdp.program())?.test_run(options).context("sending a live frame")?;
         self.counts.replace(self.maps.counts()?);
+        Ok(())
+    }
+
+    /// Lets `accepted` hear of this machine's sockets, for as long as the object is loaded.
+    pub fn attach_accepted(&mut self) -> Result<()> {
+        let root = root_cgroup()?;
+        let root = File::open(&root).with_context(|| format!("opening {}", root.display()))?;
+        let program: &mut SockOps =
+            self.object.program_mut("accepted").context("the object has no program accepted")?.try_into()?;
+        program.load().context("loading accepted")?;
+        program.attach(root, CgroupAttachMode::Single).context("attaching accepted")?;
         Ok(())
     }
 
@@ -127,7 +147,7 @@ fn load_object(path: &Path) -> Result<Ebpf> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
     let mut loader = EbpfLoader::new();
-    for (_, map) in FLOW_MAPS {
+    for map in FLOW_MAPS_V4.into_iter().chain(FLOW_MAPS_V6) {
         loader.map_max_entries(map, FLOWS_MAX);
     }
     loader.load(&bytes).with_context(|| format!("loading {}", path.display()))
@@ -152,7 +172,7 @@ fn verdict(hook: Hook, value: u32) -> Result<Verdict> {
     Ok(match (hook.is_xdp(), value) {
         (true, XDP_PASS) | (false, TC_NEXT) => Verdict::Pass,
         (true, XDP_DROP) | (false, TC_ACT_SHOT) => Verdict::Drop,
-        (true, XDP_REDIRECT) | (false, TC_ACT_REDIRECT) => Verdict::Redirect,
+        (true, XDP_TX | XDP_REDIRECT) | (false, TC_ACT_REDIRECT) => Verdict::Redirect,
         _ => bail!("{} returned {value}", hook.program()),
     })
 }

@@ -1,62 +1,77 @@
 //! Packets and flows to text, in the words of [`super::frame`]. What is as usual is left out; a wrong sum is not usual.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use xlb_common::abi::{FlowEntry, FlowKeyV4, TCP, UDP, flow_flags};
+use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
 use xlb_common::checksum::checksum;
 
-use super::frame::{FLAG_LETTERS, mac, transport_sum};
-use super::kernel_maps::Flows;
+use super::flows::{FlowKey, Flows, socket};
+use super::frame::{FLAG_LETTERS, mac};
+use super::headers::{Layout, transport_sum};
 
 /// Names of the flow maps in text, in the order of `FlowTable`.
 pub const FLOW_TABLES: [&str; 4] = ["flow", "pending", "udp-flow", "udp-pending"];
 
 const MACS: [&str; 4] = ["uplink", "router", "other", "all"];
 
-/// Whether the sums of an IPv4 packet without options are right. None: there is nothing to check.
+/// Whether the sums of a packet without IP options and extension headers are right. None: there is nothing to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sums {
-    /// The header's.
+    /// The header's, or there is none (IPv6).
     pub ip: bool,
-    /// The transport's, or there is none (UDP).
+    /// The transport's, or there is none (UDP over IPv4).
     pub transport: bool,
 }
 
 /// The sums of a frame, computed from scratch.
 #[must_use]
 pub fn sums(frame: &[u8]) -> Option<Sums> {
-    let header = frame.get(14..34).filter(|header| frame[12..14] == [8, 0] && header[0] == 0x45)?;
-    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let segment = frame.get(34..14 + total)?;
-    let sum_at = match header[9] {
+    let layout = Layout::of(frame)?;
+    let header = &frame[14..layout.transport_at];
+    let segment = frame.get(layout.transport_at..end_of_packet(header)?)?;
+    let protocol = frame[layout.protocol_at];
+    let sum_at = match protocol {
         TCP if segment.len() >= 20 => 16,
         UDP if segment.len() >= 8 => 6,
         _ => return None,
     };
-    let addresses: [[u8; 4]; 2] = bytemuck::pod_read_unaligned(&header[12..20]);
-    let has_none = header[9] == UDP && segment[sum_at..sum_at + 2] == [0, 0];
-    let transport = has_none || transport_sum(addresses[0], addresses[1], header[9], segment) == [0, 0];
-    Some(Sums { ip: checksum(0, header) == [0, 0], transport })
+    let is_v4 = *layout == Layout::V4;
+    let has_none = is_v4 && protocol == UDP && segment[sum_at..sum_at + 2] == [0, 0];
+    let transport = has_none || transport_sum(layout.addresses(frame), protocol, segment) == [0, 0];
+    Some(Sums { ip: !is_v4 || checksum(0, header) == [0, 0], transport })
+}
+
+/// Where the packet of a frame ends, as its header says.
+fn end_of_packet(header: &[u8]) -> Option<usize> {
+    let length = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
+    match header[0] {
+        0x45 => Some(14 + length(2)),
+        first if first >> 4 == 6 => Some(14 + header.len() + length(4)),
+        _ => None,
+    }
 }
 
 /// A frame that the path served: whole headers, without options.
 #[must_use]
 pub fn describe(frame: &[u8]) -> String {
-    let Some(Sums { ip, transport }) = sums(frame) else { return format!("{frame:02x?}") };
-    let end = |address: usize, port: usize| {
-        let address: [u8; 4] = bytemuck::pod_read_unaligned(&frame[address..address + 4]);
-        SocketAddrV4::new(Ipv4Addr::from(address), u16::from_be_bytes([frame[port], frame[port + 1]]))
+    let (Some(Sums { ip, transport }), Some(layout)) = (sums(frame), Layout::of(frame)) else {
+        return format!("{frame:02x?}");
     };
-    let is_tcp = frame[23] == TCP;
-    let mut text = format!("{} {} {}", if is_tcp { "tcp" } else { "udp" }, end(26, 34), end(30, 36));
+    let [source, destination] = layout.ends(frame);
+    let is_tcp = frame[layout.protocol_at] == TCP;
+    let mut text = format!("{} {source} {destination}", if is_tcp { "tcp" } else { "udp" });
     if is_tcp {
-        let letters = FLAG_LETTERS.chars().enumerate().filter(|(bit, _)| frame[47] & (1 << bit) != 0);
+        let flags = frame[layout.transport_at + 13];
+        let letters = FLAG_LETTERS.chars().enumerate().filter(|(bit, _)| flags & (1 << bit) != 0);
         let _ = write!(text, " {}", letters.map(|(_, letter)| letter).collect::<String>());
     }
-    let _ = write!(text, " ttl {} from {} to {}", frame[22], mac_name(&frame[6..12]), mac_name(&frame[..6]));
-    if !is_tcp && (frame[40..42] == [0, 0] || frame[40..42] == [0xff, 0xff]) {
-        let _ = write!(text, " {}", if frame[40] == 0 { "no-sum" } else { "sum ffff" });
+    let (hops, from, to) = (frame[layout.hops_at], mac_name(&frame[6..12]), mac_name(&frame[..6]));
+    let _ = write!(text, " ttl {hops} from {from} to {to}");
+    match frame[layout.transport_at + 6..layout.transport_at + 8] {
+        [0, 0] if !is_tcp => text.push_str(" no-sum"),
+        [0xff, 0xff] if !is_tcp => text.push_str(" sum ffff"),
+        _ => {}
     }
     for (is_right, what) in [(ip, "ip"), (transport, "transport")] {
         if !is_right {
@@ -72,16 +87,15 @@ pub fn describe_flows(flows: &Flows) -> String {
     flows.iter().map(|((table, key), entry)| describe_flow(*table, key, entry) + "\n").collect()
 }
 
-fn describe_flow(table: u8, key: &FlowKeyV4, entry: &FlowEntry) -> String {
-    let end = |address: [u8; 4], port: [u8; 2]| SocketAddrV4::new(Ipv4Addr::from(address), u16::from_be_bytes(port));
-    let vip = [entry.vip[0], entry.vip[1], entry.vip[2], entry.vip[3]];
-    let mut text = format!(
-        "{} {} {} vip {}",
-        FLOW_TABLES[usize::from(table)],
-        end(key.client, key.client_port),
-        end(key.pod, key.pod_port),
-        end(vip, entry.vip_port)
-    );
+fn describe_flow(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
+    let [client, pod] = key.ends();
+    let [a, b, c, d, ..] = entry.vip;
+    let vip = match key {
+        FlowKey::V4(_) => IpAddr::from(Ipv4Addr::new(a, b, c, d)),
+        FlowKey::V6(_) => IpAddr::from(Ipv6Addr::from(entry.vip)),
+    };
+    let vip = socket(vip, entry.vip_port);
+    let mut text = format!("{} {client} {pod} vip {vip}", FLOW_TABLES[usize::from(table)]);
     for (flag, word) in [(flow_flags::STACK, " stack"), (flow_flags::CLOSED, " closed")] {
         text.push_str(if entry.flags & flag == 0 { "" } else { word });
     }

@@ -4,26 +4,30 @@
 //! |---|---|
 //! | `tcp` `udp` `icmp` | protocol; then source and destination, `ADDRESS:PORT` |
 //! | letters of `FSRPAU` | TCP flags |
-//! | `ttl N` `data N` `ack N` | TTL; bytes of payload; acknowledgement number |
+//! | `ttl N` `data N` `ack N` | TTL or hop limit; bytes of payload; acknowledgement number |
 //! | `from MAC` `to MAC` | `router` (from), `uplink` (to), `podN`, `hostN`, `other`, `all` |
 //! | `no-sum` | UDP without a checksum |
 //! | `sum ffff` | payload such that the checksum is that |
 //! | `options` `tcp-options` | one word of options |
+//! | `extension N` | an IPv6 extension header of eight bytes and that number |
 //! | `more` `offset N` `keep-whole` | fragment bits: more fragments, offset in 8 bytes, don't fragment |
-//! | `total N` `length N` `header N` `version N` | what the header says, true or not: IP total length, IP header length in words, TCP header length in words, IP version |
+//! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
 //! | `type HEX` `vlan N` | Ethernet type; a VLAN tag |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
 
+use std::net::{IpAddr, SocketAddr};
 use std::str::SplitWhitespace;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::abi::{TCP, UDP};
-use xlb_common::checksum::checksum;
 
+use super::headers;
 use super::sample::{ROUTER_MAC, UPLINK_MAC, host_mac, pod_mac};
 
 /// IP protocol number of ICMP (RFC 792).
 pub const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6 (RFC 4443).
+pub const ICMP_V6: u8 = 58;
 /// A MAC that is nobody's here.
 pub const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 
@@ -33,12 +37,12 @@ pub struct Spec {
     /// IP protocol number.
     pub protocol: u8,
     /// Source.
-    pub source: ([u8; 4], u16),
+    pub source: SocketAddr,
     /// Destination.
-    pub destination: ([u8; 4], u16),
+    pub destination: SocketAddr,
     /// TCP flags.
     pub flags: u8,
-    /// TTL.
+    /// TTL or hop limit.
     pub ttl: u8,
     /// Bytes of payload.
     pub data: usize,
@@ -54,10 +58,12 @@ pub struct Spec {
     pub wanted_sum: Option<u16>,
     /// Words of IP options and of TCP options.
     pub options: (usize, usize),
-    /// Fragment bits and offset.
+    /// Number of an IPv6 extension header.
+    pub extension: Option<u8>,
+    /// IPv4's fragment bits and offset.
     pub fragment: u16,
-    /// Lies: IP total length, IP header length, TCP header length, IP version.
-    pub lies: (Option<u16>, Option<u8>, Option<u8>, Option<u8>),
+    /// What the headers say instead of the truth.
+    pub lies: Lies,
     /// Ethernet type.
     pub ether_type: u16,
     /// VLAN number.
@@ -66,10 +72,24 @@ pub struct Spec {
     pub frame_length: Option<usize>,
 }
 
+/// Fields that need not be true.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lies {
+    /// IPv4's total length, or IPv6's payload length.
+    pub length: Option<u16>,
+    /// Words of the IPv4 header.
+    pub ip_words: Option<u8>,
+    /// Words of the TCP header.
+    pub tcp_words: Option<u8>,
+    /// IP version.
+    pub version: Option<u8>,
+}
+
 impl Spec {
     /// A packet of `protocol` between two ends, sent by the router to the uplink.
     #[must_use]
-    pub const fn new(protocol: u8, source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Self {
+    pub fn new(protocol: u8, source: impl Into<SocketAddr>, destination: impl Into<SocketAddr>) -> Self {
+        let (source, destination) = (source.into(), destination.into());
         Self {
             protocol,
             source,
@@ -83,9 +103,10 @@ impl Spec {
             no_sum: false,
             wanted_sum: None,
             options: (0, 0),
+            extension: None,
             fragment: 0,
-            lies: (None, None, None, None),
-            ether_type: 0x0800,
+            lies: Lies::default(),
+            ether_type: if destination.is_ipv4() { 0x0800 } else { 0x86dd },
             vlan: None,
             frame_length: None,
         }
@@ -101,6 +122,9 @@ impl Spec {
             other => bail!("{other} is not a protocol"),
         };
         let mut spec = Self::new(protocol, endpoint(next(&mut words)?)?, endpoint(next(&mut words)?)?);
+        if protocol == ICMP && spec.destination.is_ipv6() {
+            spec.protocol = ICMP_V6;
+        }
         while let Some(word) = words.next() {
             spec.read(word, &mut words).with_context(|| format!("reading `{word}` of `{text}`"))?;
         }
@@ -118,13 +142,14 @@ impl Spec {
             "sum" => self.wanted_sum = Some(u16::from_str_radix(next(words)?, 16)?),
             "options" => self.options.0 = 1,
             "tcp-options" => self.options.1 = 1,
+            "extension" => self.extension = Some(number(words)?),
             "more" => self.fragment |= 0x2000,
             "keep-whole" => self.fragment |= 0x4000,
             "offset" => self.fragment |= number::<u16>(words)?,
-            "total" => self.lies.0 = Some(number(words)?),
-            "length" => self.lies.1 = Some(number(words)?),
-            "header" => self.lies.2 = Some(number(words)?),
-            "version" => self.lies.3 = Some(number(words)?),
+            "total" => self.lies.length = Some(number(words)?),
+            "length" => self.lies.ip_words = Some(number(words)?),
+            "header" => self.lies.tcp_words = Some(number(words)?),
+            "version" => self.lies.version = Some(number(words)?),
             "type" => self.ether_type = u16::from_str_radix(next(words)?, 16)?,
             "vlan" => self.vlan = Some(number(words)?),
             "cut" | "pad" => self.frame_length = Some(number(words)?),
@@ -142,7 +167,7 @@ impl Spec {
             frame.extend(vlan.to_be_bytes());
         }
         frame.extend(self.ether_type.to_be_bytes());
-        let transport = self.transport();
+        let transport = headers::transport(self);
         frame.extend(self.ip_header(transport.len()));
         frame.extend(transport);
         if let Some(length) = self.frame_length {
@@ -152,85 +177,24 @@ impl Spec {
     }
 
     fn ip_header(&self, payload: usize) -> Vec<u8> {
-        let words = 5 + self.options.0;
-        let total = self.lies.0.unwrap_or((words * 4 + payload) as u16);
-        let first = self.lies.3.unwrap_or(4) << 4 | self.lies.1.unwrap_or(words as u8);
-        let mut header = vec![first, 0];
-        header.extend(total.to_be_bytes());
-        header.extend([0x1c, 0x46]);
-        header.extend(self.fragment.to_be_bytes());
-        header.extend([self.ttl, self.protocol, 0, 0]);
-        header.extend(self.source.0);
-        header.extend(self.destination.0);
-        // No-operation options (RFC 791).
-        header.resize(words * 4, 1);
-        let sum = checksum(0, &header);
-        header[10..12].copy_from_slice(&sum);
-        header
-    }
-
-    fn transport(&self) -> Vec<u8> {
-        let mut bytes = [self.source.1.to_be_bytes(), self.destination.1.to_be_bytes()].concat();
-        let sum_at = match self.protocol {
-            TCP => {
-                let words = 5 + self.options.1;
-                bytes.extend(1_000_u32.to_be_bytes());
-                bytes.extend(self.acknowledged.to_be_bytes());
-                bytes.extend([self.lies.2.unwrap_or(words as u8) << 4, self.flags, 0x20, 0, 0, 0, 0, 0]);
-                bytes.resize(words * 4, 1);
-                16
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                headers::ipv4(self, [source.octets(), destination.octets()], payload)
             }
-            UDP => {
-                bytes.extend(((8 + self.data) as u16).to_be_bytes());
-                bytes.extend([0, 0]);
-                6
+            (source, destination) => {
+                let octets = |address: IpAddr| match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                    IpAddr::V6(address) => address.octets(),
+                };
+                headers::ipv6(self, [source, destination].map(octets), payload)
             }
-            _ => return vec![8, 0, 0xf7, 0xff, 0, 0, 0, 0],
-        };
-        let data_at = bytes.len();
-        bytes.extend((0..self.data).map(|index| index as u8));
-        self.complete(&mut bytes, sum_at, data_at);
-        bytes
-    }
-
-    fn complete(&self, bytes: &mut [u8], sum_at: usize, data_at: usize) {
-        if self.no_sum {
-            return;
         }
-        if let Some(wanted) = self.wanted_sum {
-            // The sum is linear: the first word of payload takes up what is missing.
-            bytes[data_at..data_at + 2].fill(0);
-            let plain = !u16::from_be_bytes(self.sum(bytes));
-            let missing = u32::from(!wanted) + u32::from(!plain);
-            let word = (missing & 0xffff) + (missing >> 16);
-            bytes[data_at..data_at + 2].copy_from_slice(&(word as u16).to_be_bytes());
-            bytes[sum_at..sum_at + 2].copy_from_slice(&wanted.to_be_bytes());
-            return;
-        }
-        let sum = match self.sum(bytes) {
-            [0, 0] if self.protocol == UDP => [0xff, 0xff],
-            sum => sum,
-        };
-        bytes[sum_at..sum_at + 2].copy_from_slice(&sum);
     }
-
-    fn sum(&self, bytes: &[u8]) -> [u8; 2] {
-        transport_sum(self.source.0, self.destination.0, self.protocol, bytes)
-    }
-}
-
-/// The checksum over pseudo-header (RFC 9293 chapter 3.1) and segment. Zero if the segment contains a right one.
-#[must_use]
-pub fn transport_sum(source: [u8; 4], destination: [u8; 4], protocol: u8, segment: &[u8]) -> [u8; 2] {
-    let [high, low] = (segment.len() as u16).to_be_bytes();
-    let pseudo = [&source[..], &destination, &[0, protocol, high, low], segment].concat();
-    checksum(0, &pseudo)
 }
 
 /// `ADDRESS:PORT`.
-pub fn endpoint(text: &str) -> Result<([u8; 4], u16)> {
-    let address: std::net::SocketAddrV4 = text.parse().with_context(|| format!("reading {text}"))?;
-    Ok((address.ip().octets(), address.port()))
+pub fn endpoint(text: &str) -> Result<SocketAddr> {
+    text.parse().with_context(|| format!("reading {text}"))
 }
 
 /// A MAC by its name.

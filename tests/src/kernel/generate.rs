@@ -1,27 +1,30 @@
 //! Random packets toward the sample's VIPs and away from its pods: mostly valid, often bent.
 
-use xlb_common::abi::{EndpointKeyV4, FlowEntry, FlowKeyV4, TCP, UDP, flow_flags};
+use std::net::SocketAddr;
+
+use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
 
-use super::frame::{ICMP, OTHER_MAC, Spec};
-use super::kernel_maps::Flows;
+use super::flows::{FlowKey, Flows};
+use super::frame::{ICMP, ICMP_V6, OTHER_MAC, Spec};
 use super::outcome::Hook;
 use super::random::Random;
-use super::sample::{PODS, PORTS, VIPS, flow_entry, pod_address, vip_address};
+use super::sample::{PODS, PORTS, VIPS, Version, client_address, flow_entry, pod_address, vip_address};
 
 /// Few clients, so that packets of one flow meet.
 const CLIENTS: usize = 12;
-/// Flows that packets may meet, of the 400 that there could be.
-const FLOWS_MAX: usize = 240;
+/// Flows that packets may meet, of the 800 that there could be.
+const FLOWS_MAX: usize = 480;
 /// Bytes of a header that a bent packet may have wrong.
-const HEADER_BYTES: usize = 60;
+const HEADER_BYTES: usize = 80;
 /// A test-run takes frames up to a page less headroom; this is above any header and below that.
 const DATA_MAX: usize = 3_000;
 
 /// A packet for one of the hooks.
 pub fn packet(random: &mut Random, hook: Hook) -> Vec<u8> {
     let is_ingress = hook.is_ingress() != random.one_in(12);
-    let mut spec = if is_ingress { toward_vip(random) } else { from_pod(random) };
+    let version = random.pick(&Version::ALL);
+    let mut spec = if is_ingress { toward_vip(random, version) } else { from_pod(random, version) };
     vary(random, &mut spec);
     let mut frame = spec.build();
     if random.one_in(6) {
@@ -35,44 +38,38 @@ pub fn flows(random: &mut Random, tables: &MemoryTables) -> Flows {
     (0..random.below(FLOWS_MAX)).filter_map(|_| flow(random, tables)).collect()
 }
 
-fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKeyV4), FlowEntry)> {
-    let table = random.below(4) as u8;
+fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey), FlowEntry)> {
+    let (table, version) = (random.below(4) as u8, random.pick(&Version::ALL));
     let (protocol, vip_port, pod_port) = PORTS[usize::from(table / 2)];
-    let client = client(random);
-    let key = FlowKeyV4 {
-        client: client.0,
-        pod: pod_address(1 + random.below(usize::from(PODS)) as u8),
-        client_port: client.1.to_be_bytes(),
-        pod_port: pod_port.to_be_bytes(),
-    };
-    let address = vip_address(random.pick(&VIPS));
-    let vip = EndpointKeyV4 { address, port: vip_port.to_be_bytes(), protocol, zero: 0 };
-    let mut entry = flow_entry(tables, vip, &key)?;
+    let pod = pod_address(version, 1 + random.below(usize::from(PODS)) as u8);
+    let key = FlowKey::between(client(random, version), SocketAddr::new(pod, pod_port)).ok()?;
+    let vip = SocketAddr::new(vip_address(version, random.pick(&VIPS)), vip_port);
+    let mut entry = flow_entry(tables, vip, protocol, &key)?;
     entry.flags = random.below(8) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
     entry.syn_ack_acknowledged = acknowledged(random);
     Some(((table, key), entry))
 }
 
-fn toward_vip(random: &mut Random) -> Spec {
+fn toward_vip(random: &mut Random, version: Version) -> Spec {
     let (protocol, port, _) = random.pick(&PORTS);
     let last = if random.one_in(20) { 99 } else { random.pick(&VIPS) };
     let port = if random.one_in(20) { 81 } else { port };
-    let mut spec = Spec::new(protocol, client(random), (vip_address(last), port));
+    let mut spec = Spec::new(protocol, client(random, version), (vip_address(version, last), port));
     spec.flags = random.pick(&[0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x12, 0xc2, 0x00]);
     spec
 }
 
-fn from_pod(random: &mut Random) -> Spec {
+fn from_pod(random: &mut Random, version: Version) -> Spec {
     let (protocol, _, port) = random.pick(&PORTS);
     let pod = 1 + random.below(usize::from(PODS) + 1) as u8;
-    let mut spec = Spec::new(protocol, (pod_address(pod), port), client(random));
+    let mut spec = Spec::new(protocol, (pod_address(version, pod), port), client(random, version));
     spec.flags = random.pick(&[0x12, 0x12, 0x10, 0x10, 0x18, 0x11, 0x14, 0x04, 0x02, 0x00]);
     spec
 }
 
-fn client(random: &mut Random) -> ([u8; 4], u16) {
+fn client(random: &mut Random, version: Version) -> SocketAddr {
     let number = random.below(CLIENTS) as u8;
-    ([198, 51, 100, number / 2], 40_000 + u16::from(number))
+    SocketAddr::new(client_address(version, number / 2), 40_000 + u16::from(number))
 }
 
 fn acknowledged(random: &mut Random) -> u32 {
@@ -92,6 +89,7 @@ fn vary(random: &mut Random, spec: &mut Spec) {
     }
     match random.below(60) {
         0 => spec.options.0 = 1 + random.below(10),
+        10 | 11 => spec.extension = Some(random.pick(&[0, 43, 44, 51, 60])),
         1 => spec.fragment = random.pick(&[0x2000, 0x2001, 0x0001, 0x1fff, 0x8000]),
         2 => spec.fragment = 0x4000,
         3 => spec.to = OTHER_MAC,
@@ -99,8 +97,8 @@ fn vary(random: &mut Random, spec: &mut Spec) {
         5 => spec.from = OTHER_MAC,
         6 => spec.vlan = Some(7),
         7 => spec.ether_type = random.pick(&[0x0806, 0x86dd, 0x88cc, 0x0000]),
-        8 => spec.protocol = random.pick(&[ICMP, 47, 50, 132]),
-        9 => spec.frame_length = Some(60.max(54 + spec.options.1 * 4 + spec.data)),
+        8 => spec.protocol = random.pick(&[ICMP, ICMP_V6, 47, 50, 132]),
+        9 => spec.frame_length = Some(80.max(74 + spec.options.1 * 4 + spec.data)),
         _ => {}
     }
 }
@@ -116,10 +114,10 @@ fn bend(random: &mut Random, frame: &mut Vec<u8>) {
             }
         }
         _ => {
-            // The lengths: IP version and header, total, TCP header.
-            let at = random.pick(&[14, 16, 17, 46]);
+            // IP version and header length, total and payload length, next header, TCP header length by family.
+            let at = random.pick(&[14, 16, 17, 18, 19, 20, 46, 66]);
             if let Some(byte) = frame.get_mut(at) {
-                *byte = random.pick(&[0, 0x40, 0x44, 0x45, 0x46, 0x50, 0xff]);
+                *byte = random.pick(&[0, 6, 17, 0x40, 0x44, 0x45, 0x46, 0x50, 0x60, 0xff]);
             }
         }
     }

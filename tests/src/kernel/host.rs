@@ -16,12 +16,13 @@ pub fn run(tables: &MemoryTables, hook: Hook, frame: &[u8]) -> Outcome {
         Ok(Delivery { to: Some(_), reason }) => (Verdict::Redirect, reason),
         Ok(Delivery { to: None, reason }) => (Verdict::Pass, reason),
         Err(reason) if reason.disposition() == Disposition::Drop => (Verdict::Drop, reason),
+        Err(reason) if reason.disposition() == Disposition::Reply => (Verdict::Redirect, reason),
         Err(reason) => (Verdict::Pass, reason),
     };
     Outcome { verdict, reason: Some(reason), frame }
 }
 
-fn decide(tables: &MemoryTables, hook: Hook, frame: &mut [u8]) -> Result<Delivery, Reason> {
+fn decide(tables: &MemoryTables, hook: Hook, frame: &mut Vec<u8>) -> Result<Delivery, Reason> {
     if hook == Hook::Tc && is_for_other_host(frame) {
         return Err(Reason::OtherHost);
     }

@@ -1,77 +1,89 @@
 //! The loaded object's maps, written from and compared with [`MemoryTables`]. Keys and values cross as plain bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
-use xlb_common::Reason;
-use xlb_common::abi::{Config, FlowEntry, FlowKeyV4, UPLINKS_MAX, Uplink};
+use xlb_common::abi::{Config, FlowEntry, UPLINKS_MAX, Uplink};
 use xlb_common::memory::MemoryTables;
-use xlb_common::tables::FlowTable;
+use xlb_common::{Family as _, Reason, V4, V6};
 
-type FlowMap = HashMap<MapData, [u8; 12], [u8; 52]>;
+use super::flows::{FlowKey, Flows};
 
-/// The flow maps, in the order of [`FlowTable`].
-pub const FLOW_MAPS: [(FlowTable, &str); 4] = [
-    (FlowTable::Tcp, "FLOWS_V4"),
-    (FlowTable::TcpPending, "PENDING_V4"),
-    (FlowTable::Udp, "UDP_FLOWS_V4"),
-    (FlowTable::UdpPending, "UDP_PENDING_V4"),
-];
+type FlowMap<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; 52]>;
 
-/// Flows by table and key, as [`MemoryTables`] keeps them.
-pub type Flows = BTreeMap<(u8, FlowKeyV4), FlowEntry>;
+/// The IPv4 flow maps, in the order of `FlowTable`.
+pub const FLOW_MAPS_V4: [&str; 4] = ["FLOWS_V4", "PENDING_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4"];
+/// The IPv6 flow maps, in the order of `FlowTable`.
+pub const FLOW_MAPS_V6: [&str; 4] = ["FLOWS_V6", "PENDING_V6", "UDP_FLOWS_V6", "UDP_PENDING_V6"];
 
 /// The maps that programs write, held open.
 pub struct KernelMaps {
-    flows: [FlowMap; 4],
+    flows_v4: Vec<FlowMap<12>>,
+    flows_v6: Vec<FlowMap<36>>,
     reasons: PerCpuArray<MapData, u64>,
+    report_budget: PerCpuArray<MapData, u64>,
 }
 
 impl KernelMaps {
     /// Takes the maps out of the object.
     pub fn take(object: &mut Ebpf) -> Result<Self> {
-        let mut flow_map = |name: &str| -> Result<FlowMap> { taken(object, name, HashMap::try_from) };
-        let flows = [
-            flow_map(FLOW_MAPS[0].1)?,
-            flow_map(FLOW_MAPS[1].1)?,
-            flow_map(FLOW_MAPS[2].1)?,
-            flow_map(FLOW_MAPS[3].1)?,
-        ];
-        Ok(Self { flows, reasons: taken(object, "REASONS", PerCpuArray::try_from)? })
+        Ok(Self {
+            flows_v4: FLOW_MAPS_V4.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
+            flows_v6: FLOW_MAPS_V6.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
+            reasons: taken(object, "REASONS", PerCpuArray::try_from)?,
+            report_budget: taken(object, "REPORT_BUDGET", PerCpuArray::try_from)?,
+        })
     }
 
     /// A flow's entry.
-    pub fn flow(&self, table: u8, key: &FlowKeyV4) -> Option<FlowEntry> {
-        self.flows[usize::from(table)].get(&bytes(*key), 0).ok().map(bytes)
+    pub fn flow(&self, table: u8, key: &FlowKey) -> Option<FlowEntry> {
+        let table = usize::from(table);
+        let entry = match key {
+            FlowKey::V4(key) => self.flows_v4[table].get(&bytes(*key), 0),
+            FlowKey::V6(key) => self.flows_v6[table].get(&bytes(*key), 0),
+        };
+        entry.ok().map(bytes)
     }
 
     /// Writes a flow's entry.
-    pub fn remember(&mut self, table: u8, key: &FlowKeyV4, entry: &FlowEntry) -> Result<()> {
-        let map = &mut self.flows[usize::from(table)];
-        map.insert(bytes::<_, [u8; 12]>(*key), bytes::<_, [u8; 52]>(*entry), 0).context("writing a flow")
+    pub fn remember(&mut self, table: u8, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
+        let (table, entry) = (usize::from(table), bytes::<_, [u8; 52]>(*entry));
+        match key {
+            FlowKey::V4(key) => self.flows_v4[table].insert(bytes::<_, [u8; 12]>(*key), entry, 0),
+            FlowKey::V6(key) => self.flows_v6[table].insert(bytes::<_, [u8; 36]>(*key), entry, 0),
+        }
+        .context("writing a flow")
     }
 
     /// All flows.
     pub fn flows(&self) -> Result<Flows> {
         let mut flows = Flows::new();
-        for (table, map) in self.flows.iter().enumerate() {
-            for pair in map.iter() {
-                let (key, entry) = pair.context("reading the flow maps")?;
-                flows.insert((table as u8, bytes(key)), bytes(entry));
-            }
-        }
+        read(&self.flows_v4, |key| FlowKey::V4(bytes(key)), &mut flows)?;
+        read(&self.flows_v6, |key| FlowKey::V6(bytes(key)), &mut flows)?;
         Ok(flows)
     }
 
     /// Replaces all flows.
     pub fn set_flows(&mut self, flows: &Flows) -> Result<()> {
         for (table, key) in self.flows()?.into_keys() {
-            self.flows[usize::from(table)].remove(&bytes(key)).context("forgetting a flow")?;
+            let table = usize::from(table);
+            match key {
+                FlowKey::V4(key) => self.flows_v4[table].remove(&bytes(key)),
+                FlowKey::V6(key) => self.flows_v6[table].remove(&bytes(key)),
+            }
+            .context("forgetting a flow")?;
         }
         flows.iter().try_for_each(|((table, key), entry)| self.remember(*table, key, entry))
+    }
+
+    /// Lets every CPU send errors as after a silence.
+    pub fn refill_reports(&mut self) -> Result<()> {
+        let full: PerCpuValues<u64> = vec![0; aya::util::nr_cpus().map_err(|(_, error)| error)?].try_into()?;
+        self.report_budget.set(0, full, 0).context("refilling the budget of errors")
     }
 
     /// Each counter, summed over the CPUs, in the order of their numbers.
@@ -83,20 +95,63 @@ impl KernelMaps {
     }
 }
 
+/// The flows of a family's maps.
+fn read<const KEY: usize>(
+    maps: &[FlowMap<KEY>],
+    key_of: impl Fn([u8; KEY]) -> FlowKey,
+    flows: &mut Flows,
+) -> Result<()> {
+    for (table, map) in maps.iter().enumerate() {
+        for pair in map.iter() {
+            let (key, entry) = pair.context("reading the flow maps")?;
+            flows.insert((table as u8, key_of(key)), bytes(entry));
+        }
+    }
+    Ok(())
+}
+
 /// Writes everything that the agent would write.
 pub fn fill(object: &mut Ebpf, tables: &MemoryTables, config: Config) -> Result<()> {
-    fill_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &tables.frontends)?;
-    fill_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &tables.backend_ids)?;
+    fill_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &tables.v4.frontends)?;
+    fill_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &tables.v4.backend_ids)?;
+    fill_hash::<_, _, [u8; 20], [u8; 32]>(object, "FRONTENDS_V6", &tables.v6.frontends)?;
+    fill_hash::<_, _, [u8; 20], [u8; 4]>(object, "BACKEND_IDS_V6", &tables.v6.backend_ids)?;
+    fill_ranges(object, "SOURCE_RANGES_V4", &tables.v4.source_ranges, |service, client| {
+        bytes::<_, [u8; 8]>(V4::source_key(service, V4::from_stored(client)))
+    })?;
+    fill_ranges(object, "SOURCE_RANGES_V6", &tables.v6.source_ranges, |service, client| {
+        bytes::<_, [u8; 20]>(V6::source_key(service, client))
+    })?;
+    fill_hash::<_, _, [u8; 8], [u8; 16]>(object, "AFFINITY_V4", &tables.v4.affinity.borrow())?;
+    fill_hash::<_, _, [u8; 20], [u8; 16]>(object, "AFFINITY_V6", &tables.v6.affinity.borrow())?;
     fill_array::<_, u64>(object, "SLOTS", tables.slots.iter())?;
     fill_array::<_, [u8; 8]>(object, "MEMBERS", tables.members.iter())?;
     fill_array::<_, [u8; 64]>(object, "BACKENDS", tables.backends.iter())?;
-    let uplinks: BTreeMap<u32, Uplink> = tables
-        .uplinks
-        .iter()
-        .map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, Uplink { ifindex, mac, ..Uplink::default() }))
-        .collect();
+    let uplinks: BTreeMap<u32, Uplink> =
+        tables.uplinks.iter().map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, uplink(tables, ifindex, mac))).collect();
     fill_array::<_, [u8; 32]>(object, "UPLINKS", uplinks.iter())?;
     fill_array::<_, [u8; 16]>(object, "CONFIG", [(&0, &config)].into_iter())
+}
+
+fn uplink(tables: &MemoryTables, ifindex: u32, mac: [u8; 6]) -> Uplink {
+    let [v4, v6] = [&tables.v4.report_addresses, &tables.v6.report_addresses]
+        .map(|addresses| addresses.get(&ifindex).copied().unwrap_or_default());
+    Uplink { ifindex, mac, address_v4: V4::from_stored(v4), address_v6: v6, ..Uplink::default() }
+}
+
+/// The key of an LPM trie counts the service's bits with the range's.
+fn fill_ranges<const KEY: usize>(
+    object: &mut Ebpf,
+    name: &str,
+    ranges: &BTreeSet<(u32, [u8; 16], u32)>,
+    key: impl Fn(u32, [u8; 16]) -> [u8; KEY],
+) -> Result<()> {
+    let map = object.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
+    let mut map = LpmTrie::<_, [u8; KEY], u32>::try_from(map).with_context(|| format!("opening {name}"))?;
+    for &(service, address, bits) in ranges {
+        map.insert(&Key::new(32 + bits, key(service, address)), 0, 0).with_context(|| format!("writing {name}"))?;
+    }
+    Ok(())
 }
 
 fn fill_hash<K, V, KeyBytes, ValueBytes>(object: &mut Ebpf, name: &str, entries: &BTreeMap<K, V>) -> Result<()>

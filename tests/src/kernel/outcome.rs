@@ -51,7 +51,7 @@ impl Hook {
 pub enum Verdict {
     /// To the next program or the stack.
     Pass,
-    /// To another interface.
+    /// To another interface, or back by the one it came from.
     Redirect,
     /// Nowhere.
     Drop,

@@ -9,27 +9,33 @@
 //!   then pending 198.51.100.9:40000 10.244.1.1:8080 vip 203.0.113.1:80
 //! ```
 //!
+//! A row with IPv4 addresses holds for IPv6 too, with the addresses that [`in_ipv6`] gives, unless
+//! it has others, or says `only v4`.
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
-//! byte; `out any` is for what cannot be told in words. `given` lines are the
+//! byte; `out refusal VIP:PORT` is the ICMP error that says that, `out any` is for what cannot be told in words. `given` lines are the
 //! flows before, `then` lines all flows after; without `then` they stay.
 
 use std::fmt::Write as _;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::Reason;
-use xlb_common::abi::{EndpointKeyV4, FlowEntry, FlowKeyV4, TCP, UDP, flow_flags};
+use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
+use super::flows::{FlowKey, Flows};
 use super::frame::{Spec, endpoint, mac, number};
-use super::kernel_maps::Flows;
 use super::outcome::{Hook, Outcome, Verdict};
-use super::sample::flow_entry;
+use super::refusal;
+use super::sample::{flow_entry, in_ipv6};
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 5] = [
     include_str!("../../tests/rows/to_pods.txt"),
     include_str!("../../tests/rows/from_pods.txt"),
     include_str!("../../tests/rows/passing_by.txt"),
+    include_str!("../../tests/rows/ipv6.txt"),
+    include_str!("../../tests/rows/clients.txt"),
 ];
 
 /// One row.
@@ -59,6 +65,10 @@ impl Row {
         match &self.out {
             None => ensure!(outcome.frame == self.frame, "was changed:\n{}", describe(&outcome.frame)),
             Some(out) if out == "any" => {}
+            Some(out) if out.starts_with(REFUSAL) => {
+                let of = format!("{REFUSAL}{}", refusal::check(&self.frame, &outcome.frame)?);
+                ensure!(&of == out, "became a {of}");
+            }
             Some(out) => ensure!(&describe(&outcome.frame) == out, "became\n{}\nnot\n{out}", describe(&outcome.frame)),
         }
         let flows = without_times(flows);
@@ -67,6 +77,9 @@ impl Row {
         Ok(())
     }
 }
+
+/// What a row's `out` says of an ICMP error; behind it stands what cannot be reached.
+const REFUSAL: &str = "refusal ";
 
 /// The flows with their times forgotten: two clocks never agree.
 #[must_use]
@@ -104,14 +117,33 @@ fn read(text: &str, tables: &MemoryTables) -> Result<Vec<Row>> {
             (Some(_), None) => bail!("`{line}` comes before the first row's name"),
         }
     }
-    rows.iter()
-        .map(|(name, lines)| row(name, lines, tables).with_context(|| format!("reading the row `{name}`")))
-        .collect()
+    let rows = rows.iter().flat_map(|(name, lines)| in_each_family(name, lines));
+    rows.map(|(name, lines)| row(&name, &lines, tables).with_context(|| format!("reading the row `{name}`"))).collect()
 }
 
-fn row(name: &str, lines: &[&str], tables: &MemoryTables) -> Result<Row> {
+/// The row as it is written, and the same with IPv6 addresses if each of its addresses has one and it does not refuse.
+fn in_each_family(name: &str, lines: &[&str]) -> Vec<(String, Vec<String>)> {
+    let written: Vec<String> = lines.iter().filter(|line| **line != ONLY_V4).map(|line| (*line).to_owned()).collect();
+    let refuses = written.len() != lines.len();
+    let other: Option<Vec<String>> = written.iter().map(|line| with_ipv6(line)).collect();
+    let other = other.filter(|other| !refuses && *other != written);
+    let other = other.map(|other| (format!("{name}, over IPv6"), other));
+    [(name.to_owned(), written)].into_iter().chain(other).collect()
+}
+
+const ONLY_V4: &str = "only v4";
+
+fn with_ipv6(line: &str) -> Option<String> {
+    let word = |word: &str| match word.parse::<SocketAddrV4>() {
+        Ok(socket) => Some(SocketAddr::new(in_ipv6(*socket.ip())?, socket.port()).to_string()),
+        Err(_) => Some(word.to_owned()),
+    };
+    Some(line.split(' ').map(word).collect::<Option<Vec<_>>>()?.join(" "))
+}
+
+fn row(name: &str, lines: &[String], tables: &MemoryTables) -> Result<Row> {
     let of = |word: &'static str| lines.iter().filter_map(move |line| line.strip_prefix(word)?.strip_prefix(' '));
-    let plain: Vec<&str> = lines.iter().copied().filter(|line| !is_named(line)).collect();
+    let plain: Vec<&str> = lines.iter().map(String::as_str).filter(|line| !is_named(line)).collect();
     let [packet, outcome] = plain[..] else { bail!("a row has one line with a packet and one with a verdict") };
     let (hooks, packet) = packet.split_once(' ').context("the packet is missing")?;
     let (verdict, reason) = outcome.split_once(' ').context("the reason is missing")?;
@@ -139,7 +171,7 @@ fn flows<'a>(lines: impl Iterator<Item = &'a str>, tables: &MemoryTables) -> Res
 }
 
 /// A flow from text, as in a row's `given`.
-pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKeyV4), FlowEntry)> {
+pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEntry)> {
     let mut words = line.split_whitespace();
     let mut next = || words.next().context("a word is missing");
     let name = next()?;
@@ -149,10 +181,8 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKeyV4), FlowE
     ensure!(next()? == "vip", "`vip` is missing");
     let vip = endpoint(next()?)?;
     let protocol = if table < 2 { TCP } else { UDP };
-    let vip = EndpointKeyV4 { address: vip.0, port: vip.1.to_be_bytes(), protocol, zero: 0 };
-    let key =
-        FlowKeyV4 { client: client.0, pod: pod.0, client_port: client.1.to_be_bytes(), pod_port: pod.1.to_be_bytes() };
-    let mut entry = flow_entry(tables, vip, &key).context("no such VIP or pod")?;
+    let key = FlowKey::between(client, pod)?;
+    let mut entry = flow_entry(tables, vip, protocol, &key).context("no such VIP or pod")?;
     while let Some(word) = words.next() {
         match word {
             "stack" => entry.flags |= flow_flags::STACK,

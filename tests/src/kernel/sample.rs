@@ -1,7 +1,13 @@
 //! The tables that rows and random packets meet: each kind of pod, and each kind of service, once for TCP and once for
-//! UDP.
+//! UDP, and all of that once for IPv4 and once for IPv6.
 //!
-//! | VIP 203.0.113.x | owners of its slot, newest first |
+//! | | IPv4 | IPv6 |
+//! |---|---|---|
+//! | VIPs | 203.0.113.x | 2001:db8:113::x |
+//! | clients | 198.51.100.x | 2001:db8:100::x |
+//! | pods | 10.244.1.x | fd00:244:1::x |
+//!
+//! | VIP x | owners of its slot, newest first |
 //! |---|---|
 //! | .1 .2 .3 .4 .5 | no slot: the sole pod 1, 4, 5, 6, 8 |
 //! | .10 | pod 1 |
@@ -14,12 +20,32 @@
 //! | .19 | pod 1, before that pods 2 to 8 |
 //! | .20 | 251 slots with owners of all kinds |
 //! | .21 | the sole pod is gone |
+//! | .30 .31 | pod 1; pod 2, before that pod 1: with source ranges |
+//! | .32 | nobody, with source ranges; refused otherwise |
+//! | .33 | nobody: refused |
+//! | .34 | nobody any more, before that pod 6: refused |
+//! | .35 | pod 1, with affinity |
+//! | .36 | pod 2, before that pod 1, with affinity |
+//! | .37 | the same, and pod 1 takes no new connections |
+//! | .38 | the sole pod 1, with affinity |
+//! | .39 .40 | 251 slots with owners of all kinds, rehashed: with affinity, without |
+//!
+//! Client .77's last connections to .36 and .37 went to pod 1.
+//! The ranges hold clients .0, .1, .4 and .8 to .11. The node's address on the uplink is 192.0.2.1 and 2001:db8:2::1.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::abi::{
-    Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, Frontend, Member, NETNS_HOST, TCP, UDP, backend_flags, frontend_flags,
+    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, TCP, UDP, backend_flags, frontend_flags,
+    member_flags,
 };
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::{OWNERS, SlotWord};
+use xlb_common::{Family as _, V4, V6};
+
+use super::flows::{FlowKey, stored};
+
+pub use super::addresses::{Version, client_address, in_ipv6, pod_address, vip_address};
 
 /// A test-run's packets come in on the loopback device.
 pub const UPLINK: u32 = 1;
@@ -32,7 +58,12 @@ pub const PODS: u8 = 8;
 /// The services' port, and the pods', by protocol.
 pub const PORTS: [(u8, u16, u16); 2] = [(TCP, 80, 8080), (UDP, 53, 5353)];
 /// Last bytes of the VIPs.
-pub const VIPS: [u8; 17] = [1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21];
+pub const VIPS: [u8; 28] =
+    [1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
+/// How long affinity lasts: longer than any test.
+pub const AFFINITY_S: u32 = 10_800;
+/// The node's addresses on the uplink.
+pub const NODE: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1));
 
 const GENERATION: u32 = 7;
 const SPREAD_SLOTS: u32 = 251;
@@ -41,33 +72,14 @@ const SPREAD_SLOTS: u32 = 251;
 #[must_use]
 pub fn tables() -> MemoryTables {
     let mut tables = MemoryTables { uplinks: [(UPLINK, UPLINK_MAC)].into(), ..MemoryTables::default() };
-    for (protocol, ..) in PORTS {
-        for pod in 1..=PODS {
-            add_pod(&mut tables, pod, protocol);
+    for version in Version::ALL {
+        for (protocol, ..) in PORTS {
+            add_services(&mut tables, Kind { version, protocol });
         }
-        for (vip, pod) in [(1, 1), (2, 4), (3, 5), (4, 6), (5, 8)] {
-            add_sole(&mut tables, vip, protocol, member(pod, protocol));
-        }
-        add_sole(&mut tables, 21, protocol, gone(protocol));
-        for (vip, owners, flags) in services() {
-            add_service(&mut tables, vip, protocol, &[word(&owners)], flags);
-        }
-        let words: Vec<SlotWord> = (0..SPREAD_SLOTS).map(spread_word).collect();
-        add_service(&mut tables, 20, protocol, &words, 0);
     }
+    tables.v4.report_addresses.insert(UPLINK, stored(NODE.0.into()));
+    tables.v6.report_addresses.insert(UPLINK, stored(NODE.1.into()));
     tables
-}
-
-/// A VIP's address.
-#[must_use]
-pub const fn vip_address(last: u8) -> [u8; 4] {
-    [203, 0, 113, last]
-}
-
-/// A pod's address.
-#[must_use]
-pub const fn pod_address(pod: u8) -> [u8; 4] {
-    [10, 244, 1, pod]
 }
 
 /// MAC of a pod's end of its link.
@@ -84,20 +96,105 @@ pub const fn host_mac(pod: u8) -> [u8; 6] {
 
 /// The entry that a client's packet to `vip` leaves for the pod of `key`.
 #[must_use]
-pub fn flow_entry(tables: &MemoryTables, vip: EndpointKeyV4, key: &FlowKeyV4) -> Option<FlowEntry> {
-    let mut stored = [0; 16];
-    stored[..4].copy_from_slice(&vip.address);
-    let pod = EndpointKeyV4 { address: key.pod, port: key.pod_port, ..vip };
+pub fn flow_entry(tables: &MemoryTables, vip: SocketAddr, protocol: u8, key: &FlowKey) -> Option<FlowEntry> {
+    let [_, pod] = key.ends();
+    let (frontend, backend) = match (vip.ip(), pod.ip()) {
+        (IpAddr::V4(vip_ip), IpAddr::V4(pod_ip)) => {
+            let key = |address: Ipv4Addr, port: u16| V4::endpoint_key(address.octets(), port.to_be_bytes(), protocol);
+            let frontend = tables.v4.frontends.get(&key(vip_ip, vip.port()))?;
+            (frontend, tables.v4.backend_ids.get(&key(pod_ip, pod.port()))?)
+        }
+        (IpAddr::V6(vip_ip), IpAddr::V6(pod_ip)) => {
+            let key = |address: Ipv6Addr, port: u16| V6::endpoint_key(address.octets(), port.to_be_bytes(), protocol);
+            let frontend = tables.v6.frontends.get(&key(vip_ip, vip.port()))?;
+            (frontend, tables.v6.backend_ids.get(&key(pod_ip, pod.port()))?)
+        }
+        _ => return None,
+    };
     Some(FlowEntry {
-        vip: stored,
-        vip_port: vip.port,
-        service: tables.frontends.get(&vip)?.service,
-        backend: *tables.backend_ids.get(&pod)?,
+        vip: stored(vip.ip()),
+        vip_port: vip.port().to_be_bytes(),
+        service: frontend.service,
+        backend: *backend,
         ingress_ifindex: UPLINK,
         next_hop_mac: ROUTER_MAC,
         uplink_mac: UPLINK_MAC,
         ..FlowEntry::default()
     })
+}
+
+/// What the pods and services of one round have in common.
+#[derive(Clone, Copy)]
+struct Kind {
+    version: Version,
+    protocol: u8,
+}
+
+fn add_services(tables: &mut MemoryTables, of: Kind) {
+    for pod in 1..=PODS {
+        add_pod(tables, pod, of);
+    }
+    for (vip, pod) in [(1, 1), (2, 4), (3, 5), (4, 6), (5, 8)] {
+        add_sole(tables, vip, of, of.member(pod));
+    }
+    add_sole(tables, 21, of, of.gone());
+    for (vip, owners, flags) in services() {
+        add_service(tables, vip, of, &[word(&owners)], flags);
+    }
+    let words: Vec<SlotWord> = (0..SPREAD_SLOTS).map(spread_word).collect();
+    add_service(tables, 20, of, &words, 0);
+    add_admitting(tables, of, &words);
+}
+
+/// Services that look at the client: source ranges, affinity, refusal.
+fn add_admitting(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
+    use frontend_flags::{DROP_WHEN_EMPTY, REHASHED, REJECT_WHEN_EMPTY, SOURCE_RANGES};
+    add_service(tables, 30, of, &[word(&[1])], SOURCE_RANGES);
+    add_service(tables, 31, of, &[word(&[2, 1])], SOURCE_RANGES);
+    add_service(tables, 32, of, &[word(&[0])], SOURCE_RANGES | REJECT_WHEN_EMPTY);
+    add_service(tables, 33, of, &[word(&[0])], REJECT_WHEN_EMPTY | DROP_WHEN_EMPTY);
+    add_service(tables, 34, of, &[word(&[0, 6])], REJECT_WHEN_EMPTY);
+    add_service(tables, 35, of, &[word(&[1])], 0);
+    add_service(tables, 36, of, &[word(&[2, 1])], 0);
+    add_service(tables, 37, of, &[word(&[2, 1])], 0);
+    add_sole(tables, 38, of, of.member(1));
+    add_service(tables, 39, of, words, REHASHED);
+    add_service(tables, 40, of, words, REHASHED);
+    for vip in 35..=39 {
+        change_frontend(tables, vip, of, |frontend| frontend.affinity_s = AFFINITY_S);
+    }
+    let pod_1 = of.service_id(37) * u32::from(PODS + 1);
+    tables.members.insert(pod_1, Member { flags: member_flags::TAKES_NO_NEW, ..of.member(1) });
+    for vip in [36, 37] {
+        add_record(tables, of, vip, client_address(of.version, 77));
+    }
+    for vip in 30..=32 {
+        for (first, host_bits) in [(0, 1), (4, 0), (8, 2)] {
+            add_range(tables, of, vip, (client_address(of.version, first), host_bits));
+        }
+    }
+}
+
+/// Of pod 1, and newer than any clock says.
+fn add_record(tables: &MemoryTables, of: Kind, vip: u8, client: IpAddr) {
+    let record = AffinityEntry { backend: of.backend_id(1), generation: GENERATION, last_new_ns: u64::MAX };
+    let service = of.service_id(vip);
+    match client {
+        IpAddr::V4(client) => {
+            tables.v4.affinity.borrow_mut().insert(V4::source_key(service, client.octets()), record);
+        }
+        IpAddr::V6(client) => {
+            tables.v6.affinity.borrow_mut().insert(V6::source_key(service, client.octets()), record);
+        }
+    }
+}
+
+fn add_range(tables: &mut MemoryTables, of: Kind, vip: u8, (first, host_bits): (IpAddr, u32)) {
+    let range = (of.service_id(vip), stored(first), if first.is_ipv4() { 32 } else { 128 } - host_bits);
+    match of.version {
+        Version::V4 => tables.v4.source_ranges.insert(range),
+        Version::V6 => tables.v6.source_ranges.insert(range),
+    };
 }
 
 /// VIP, the pods that own and owned the slot (0: none), flags.
@@ -136,28 +233,33 @@ fn word(pods: &[u8]) -> SlotWord {
     SlotWord(u64::from_le_bytes(bytes))
 }
 
-fn add_pod(tables: &mut MemoryTables, pod: u8, protocol: u8) {
-    let (id, address, port) = (backend_id(pod, protocol), pod_address(pod), pod_port(protocol));
-    let mut stored = [0; 16];
-    stored[..4].copy_from_slice(&address);
+fn add_pod(tables: &mut MemoryTables, pod: u8, of: Kind) {
+    let (id, address, port) = (of.backend_id(pod), pod_address(of.version, pod), of.pod_port());
     let backend = Backend {
-        address: stored,
+        address: stored(address),
         generation: GENERATION,
-        flags: backend_flags::IN_USE | kind(pod),
+        flags: backend_flags::IN_USE | flags_of(pod),
         ifindex: 100 + u32::from(pod),
         netns_id: NETNS_HOST,
         pod_mac: pod_mac(pod),
         host_mac: host_mac(pod),
         port,
-        protocol,
-        family: 4,
+        protocol: of.protocol,
+        family: if address.is_ipv4() { 4 } else { 6 },
         ..Backend::default()
     };
     tables.backends.insert(id, backend);
-    tables.backend_ids.insert(EndpointKeyV4 { address, port, protocol, zero: 0 }, id);
+    match address {
+        IpAddr::V4(address) => {
+            tables.v4.backend_ids.insert(V4::endpoint_key(address.octets(), port, of.protocol), id);
+        }
+        IpAddr::V6(address) => {
+            tables.v6.backend_ids.insert(V6::endpoint_key(address.octets(), port, of.protocol), id);
+        }
+    }
 }
 
-const fn kind(pod: u8) -> u32 {
+const fn flags_of(pod: u8) -> u32 {
     use backend_flags::{DIRECT, HIDDEN, TAKES_XDP};
     match pod {
         4 => DIRECT,
@@ -168,13 +270,12 @@ const fn kind(pod: u8) -> u32 {
     }
 }
 
-fn add_sole(tables: &mut MemoryTables, vip: u8, protocol: u8, sole: Member) {
-    let frontend = Frontend { service: service_id(vip, protocol), sole, ..Frontend::default() };
-    tables.frontends.insert(frontend_key(vip, protocol), frontend);
+fn add_sole(tables: &mut MemoryTables, vip: u8, of: Kind, sole: Member) {
+    add_frontend(tables, vip, of, Frontend { service: of.service_id(vip), sole, ..Frontend::default() });
 }
 
-fn add_service(tables: &mut MemoryTables, vip: u8, protocol: u8, words: &[SlotWord], flags: u32) {
-    let service = service_id(vip, protocol);
+fn add_service(tables: &mut MemoryTables, vip: u8, of: Kind, words: &[SlotWord], flags: u32) {
+    let service = of.service_id(vip);
     let frontend = Frontend {
         service,
         slots_base: service * SPREAD_SLOTS,
@@ -183,34 +284,63 @@ fn add_service(tables: &mut MemoryTables, vip: u8, protocol: u8, words: &[SlotWo
         flags,
         ..Frontend::default()
     };
-    tables.frontends.insert(frontend_key(vip, protocol), frontend);
+    add_frontend(tables, vip, of, frontend);
     tables.slots.extend((frontend.slots_base..).zip(words.iter().map(|word| word.0)));
-    let members = (1..=PODS).map(|pod| member(pod, protocol)).chain([gone(protocol)]);
+    let members = (1..=PODS).map(|pod| of.member(pod)).chain([of.gone()]);
     tables.members.extend((frontend.members_base..).zip(members));
 }
 
-fn frontend_key(vip: u8, protocol: u8) -> EndpointKeyV4 {
-    let port = PORTS.iter().find(|ports| ports.0 == protocol).map_or(0, |ports| ports.1).to_be_bytes();
-    EndpointKeyV4 { address: vip_address(vip), port, protocol, zero: 0 }
+fn add_frontend(tables: &mut MemoryTables, vip: u8, of: Kind, frontend: Frontend) {
+    match vip_address(of.version, vip) {
+        IpAddr::V4(address) => {
+            tables.v4.frontends.insert(V4::endpoint_key(address.octets(), of.vip_port(), of.protocol), frontend);
+        }
+        IpAddr::V6(address) => {
+            tables.v6.frontends.insert(V6::endpoint_key(address.octets(), of.vip_port(), of.protocol), frontend);
+        }
+    }
 }
 
-fn pod_port(protocol: u8) -> [u8; 2] {
-    PORTS.iter().find(|ports| ports.0 == protocol).map_or(0, |ports| ports.2).to_be_bytes()
+fn change_frontend(tables: &mut MemoryTables, vip: u8, of: Kind, change: impl FnOnce(&mut Frontend)) {
+    let frontend = match vip_address(of.version, vip) {
+        IpAddr::V4(address) => {
+            tables.v4.frontends.get_mut(&V4::endpoint_key(address.octets(), of.vip_port(), of.protocol))
+        }
+        IpAddr::V6(address) => {
+            tables.v6.frontends.get_mut(&V6::endpoint_key(address.octets(), of.vip_port(), of.protocol))
+        }
+    };
+    frontend.map(change);
 }
 
-fn member(pod: u8, protocol: u8) -> Member {
-    Member { backend: backend_id(pod, protocol) as u16, flags: 0, generation: GENERATION }
-}
+impl Kind {
+    fn vip_port(self) -> [u8; 2] {
+        PORTS.iter().find(|ports| ports.0 == self.protocol).map_or(0, |ports| ports.1).to_be_bytes()
+    }
 
-/// A reference that is older than what its id means now.
-fn gone(protocol: u8) -> Member {
-    Member { backend: backend_id(1, protocol) as u16, flags: 0, generation: GENERATION - 1 }
-}
+    fn pod_port(self) -> [u8; 2] {
+        PORTS.iter().find(|ports| ports.0 == self.protocol).map_or(0, |ports| ports.2).to_be_bytes()
+    }
 
-fn backend_id(pod: u8, protocol: u8) -> u32 {
-    u32::from(pod) + if protocol == UDP { 100 } else { 0 }
-}
+    fn member(self, pod: u8) -> Member {
+        Member { backend: self.backend_id(pod) as u16, flags: 0, generation: GENERATION }
+    }
 
-fn service_id(vip: u8, protocol: u8) -> u32 {
-    u32::from(vip) * 2 + u32::from(protocol == UDP)
+    /// A reference that is older than what its id means now.
+    fn gone(self) -> Member {
+        Member { generation: GENERATION - 1, ..self.member(1) }
+    }
+
+    fn backend_id(self, pod: u8) -> u32 {
+        u32::from(pod) + 100 * self.number()
+    }
+
+    fn service_id(self, vip: u8) -> u32 {
+        u32::from(vip) * 4 + self.number()
+    }
+
+    /// Each kind has its own.
+    fn number(self) -> u32 {
+        u32::from(self.protocol == UDP) + 2 * u32::from(self.version == Version::V6)
+    }
 }

@@ -167,7 +167,7 @@ fn event(object: Value) -> Event {
     let is_service = object["kind"] == "Service";
     Event::Applied(if is_service {
         let service: Service = serde_json::from_value(object).expect("a Service");
-        Object::Service(translate::service(&service).expect("readable").object)
+        translate::service(&service).expect("readable").object.into()
     } else {
         let slice: EndpointSlice = serde_json::from_value(object).expect("an EndpointSlice");
         Object::Slice(translate::slice(&slice).expect("readable").object)

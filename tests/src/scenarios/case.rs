@@ -67,6 +67,9 @@ pub struct Case {
     /// Of a `sequence` case.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// Of a `flow_cleanup` case.
+    #[serde(default)]
+    pub flows: Vec<CleanupFlow>,
     /// Of a `service_health` or `proxy_health` case.
     #[serde(flatten)]
     pub asked: Asked,
@@ -306,6 +309,19 @@ pub struct EdgeExpect {
     pub src: Option<String>,
     /// As which port it leaves.
     pub sport: Option<u16>,
+}
+
+/// A flow that began before the case's objects were so.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct CleanupFlow {
+    pub proto: String,
+    pub orig_dst: String,
+    pub orig_dport: u16,
+    /// Who answers it: an endpoint, or the VIP itself if it was never translated.
+    pub reply_src: String,
+    /// Whether its next packet is a new flow's.
+    pub deleted: bool,
 }
 
 /// What becomes of a packet.

@@ -1,6 +1,6 @@
 //! Several packets of one client, each with what becomes of it (`packet_edge`).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::parse::tcp_flags::{ACK, FIN, RST, SYN};
@@ -19,10 +19,8 @@ const ANY_PORT: u16 = 40_000;
 const TRUNCATED_LENGTH: usize = 40;
 
 /// What the packet needs that xlb cannot do yet.
-pub fn missing(client: &str, packet: &EdgePacket) -> Option<Feature> {
-    let is_ipv6 = [client, &packet.dst].into_iter().filter_map(parse_address).any(|address| address.is_ipv6());
+pub fn missing(packet: &EdgePacket) -> Option<Feature> {
     match () {
-        () if is_ipv6 => Some(missing::IPV6),
         () if packet.proto == "SCTP" => Some(missing::SCTP),
         () if packet.fragment.is_some() => Some(missing::FRAGMENTS),
         () if packet.icmp.is_some() => Some(missing::ICMP_ERRORS),
@@ -36,13 +34,13 @@ pub fn check(
     node: &Node,
     client: &str,
     packet: &EdgePacket,
-    reached: &[Option<SocketAddrV4>],
-) -> Result<Option<SocketAddrV4>> {
+    reached: &[Option<SocketAddr>],
+) -> Result<Option<SocketAddr>> {
     let source = packet.src.as_deref().unwrap_or(client);
     let flow = Flow {
         protocol: protocol(&packet.proto)?,
-        source: SocketAddrV4::new(ipv4(source)?, packet.sport.unwrap_or(ANY_PORT)),
-        destination: SocketAddrV4::new(ipv4(&packet.dst)?, packet.dport.unwrap_or_default()),
+        source: SocketAddr::new(address(source)?, packet.sport.unwrap_or(ANY_PORT)),
+        destination: SocketAddr::new(address(&packet.dst)?, packet.dport.unwrap_or_default()),
     };
     if packet.direction.as_deref() == Some("reply") {
         return check_reply(node, flow, packet).map(|()| None);
@@ -58,7 +56,7 @@ pub fn check(
     ensure!(is_right, "expected {}, got {outcome:?}", expected(packet));
     Ok(match outcome {
         Outcome::Reached(endpoint) => Some(endpoint),
-        Outcome::Passed | Outcome::Dropped => None,
+        Outcome::Passed | Outcome::Dropped | Outcome::Rejected => None,
     })
 }
 
@@ -69,9 +67,9 @@ fn check_reply(node: &Node, flow: Flow, packet: &EdgePacket) -> Result<()> {
     let is_right = match packet.expect.outcome.as_str() {
         "pass" => leaves_as == flow.source,
         "un-dnat" => {
-            let address = packet.expect.src.as_deref().context("`un-dnat` needs a `src`")?;
+            let source = packet.expect.src.as_deref().context("`un-dnat` needs a `src`")?;
             let port = packet.expect.sport.unwrap_or(leaves_as.port());
-            leaves_as == SocketAddrV4::new(ipv4(address)?, port)
+            leaves_as == SocketAddr::new(address(source)?, port)
         }
         other => bail!("{other} is no outcome of a reply that the runner knows"),
     };
@@ -79,7 +77,7 @@ fn check_reply(node: &Node, flow: Flow, packet: &EdgePacket) -> Result<()> {
     Ok(())
 }
 
-fn may_reach(endpoint: SocketAddrV4, packet: &EdgePacket, reached: &[Option<SocketAddrV4>]) -> Result<bool> {
+fn may_reach(endpoint: SocketAddr, packet: &EdgePacket, reached: &[Option<SocketAddr>]) -> Result<bool> {
     if let Some(before) = packet.expect.same_as_packet {
         let before = reached.get(before).context("`same_as_packet` names a later packet")?;
         return Ok(*before == Some(endpoint));
@@ -107,10 +105,7 @@ fn flags(names: &str) -> Result<u8> {
     each.try_fold(0, |flags, flag| Ok(flags | flag?))
 }
 
-/// The text's IPv4 address.
-pub fn ipv4(text: &str) -> Result<Ipv4Addr> {
-    match parse_address(text) {
-        Some(IpAddr::V4(address)) => Ok(address),
-        _ => bail!("{text} is no IPv4 address"),
-    }
+/// The text's address.
+pub fn address(text: &str) -> Result<IpAddr> {
+    parse_address(text).with_context(|| format!("{text} is no address"))
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_yaml_ng::Value as Yaml;
 use xlb_userspace::health::answer::{Moment, of_agent, of_service};
 use xlb_userspace::health::judge::FamilySync;
-use xlb_userspace::health::{Family, HealthState, NodeState, judge, wanted};
-use xlb_userspace::model::{Event, Model, Policy};
+use xlb_userspace::health::{HealthState, NodeState, judge, wanted};
+use xlb_userspace::model::{Event, Model, Object, Policy};
+use xlb_userspace::plan::desired::Family;
 
 use super::case::Case;
 use super::objects::translated;
@@ -67,13 +69,18 @@ pub struct NodeFacts {
 
 /// What a health port answers.
 pub fn service_health(case: &Case, this_node: &str) -> Result<()> {
-    let (asked, expect) = (&case.asked, case.expect.as_ref().context("it expects nothing")?);
+    let of = case.asked.health_of.as_deref().context("it has no `health_of`")?;
+    let expect = case.expect.as_ref().context("it expects nothing")?;
+    check_port(translated(&case.services, &case.slices)?, this_node, of, &case.asked, expect)
+}
+
+/// What the health port of a Service answers, if there is one.
+pub fn check_port(objects: Vec<Object>, this_node: &str, of: &str, asked: &Asked, expect: &Yaml) -> Result<()> {
     let mut model = Model::default();
-    for object in translated(&case.services, &case.slices)? {
+    for object in objects {
         model.apply(Event::Applied(object));
     }
     let (ports, _) = wanted(&model, &Policy::default(), this_node);
-    let of = asked.health_of.as_deref().context("it has no `health_of`")?;
     let found = ports.iter().find(|(_, port)| port.service.to_string() == of);
     let is_listening = expect["listening"].as_bool().context("it has no `listening`")?;
     ensure!(found.is_some() == is_listening, "listening is {}", found.is_some());

@@ -6,16 +6,20 @@
 //! ```
 //!
 //! Read in this order: [`case`] (the file), [`objects`] (its Services and slices as Kubernetes has them), [`node`] (an
-//! agent with its maps), [`missing`] (what xlb cannot do yet), [`run`] (a case from start to verdict), [`edge`] (a
-//! client's packets one by one), [`report`] (the lines that people read).
+//! agent with its maps), [`frames`] (its packets), [`missing`] (what xlb cannot do yet), [`run`] (a case from start to
+//! verdict), [`expected`] (what its outcomes should be), [`edge`] (a client's packets one by one), [`cleanup`] (flows whose
+//! endpoint went), [`health`] (who is asked whether it is well), [`report`] (the lines that people read).
 //!
 //! Invariant: every case has a line, and what needs something that xlb cannot do is never counted as passed.
 
 pub mod case;
 pub mod objects;
 pub mod node;
+pub mod frames;
 pub mod missing;
 pub mod run;
+pub mod expected;
 pub mod edge;
+pub mod cleanup;
 pub mod health;
 pub mod report;

@@ -1,24 +1,26 @@
 //! A node with an agent: objects come in, packets go through.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use xlb_common::Disposition;
-use xlb_common::abi::{FlowKeyV4, TCP};
-use xlb_common::memory::MemoryTables;
+use xlb_common::abi::{Frontend, TCP};
+use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
 use xlb_common::parse::tcp_flags::{ACK, SYN};
 use xlb_common::tables::Proof;
 use xlb_userspace::agent::linger;
-use xlb_userspace::model::objects::Service;
-use xlb_userspace::model::{Cidr, DeliveryChoice, Model, Object, Policy, desired, pods_of_interest};
-use xlb_userspace::node::{Location, NodeView, PodLink};
+use xlb_userspace::maps::keys::Keys;
+use xlb_userspace::model::{DeliveryChoice, IpNet, Model, Object, Policy, desired, pods_of_interest};
+use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
+use xlb_userspace::plan::desired::Family;
 use xlb_userspace::plan::{Limits, Observed, plan};
 
-use crate::kernel::frame::Spec;
+use crate::kernel::flows::{FlowKey, stored};
 use crate::kernel::host;
 use crate::kernel::outcome::Hook;
 use crate::kernel::sample::{UPLINK, UPLINK_MAC};
+use crate::scenarios::frames::{ends, frame, is_report_to};
 
 /// A node, its agent, and its maps.
 #[derive(Default)]
@@ -36,27 +38,36 @@ pub struct Flow {
     /// IP protocol number.
     pub protocol: u8,
     /// Who sends.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// To which address and port.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
 }
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// It reached this endpoint.
-    Reached(SocketAddrV4),
+    Reached(SocketAddr),
     /// It was left alone.
     Passed,
     /// It ended here.
     Dropped,
+    /// Its sender was told that the port is unreachable.
+    Rejected,
 }
 
 impl Node {
     /// A node of that name.
-    pub fn new(node_name: String, zone: String, addresses: BTreeSet<Ipv4Addr>) -> Self {
-        let view = NodeView { node_name, zone: Some(zone), addresses, pods: BTreeMap::new() };
+    pub fn new(node_name: String, zone: String, addresses: BTreeSet<IpAddr>) -> Self {
+        let primary =
+            FamilyAddresses { v4: addresses.iter().find_map(ipv4_of), v6: addresses.iter().find_map(ipv6_of) };
+        let view = NodeView { node_name, zone: Some(zone), addresses, primary, pods: BTreeMap::new() };
         Self { view, ..Self::default() }
+    }
+
+    /// The clock of the tables.
+    pub fn set_time(&mut self, now_s: u64) {
+        self.tables.now_ns = now_s * 1_000_000_000;
     }
 
     /// The agent learns that these are all objects, and brings the maps up to date.
@@ -80,7 +91,7 @@ impl Node {
     }
 
     /// Each pod has a link of its own, for as long as the case runs; pods with the node's address are on its network.
-    fn locate(&mut self, pods: BTreeSet<Ipv4Addr>) {
+    fn locate(&mut self, pods: BTreeSet<IpAddr>) {
         for pod in pods {
             let number = self.view.pods.len() as u32 + UPLINK + 1;
             let of_node = self.view.addresses.contains(&pod);
@@ -92,10 +103,13 @@ impl Node {
     fn load(&mut self) {
         let observed = &self.observed;
         self.tables.uplinks = [(UPLINK, UPLINK_MAC)].into();
-        self.tables.frontends = observed.frontends.clone();
+        load_family(&mut self.tables.v4, observed);
+        load_family(&mut self.tables.v6, observed);
+        let FamilyAddresses { v4, v6 } = self.view.primary;
+        self.tables.v4.report_addresses = v4.map(|own| (UPLINK, stored(own.into()))).into_iter().collect();
+        self.tables.v6.report_addresses = v6.map(|own| (UPLINK, stored(own.into()))).into_iter().collect();
         self.tables.members = observed.members.clone();
         self.tables.backends = observed.backends.clone();
-        self.tables.backend_ids = observed.backend_ids.clone();
         let words = observed.slots.iter().flat_map(|(base, words)| (*base..).zip(words));
         self.tables.slots = words.map(|(index, word)| (index, word.0)).collect();
     }
@@ -111,17 +125,14 @@ impl Node {
     }
 
     /// The endpoint takes up the flow that was opened: it answers, and its kernel has the connection.
-    pub fn establish(&mut self, flow: Flow, endpoint: SocketAddrV4) -> Result<()> {
+    pub fn establish(&mut self, flow: Flow, endpoint: SocketAddr) -> Result<()> {
         self.answer(flow, endpoint, SYN | ACK)?;
-        let key = FlowKeyV4 {
-            client: flow.source.ip().octets(),
-            pod: endpoint.ip().octets(),
-            client_port: flow.source.port().to_be_bytes(),
-            pod_port: endpoint.port().to_be_bytes(),
-        };
-        let backends = self.tables.backends.values().filter(|backend| backend.address[..4] == key.pod);
+        let backends = self.tables.backends.values().filter(|backend| backend.socket().ip() == endpoint.ip());
         let netns_ids: BTreeSet<i32> = backends.map(|backend| backend.netns_id).collect();
-        self.tables.sockets.extend(netns_ids.into_iter().map(|netns_id| ((netns_id, key), Proof::Owned)));
+        match FlowKey::between(flow.source, endpoint)? {
+            FlowKey::V4(key) => self.tables.v4.sockets.extend(netns_ids.iter().map(|&id| ((id, key), Proof::Owned))),
+            FlowKey::V6(key) => self.tables.v6.sockets.extend(netns_ids.iter().map(|&id| ((id, key), Proof::Owned))),
+        }
         self.send(flow, ACK, None)?;
         self.answer(flow, endpoint, ACK)
     }
@@ -139,6 +150,10 @@ impl Node {
                 Ok(Outcome::Reached(destination))
             }
             Some(Disposition::Drop) => Ok(Outcome::Dropped),
+            Some(Disposition::Reply) => {
+                ensure!(is_report_to(&run.frame, flow.source.ip()), "what was sent back is no report to the client");
+                Ok(Outcome::Rejected)
+            }
             Some(Disposition::Pass) | None => {
                 ensure!(run.frame == frame, "a packet that was passed on has changed");
                 Ok(Outcome::Passed)
@@ -146,14 +161,14 @@ impl Node {
         }
     }
 
-    fn answer(&self, flow: Flow, endpoint: SocketAddrV4, flags: u8) -> Result<()> {
+    fn answer(&self, flow: Flow, endpoint: SocketAddr, flags: u8) -> Result<()> {
         let source = self.reply(Flow { source: endpoint, destination: flow.source, ..flow }, flags);
         ensure!(source == flow.destination, "the answer of {endpoint} leaves as {source}");
         Ok(())
     }
 
     /// A packet of a pod passes its link and the uplink: as whose it leaves.
-    pub fn reply(&self, flow: Flow, flags: u8) -> SocketAddrV4 {
+    pub fn reply(&self, flow: Flow, flags: u8) -> SocketAddr {
         let frame = frame(flow.protocol, flow.source, flow.destination, flags);
         let at_link = host::run(&self.tables, Hook::Pod, &frame);
         let last = if at_link.frame == frame { host::run(&self.tables, Hook::Egress, &frame) } else { at_link };
@@ -168,8 +183,31 @@ fn allowing_every_external_ip(objects: &[Object]) -> Policy {
         Object::Service(service) => Some(service),
         _ => None,
     });
-    let named: BTreeSet<IpAddr> = services.flat_map(|service: &Service| service.external_ips.clone()).collect();
-    Policy { external_ip_cidrs: named.into_iter().map(Cidr::single).collect(), ..Policy::default() }
+    let named: BTreeSet<IpAddr> = services.flat_map(|service| service.external_ips.iter().copied()).collect();
+    Policy { external_ip_cidrs: named.into_iter().map(IpNet::from).collect(), ..Policy::default() }
+}
+
+fn ipv4_of(address: &IpAddr) -> Option<Ipv4Addr> {
+    if let IpAddr::V4(address) = address { Some(*address) } else { None }
+}
+
+fn ipv6_of(address: &IpAddr) -> Option<Ipv6Addr> {
+    if let IpAddr::V6(address) = address { Some(*address) } else { None }
+}
+
+/// What packets of one family meet; the flows and the clients' affinity stay.
+fn load_family<F: InMemory>(tables: &mut FamilyTables<F>, observed: &Observed)
+where
+    F::EndpointKey: Keys,
+{
+    let keyed = |(key, id): (&_, &u32)| Some((F::EndpointKey::of_endpoint(key)?, *id));
+    tables.backend_ids = observed.backend_ids.iter().filter_map(keyed).collect();
+    let keyed = |(key, frontend): (&_, &Frontend)| Some((F::EndpointKey::of_endpoint(key)?, *frontend));
+    tables.frontends = observed.frontends.iter().filter_map(keyed).collect();
+    let family = if F::VERSION == 4 { Family::V4 } else { Family::V6 };
+    let ranges = observed.source_ranges.iter().flat_map(|(id, ranges)| ranges.iter().map(move |range| (*id, range)));
+    let own = ranges.filter(|(_, range)| Family::of(range.addr()) == family);
+    tables.source_ranges = own.map(|(id, range)| (id, stored(range.addr()), range.prefix_len().into())).collect();
 }
 
 fn link(ifindex: u32) -> PodLink {
@@ -182,19 +220,4 @@ fn link(ifindex: u32) -> PodLink {
         pod_mac: Some([4; 6]),
         takes_xdp_frames: false,
     }
-}
-
-fn frame(protocol: u8, source: SocketAddrV4, destination: SocketAddrV4, flags: u8) -> Vec<u8> {
-    let end = |socket: SocketAddrV4| (socket.ip().octets(), socket.port());
-    let data = if flags & SYN == 0 { 4 } else { 0 };
-    Spec { flags, data, ..Spec::new(protocol, end(source), end(destination)) }.build()
-}
-
-/// Source and destination of a frame without IP options.
-fn ends(frame: &[u8]) -> (SocketAddrV4, SocketAddrV4) {
-    let end = |address: usize, port: usize| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|byte| frame[address + byte]);
-        SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([frame[port], frame[port + 1]]))
-    };
-    (end(26, 34), end(30, 36))
 }

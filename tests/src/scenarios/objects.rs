@@ -15,7 +15,7 @@ pub fn translated(services: &[Service], slices: &[Slice]) -> Result<Vec<Object>>
     let services = services.iter().map(|service| {
         let translated = translate::service(&kubernetes_service(service)?);
         let translated = translated.map_err(|error| anyhow::anyhow!("Service {}: {error}", service.name))?;
-        Ok(Object::Service(translated.object))
+        Ok(translated.object.into())
     });
     let slices = slices.iter().enumerate().map(|(index, slice)| {
         let translated = translate::slice(&kubernetes_slice(slice, index));

@@ -1,15 +1,18 @@
 //! A case from start to verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xlb_userspace::plan::desired::Family;
 use xlb_userspace::source::address::parse_address;
 
 use super::case::{Case, Client, Defaults, Endpoint, Expect, Packet, Port, Service, Slice, Step};
-use super::edge::{self, ipv4};
-use super::health;
-use super::missing::{self, Feature, Situation};
+use super::cleanup;
+use super::edge::{self, address};
+use super::expected::{compare, has_affinity};
+use super::health::{self, Asked};
+use super::missing::{Feature, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
 
@@ -43,7 +46,7 @@ pub fn run(case: &Case, defaults: &Defaults) -> Verdict {
         "packet" => run.play(&[only_step(case)]),
         "sequence" => run.play(&case.steps),
         "service_health" => health::service_health(case, &run.node.view.node_name),
-        "flow_cleanup" => run.lack(missing::FLOW_CLEANUP),
+        "flow_cleanup" => cleanup::check(case, defaults, &mut run.missing),
         "packet_edge" => run.edges(case),
         "proxy_health" => health::proxy_health(case),
         other => return Verdict::Unsupported(format!("kind {other}")),
@@ -67,41 +70,36 @@ fn only_step(case: &Case) -> Step {
     }
 }
 
-struct Run {
-    node: Node,
-    services: Vec<Service>,
-    slices: Vec<Slice>,
+/// A case under way.
+pub(super) struct Run {
+    pub(super) node: Node,
+    pub(super) services: Vec<Service>,
+    pub(super) slices: Vec<Slice>,
     pod_detection: String,
     /// Flows that exist already, by the step that goes on with them.
     established: BTreeMap<usize, Flow>,
+    /// What the flows of a step came to, if it was the same for all.
+    chosen: BTreeMap<usize, Outcome>,
     next_port: u16,
     missing: BTreeSet<Feature>,
 }
 
 impl Run {
-    fn new(case: &Case, defaults: &Defaults) -> Self {
+    pub(super) fn new(case: &Case, defaults: &Defaults) -> Self {
         let this_node = case.this_node.as_ref().unwrap_or(&defaults.this_node);
         let zone = case.node_zone.as_ref().unwrap_or(&defaults.node_zone);
         let addresses = case.node_ips.as_ref().unwrap_or(&defaults.node_ips);
-        let addresses = addresses.iter().filter_map(|text| match parse_address(text)? {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
+        let addresses = addresses.iter().filter_map(|text| parse_address(text));
         Self {
             node: Node::new(this_node.clone(), zone.clone(), addresses.collect()),
             services: case.services.clone(),
             slices: case.slices.clone(),
             pod_detection: case.pod_detection.as_ref().unwrap_or(&defaults.pod_detection).clone(),
             established: BTreeMap::new(),
+            chosen: BTreeMap::new(),
             next_port: FIRST_SOURCE_PORT,
             missing: BTreeSet::new(),
         }
-    }
-
-    /// Only the objects are tried; what the case asks cannot be answered yet.
-    fn lack(&mut self, feature: Feature) -> Result<()> {
-        self.missing.insert(feature);
-        self.learn(0)
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<()> {
@@ -111,8 +109,8 @@ impl Run {
         for (index, step) in steps.iter().enumerate() {
             let place = || if steps.len() == 1 { "its packet".into() } else { format!("step {index}") };
             self.step(index, steps).with_context(place)?;
-            if step.health_of.is_some() {
-                self.missing.insert(missing::HEALTH_PORTS);
+            if let Some(of) = &step.health_of {
+                self.check_health(of, step).with_context(place)?;
             }
         }
         Ok(())
@@ -125,7 +123,7 @@ impl Run {
         self.learn(0)?;
         let mut reached = Vec::new();
         for (index, packet) in case.packets.iter().enumerate() {
-            if let Some(feature) = edge::missing(&client.ip, packet) {
+            if let Some(feature) = edge::missing(packet) {
                 self.missing.insert(feature);
                 return Ok(());
             }
@@ -137,6 +135,7 @@ impl Run {
 
     fn step(&mut self, index: usize, steps: &[Step]) -> Result<()> {
         let step = &steps[index];
+        self.node.set_time(step.at_s);
         if step.services.is_some() || step.slices.is_some() {
             self.services = step.services.clone().unwrap_or_else(|| self.services.clone());
             self.slices = step.slices.clone().unwrap_or_else(|| self.slices.clone());
@@ -147,26 +146,28 @@ impl Run {
         }
         match (&step.client, &step.packet) {
             (Some(client), Some(packet)) => self.check(index, step, client, packet),
-            (None, None) if step.health_of.is_some() => Ok(()),
+            (_, None) if step.health_of.is_some() => Ok(()),
             _ => bail!("it has no client, no packet, or neither and no `health_of`"),
         }
     }
 
-    /// A first packet of an existing flow: the flow began when its endpoint was the service's only one.
+    /// A first packet of an existing flow: the flow began when its endpoint was the service's only one, and the service
+    /// open to everyone.
     fn begin_earlier(&mut self, steps: &[Step]) -> Result<()> {
         let Some(packet) = &steps[0].packet else { return Ok(()) };
         let Some(flow) = &packet.flow else { return Ok(()) };
         let before = self.slices_with_only(packet, &flow.established_to)?;
-        let now = std::mem::replace(&mut self.slices, before);
+        let now = (self.services.clone(), std::mem::replace(&mut self.slices, before));
+        self.services.iter_mut().for_each(|service| service.lb_source_ranges = None);
         self.learn(0)?;
         self.establish(0, &steps[0])?;
-        self.slices = now;
+        (self.services, self.slices) = now;
         Ok(())
     }
 
-    fn slices_with_only(&self, packet: &Packet, endpoint: &str) -> Result<Vec<Slice>> {
-        let (ip, port) = endpoint.rsplit_once(':').context("reading `established_to`")?;
-        let target: i32 = port.parse().context("reading `established_to`")?;
+    /// Slices in which the packet's Service port has no other endpoint.
+    pub(super) fn slices_with_only(&self, packet: &Packet, endpoint: &str) -> Result<Vec<Slice>> {
+        let endpoint: SocketAddr = endpoint.parse().with_context(|| format!("reading the endpoint {endpoint}"))?;
         let mut slices = Vec::new();
         for service in &self.services {
             for port in &service.ports {
@@ -175,10 +176,10 @@ impl Run {
                     slices.push(Slice {
                         service: Some(format!("{}/{}", service.namespace, service.name)),
                         name: None,
-                        address_type: "IPv4".into(),
-                        ports: vec![Port { port: Some(target), node_port: None, ..port.clone() }],
+                        address_type: Family::of(endpoint.ip()).to_string(),
+                        ports: vec![Port { port: Some(endpoint.port().into()), node_port: None, ..port.clone() }],
                         endpoints: vec![Endpoint {
-                            ip: Some(ip.into()),
+                            ip: Some(endpoint.ip().to_string()),
                             node: Some(self.node.view.node_name.clone()),
                             ..Endpoint::default()
                         }],
@@ -191,7 +192,7 @@ impl Run {
         Ok(slices)
     }
 
-    fn learn(&mut self, now_ms: u64) -> Result<()> {
+    pub(super) fn learn(&mut self, now_ms: u64) -> Result<()> {
         let objects = translated(&self.services, &self.slices)?;
         self.node.learn(&objects, now_ms)
     }
@@ -202,10 +203,10 @@ impl Run {
         let Some(flow) = &packet.flow else { return Ok(()) };
         let expect = Expect::parse(step.expect.as_ref())?.on_this_node();
         let missing = self.situation(client, packet, &expect).missing();
-        if self.established.contains_key(&index) || !can_be_sent(&missing) || missing.contains(missing::REMOTE) {
+        if self.established.contains_key(&index) || !missing.is_empty() {
             return Ok(());
         }
-        let endpoint: SocketAddrV4 = flow.established_to.parse().context("reading `established_to`")?;
+        let endpoint: SocketAddr = flow.established_to.parse().context("reading `established_to`")?;
         let tries = if packet.sport.is_some() { 1 } else { FLOWS_PER_ESTABLISHED };
         for _ in 0..tries {
             let flow = self.flow(client, packet)?;
@@ -222,12 +223,12 @@ impl Run {
         let expect = Expect::parse(step.expect.as_ref())?.on_this_node();
         let missing = self.situation(client, packet, &expect).missing();
         self.missing.extend(&missing);
-        if !can_be_sent(&missing) || missing.contains(missing::REMOTE) {
+        if !missing.is_empty() {
             return Ok(());
         }
         if packet.flow.is_some() {
             let flow = self.established.get(&index).context("its flow could not be begun before")?;
-            return compare(&expect, &[self.node.go_on(*flow)?].into(), false, &missing);
+            return compare(&expect, &[self.node.go_on(*flow)?].into(), false);
         }
         let enough = (expect.endpoints.len() * FLOWS_PER_ENDPOINT).clamp(FLOWS_MIN, FLOWS_MAX);
         let flows = if packet.sport.is_some() { 1 } else { enough };
@@ -237,12 +238,30 @@ impl Run {
                 self.node.open(flow)
             })
             .collect();
-        compare(&expect, &outcomes?, flows > 1, &missing)
+        let (outcomes, is_sticky) = (outcomes?, has_affinity(&self.services, packet));
+        compare(&expect, &outcomes, flows > 1 && !is_sticky)?;
+        if outcomes.len() == 1 {
+            self.chosen.extend(outcomes.first().map(|outcome| (index, *outcome)));
+        }
+        ensure!(!is_sticky || outcomes.len() == 1, "one client met several endpoints: {outcomes:?}");
+        self.check_same(&expect, index)
+    }
+
+    fn check_same(&self, expect: &Expect, index: usize) -> Result<()> {
+        let Some(step) = expect.same_as_step else { return Ok(()) };
+        let (before, now) = (self.chosen.get(&step), self.chosen.get(&index));
+        ensure!(before.is_some() && before == now, "expected what step {step} met, {before:?}, got {now:?}");
+        Ok(())
+    }
+
+    fn check_health(&self, of: &str, step: &Step) -> Result<()> {
+        let expect = step.expect.as_ref().context("it expects nothing")?;
+        let objects = translated(&self.services, &self.slices)?;
+        health::check_port(objects, &self.node.view.node_name, of, &Asked::default(), expect)
     }
 
     fn situation<'a>(&'a self, client: &'a Client, packet: &'a Packet, expect: &'a Expect) -> Situation<'a> {
         Situation {
-            services: &self.services,
             slices: &self.slices,
             this_node: &self.node.view.node_name,
             pod_detection: &self.pod_detection,
@@ -252,60 +271,15 @@ impl Run {
         }
     }
 
-    fn flow(&mut self, client: &Client, packet: &Packet) -> Result<Flow> {
+    pub(super) fn flow(&mut self, client: &Client, packet: &Packet) -> Result<Flow> {
         let port = packet.sport.unwrap_or(self.next_port);
         self.next_port = self.next_port.checked_add(1).unwrap_or(FIRST_SOURCE_PORT);
         Ok(Flow {
             protocol: protocol(&packet.proto)?,
-            source: SocketAddrV4::new(ipv4(&client.ip)?, port),
-            destination: SocketAddrV4::new(ipv4(&packet.dst)?, packet.dport.unwrap_or_default()),
+            source: SocketAddr::new(address(&client.ip)?, port),
+            destination: SocketAddr::new(address(&packet.dst)?, packet.dport.unwrap_or_default()),
         })
     }
-}
-
-/// Whether the packet can be put before xlb at all, be it with another outcome.
-fn can_be_sent(missing: &BTreeSet<Feature>) -> bool {
-    let unsent = [missing::IPV6, missing::IN_CLUSTER, missing::SCTP, missing::SOURCE_RANGES, missing::AFFINITY];
-    unsent.iter().all(|feature| !missing.contains(feature))
-}
-
-/// Whether the outcomes are the expected ones; with something missing, whether nobody got a packet who must not.
-fn compare(expect: &Expect, got: &BTreeSet<Outcome>, is_spread: bool, missing: &BTreeSet<Feature>) -> Result<()> {
-    let expected = expected(expect)?;
-    let is_right = if missing.is_empty() {
-        if is_spread { *got == expected } else { got.is_subset(&expected) }
-    } else if missing.contains(missing::FLOW_CLEANUP) {
-        true
-    } else {
-        got.iter().all(|outcome| !matches!(outcome, Outcome::Reached(_)) || expected.contains(outcome))
-    };
-    ensure!(is_right, "expected {}, got {}", listed(&expected, &expect.outcome), listed(got, "nothing"));
-    Ok(())
-}
-
-fn expected(expect: &Expect) -> Result<BTreeSet<Outcome>> {
-    match expect.outcome.as_str() {
-        "pass" => Ok([Outcome::Passed].into()),
-        "drop" => Ok([Outcome::Dropped].into()),
-        "reject" => Ok(BTreeSet::new()),
-        "dnat" => {
-            let endpoints = expect.endpoints.iter();
-            let reached =
-                |text: &String| Ok(Outcome::Reached(text.parse().with_context(|| format!("reading {text}"))?));
-            endpoints.map(reached).collect()
-        }
-        other => bail!("{other} is no outcome that the runner knows"),
-    }
-}
-
-fn listed(outcomes: &BTreeSet<Outcome>, if_none: &str) -> String {
-    let texts = outcomes.iter().map(|outcome| match outcome {
-        Outcome::Reached(endpoint) => endpoint.to_string(),
-        Outcome::Passed => "pass".into(),
-        Outcome::Dropped => "drop".into(),
-    });
-    let text = texts.collect::<Vec<_>>().join(" ");
-    if text.is_empty() { if_none.to_owned() } else { text }
 }
 
 /// IP protocol number of a protocol's name.

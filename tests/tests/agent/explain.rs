@@ -64,6 +64,16 @@ fn udp_is_explained_as_it_is_served() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_packet_has_two_ends_of_one_ip_version() -> Result<()> {
+    let stage = Stage::up()?;
+    let told = explain(&stage, "[2001:db8::1]:40000", "[2001:db8::80]:80", &[])?;
+    told.says(&["tcp SYN [2001:db8::1]:40000 > [2001:db8::80]:80", "left to the stack"]);
+    let arguments = ["explain", "--src", CLIENT, "--dst", "[2001:db8::80]:80"];
+    xlb(&stage.lab, &arguments)?.is_refused_with(&["198.51.100.10", "2001:db8::80", "same IP version"]);
+    Ok(())
+}
+
 /// The slot has a new owner, and the connection's own packets still lead to the pod that accepted it.
 #[test]
 fn an_open_connection_is_proven_by_its_pod() -> Result<()> {

@@ -73,7 +73,8 @@ fn an_agent_that_stands_still_does_not_answer_and_one_that_goes_on_does() -> Res
     let node = stage.lab.node();
     let process = Pid::from_raw(stage.agent.process().context("no process")?.try_into()?);
     kill(process, Signal::SIGSTOP)?;
-    assert!(get(node, HEALTH_PORT, "/livez").is_err());
+    // A thread that answers right now stops only after that.
+    soon("silent", || get(node, HEALTH_PORT, "/livez").is_err().then_some(()))?;
     kill(process, Signal::SIGCONT)?;
     soon("alive", || status(node, "/livez").filter(|status| *status == 200)).map(drop)
 }

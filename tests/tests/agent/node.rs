@@ -1,10 +1,15 @@
 //! A node that changes under the agent, without a word from Kubernetes: pods' links and uplinks come and go.
 
-use anyhow::Result;
-use serde_json::Value;
-use xlb_tests::lab::{EndpointSpec, Greeting, Lab, LabSpec, PodShape};
+use std::net::Ipv6Addr;
 
-use crate::stage::{Held, Stage, TARGET_PORT, backend, refusal, serves, service_with, socket, takers};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use xlb_common::abi::Uplink;
+use xlb_tests::lab::{EndpointSpec, Greeting, Lab, LabSpec, PodShape, wait_for};
+use xlb_userspace::maps::live::LiveMaps;
+use xlb_userspace::maps::pins::PinDirectory;
+
+use crate::stage::{Held, LATER, Stage, TARGET_PORT, backend, refusal, serves, service_with, socket, takers};
 
 #[test]
 fn a_pod_whose_link_is_gone_gets_no_more_connections() -> Result<()> {
@@ -128,6 +133,27 @@ fn an_uplink_with_another_mac_is_served_on() -> Result<()> {
     stage.until_answers(0, "pod-0")?;
     stage.until_answers(0, "pod-1")?;
     held.answers()
+}
+
+/// From these the node reports errors to clients.
+#[test]
+fn the_programs_know_an_uplinks_addresses_and_follow_them() -> Result<()> {
+    let stage = Stage::up()?;
+    let known = || -> Result<Uplink> {
+        let maps = LiveMaps::open(&PinDirectory::new(stage.lab.pin_directory()))?;
+        let links = attached(&stage);
+        let index = links.iter().find_map(|link| link.rsplit_once('-')?.1.parse().ok()).context("no uplink")?;
+        maps.uplink(index).context("the uplink is not in the maps")
+    };
+    assert_eq!(known()?.address_v4, stage.lab.uplink(0).node_address.octets());
+    stage.lab.node().sysctl(&[("net.ipv6.conf.eth0.disable_ipv6", "0")])?;
+    let address: Ipv6Addr = "2001:db8:ff::7".parse()?;
+    stage.lab.node().ip(&format!("address add {address}/64 dev eth0 nodad"))?;
+    let know = |octets: [u8; 16]| wait_for(LATER, || (known().ok()?.address_v6 == octets).then_some(()));
+    know(address.octets()).context("the programs do not learn of a new address")?;
+    // The link-local one that is left is not meant for clients.
+    stage.lab.node().ip(&format!("address del {address}/64 dev eth0"))?;
+    know([0; 16]).context("the programs do not forget an address")
 }
 
 /// Both ends of an uplink vanish with one of them.

@@ -2,9 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
+use xlb_common::abi::SourceKeyV4;
 use xlb_tests::lab::{Greeting, LabSpec, LineClient, TcpServer};
+use xlb_userspace::maps::live::LiveMaps;
+use xlb_userspace::maps::pins::PinDirectory;
 
 use crate::stage::{PORT, Stage, find, lab, refusal, serves, service};
 
@@ -65,15 +68,9 @@ const NOT_SERVED: &[NotServed] = &[
         &[],
     ),
     ("without-status", &[("status:\n", "oldStatus:\n")], &[]),
-    ("ipv6", &[("- ip: VIP", "- ip: 2001:db8::80")], &["2001:db8::80", "IPv6", "IPv4"]),
+    ("ipv6", &[("- ip: VIP", "- ip: 2001:db8::80")], &["2001:db8::80", "IPv6 cluster IP", "spec.ipFamilyPolicy"]),
     ("loopback", &[("- ip: VIP", "- ip: 127.0.0.5")], &["127.0.0.5", "unicast"]),
     ("sctp", &[("protocol: TCP", "protocol: SCTP")], &["port 80", "SCTP", "TCP or UDP"]),
-    (
-        "ranges",
-        &[("spec:\n", "spec:\n  loadBalancerSourceRanges: [198.51.100.0/24]\n")],
-        &["VIP", "loadBalancerSourceRanges"],
-    ),
-    ("affine", &[("spec:\n", "spec:\n  sessionAffinity: ClientIP\n")], &["VIP", "sessionAffinity"]),
     ("no-cluster-ip", &[("  clusterIP: 10.96.0.10\n", "")], &["VIP", "cluster IP", "spec.clusterIP"]),
 ];
 
@@ -104,6 +101,59 @@ fn what_is_not_for_xlb_is_not_served_and_surprises_are_told() -> Result<()> {
         assert!(parts.iter().all(|part| told.as_ref().is_some_and(|told| told.contains(part))), "{name}: {told:?}");
     }
     assert_eq!(stage.who(1 + NOT_SERVED.len())?, "pod-1");
+    held.answers()
+}
+
+/// What a Service asks of its clients reaches the maps, outlives the agent, and goes when it is asked for no more.
+#[test]
+fn source_ranges_and_affinity_follow_the_manifest() -> Result<()> {
+    let mut stage = Stage::up()?;
+    let mut held = stage.hold(0)?;
+    let vip = stage.lab.vip(1);
+    let plain = service(&stage.lab, "api", 1, &[0]);
+    let spec = "spec:\n  loadBalancerSourceRanges: [' 198.51.100.7/24 ', 198.18.0.0/15]\n  sessionAffinity: ClientIP\n";
+    stage.manifests.write("api.yaml", &plain.replacen("spec:\n", spec, 1))?;
+    let expected = serde_json::json!({
+        "frontends": [format!("{vip}:80/tcp")],
+        "ranges": ["198.18.0.0/15", "198.51.100.0/24"],
+    });
+    let is_asked = |maps: &Value| {
+        let api = find(maps, "api");
+        api.is_some_and(|api| api["sources"] == expected && api["affinity_s"] == 10_800)
+    };
+    stage.until(is_asked);
+    stage.agent.kill()?;
+    stage.agent.start_again()?;
+    stage.until(|maps| maps["agent"]["is_running"] == true && is_asked(maps));
+    for (client, is_allowed) in [([198, 51, 100, 9], true), ([198, 19, 255, 1], true), ([198, 51, 101, 9], false)] {
+        assert_eq!(is_allowed_source(&stage, "default/api:http", client)?, is_allowed, "{client:?}");
+    }
+
+    stage.manifests.write("api.yaml", &plain)?;
+    stage.until(|maps| find(maps, "api").is_some_and(|api| api["sources"].is_null() && api["affinity_s"].is_null()));
+    stage.until_answers(1, "pod-0")?;
+    held.answers()
+}
+
+/// The maps of IPv6 are filled as those of IPv4 are: a dual-stack Service is one service in each.
+#[test]
+fn a_dual_stack_service_is_in_the_maps_of_both_families() -> Result<()> {
+    let mut stage = Stage::up()?;
+    let mut held = stage.hold(0)?;
+    let vip = stage.lab.vip(1);
+    let both = service(&stage.lab, "api", 1, &[0])
+        .replace("clusterIP: 10.96.0.10\n", "clusterIPs: [10.96.0.10, 'fd00:96::10']\n")
+        .replace(&format!("- ip: {vip}"), &format!("- ip: {vip}\n    - ip: 2001:db8::80"));
+    stage.manifests.write("api.yaml", &both)?;
+    let frontend_of = |maps: &Value, name: &str| {
+        let all = maps["services"].as_array().into_iter().flatten();
+        all.into_iter().find(|service| service["name"] == name).map(|service| service["frontends"][0].clone())
+    };
+    stage.until(|maps| {
+        frontend_of(maps, "default/api:http") == Some(format!("{vip}:80/tcp").into())
+            && frontend_of(maps, "default/api:http/ipv6") == Some("[2001:db8::80]:80/tcp".into())
+    });
+    stage.until_answers(1, "pod-0")?;
     held.answers()
 }
 
@@ -194,6 +244,15 @@ fn one_vip_can_serve_several_services() -> Result<()> {
     assert!(answer.starts_with("pod-0 ") && answer.ends_with(" who"), "{answer}");
     assert!(answer.contains(&Ipv4Addr::to_string(&stage.lab.client_address(0))), "{answer}");
     held.answers()
+}
+
+/// What the programs find in the source ranges.
+fn is_allowed_source(stage: &Stage, name: &str, client: [u8; 4]) -> Result<bool> {
+    let maps = LiveMaps::open(&PinDirectory::new(stage.lab.pin_directory()))?;
+    let observed = maps.observed()?;
+    let found = observed.services.iter().find(|(_, service)| service.name == name);
+    let (&service, _) = found.context("the service is not in the maps")?;
+    Ok(maps.v4.is_allowed_source(SourceKeyV4 { service, client }))
 }
 
 fn created(yaml: &str, time: &str) -> String {

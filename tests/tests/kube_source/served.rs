@@ -1,9 +1,9 @@
 //! What a node makes of a model.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use xlb_userspace::model::{DeliveryChoice, Model, Policy, desired, pods_of_interest};
-use xlb_userspace::node::{Location, NodeView, PodLink};
+use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
 use xlb_userspace::plan::desired::Desired;
 
 /// The node of these tests.
@@ -15,7 +15,8 @@ pub fn served(model: &Model, zone: Option<&str>) -> Desired {
     let view = NodeView {
         node_name: NODE.into(),
         zone: zone.map(String::from),
-        addresses: [Ipv4Addr::new(192, 168, 0, 2)].into(),
+        addresses: [IpAddr::from([192, 168, 0, 2])].into(),
+        primary: FamilyAddresses::default(),
         pods: pods.into_iter().map(|pod| (pod, Location::Link(link(pod)))).collect(),
     };
     desired(&Policy::default(), model, &view, DeliveryChoice::Auto)
@@ -32,8 +33,11 @@ pub fn lines(desired: &Desired, namespace: &str) -> Vec<String> {
     line.collect()
 }
 
-fn link(pod: Ipv4Addr) -> PodLink {
-    let ifindex = u32::from(pod) & 0xffff;
+fn link(pod: IpAddr) -> PodLink {
+    let ifindex = match pod {
+        IpAddr::V4(pod) => u32::from(pod) & 0xffff,
+        IpAddr::V6(pod) => u128::from(pod) as u32 & 0xffff,
+    };
     let name = format!("pod{ifindex}");
     PodLink { ifindex, name, is_veth: true, netns_id: None, host_mac: [2; 6], pod_mac: None, takes_xdp_frames: false }
 }

@@ -2,26 +2,26 @@
 //! no new connections, and keep those they have for as long as their link exists.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use xlb_common::abi::{Backend, TCP};
+use xlb_common::abi::{Backend, Member};
 
 use crate::node::{Location, PodLink};
 use crate::plan::Observed;
-use crate::plan::desired::{Delivery, Desired, DesiredBackend, Protocol, ServiceName};
+use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Protocol, ServiceName};
 
 /// Addresses of the pods that are backends now.
 #[must_use]
-pub fn addresses(observed: &Observed) -> BTreeSet<Ipv4Addr> {
-    observed.backends.values().filter(|backend| backend.is_in_use()).map(|backend| *backend.socket_v4().ip()).collect()
+pub fn addresses(observed: &Observed) -> BTreeSet<IpAddr> {
+    observed.backends.values().filter(|backend| backend.is_in_use()).map(|backend| backend.socket().ip()).collect()
 }
 
 /// Where the backends were when an earlier agent last saw them: what it knew must not be lost with it. A bridge forgets
 /// behind which port a pod is, as direct traffic does not pass it.
 #[must_use]
-pub fn locations(observed: &Observed) -> BTreeMap<Ipv4Addr, Location> {
+pub fn locations(observed: &Observed) -> BTreeMap<IpAddr, Location> {
     let linked = observed.backends.values().filter(|backend| backend.is_in_use() && backend.ifindex != 0);
-    linked.map(|backend| (*backend.socket_v4().ip(), Location::Link(link_of(backend)))).collect()
+    linked.map(|backend| (backend.socket().ip(), Location::Link(link_of(backend)))).collect()
 }
 
 fn link_of(backend: &Backend) -> PodLink {
@@ -37,14 +37,18 @@ fn link_of(backend: &Backend) -> PodLink {
 }
 
 /// Adds to each desired service the backends that it has now, is to lose, and whose pod is still where it was.
-pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<Ipv4Addr, Location>) {
+pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<IpAddr, Location>) {
     let served: BTreeMap<&str, u32> =
         observed.services.iter().map(|(id, service)| (service.name.as_str(), *id)).collect();
+    let soles = soles(observed);
     for (name, service) in &mut desired.services {
         let Some(&id) = served.get(name.to_string().as_str()) else { continue };
-        for backend in backends_of(observed, id, name) {
+        for backend in backends_of(observed, &soles, id, name) {
             let Some(link) = still_there(&backend, pods) else { continue };
-            service.backends.entry(backend.socket_v4()).or_insert_with(|| DesiredBackend {
+            if is_forgotten(service, backend.socket().ip()) {
+                continue;
+            }
+            service.backends.entry(backend.socket()).or_insert_with(|| DesiredBackend {
                 takes_new: false,
                 weight: 1,
                 delivery: if backend.is_direct() { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) },
@@ -53,37 +57,50 @@ pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<I
     }
 }
 
+/// The only backends of the services that have one, by service: they are looked up for each service in each round.
+fn soles(observed: &Observed) -> BTreeMap<u32, Vec<Member>> {
+    let mut soles: BTreeMap<u32, Vec<Member>> = BTreeMap::new();
+    for frontend in observed.frontends.values().filter(|frontend| frontend.slots == 0) {
+        soles.entry(frontend.service).or_default().push(frontend.sole);
+    }
+    soles
+}
+
 /// The backends that a service has now, in its slots or as its only one.
-fn backends_of(observed: &Observed, id: u32, name: &ServiceName) -> Vec<Backend> {
-    let protocol = if name.protocol == Protocol::Tcp { TCP } else { xlb_common::abi::UDP };
+fn backends_of(observed: &Observed, soles: &BTreeMap<u32, Vec<Member>>, id: u32, name: &ServiceName) -> Vec<Backend> {
     let service = &observed.services[&id];
     let members = observed.members.range(service.members_base..service.members_base + service.members);
-    let soles = observed.frontends.values().filter(|frontend| frontend.service == id && frontend.slots == 0);
-    let references = members.map(|(_, member)| *member).chain(soles.map(|frontend| frontend.sole));
+    let soles = soles.get(&id).into_iter().flatten().copied();
+    let references = members.map(|(_, member)| *member).chain(soles);
     let found = references.filter_map(|member| {
         let backend = observed.backends.get(&member.id())?;
         let is_current = backend.is_in_use() && backend.generation == member.generation;
-        (is_current && backend.protocol == protocol).then_some(*backend)
+        (is_current && Protocol::of_number(backend.protocol) == name.protocol).then_some(*backend)
     });
     found.collect()
 }
 
+/// Semantics 11.2: flows of UDP end with their endpoint if others serve. It is the address that counts there.
+fn is_forgotten(service: &DesiredService, pod: IpAddr) -> bool {
+    service.forgets_departed && !service.backends.keys().any(|socket| socket.ip() == pod)
+}
+
 /// The pod's link, if it is the one that the backend was made for.
-fn still_there(backend: &Backend, pods: &BTreeMap<Ipv4Addr, Location>) -> Option<PodLink> {
-    let Location::Link(link) = pods.get(backend.socket_v4().ip())? else { return None };
+fn still_there(backend: &Backend, pods: &BTreeMap<IpAddr, Location>) -> Option<PodLink> {
+    let Location::Link(link) = pods.get(&backend.socket().ip())? else { return None };
     let is_same_netns = link.netns_id.is_none_or(|netns_id| netns_id == backend.netns_id);
     (link.ifindex == backend.ifindex && is_same_netns).then(|| link.clone())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddrV4;
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
     use super::*;
-    use crate::plan::desired::{DesiredService, WhenEmpty};
+    use crate::plan::desired::{Family, WhenEmpty};
     use crate::plan::{Limits, plan};
 
-    const POD: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 5), 8080);
+    const POD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 5), 8080));
 
     fn link(ifindex: u32, netns_id: i32) -> PodLink {
         PodLink {
@@ -97,20 +114,22 @@ mod tests {
         }
     }
 
-    fn desired(backends: &[(SocketAddrV4, PodLink)]) -> Desired {
+    fn desired(backends: &[(SocketAddr, PodLink)]) -> Desired {
         let name = ServiceName {
             namespace: "default".into(),
             name: "web".into(),
             port: String::new(),
             protocol: Protocol::Tcp,
+            family: Family::V4,
         };
         let backend =
             |link: &PodLink| DesiredBackend { takes_new: true, weight: 1, delivery: Delivery::Direct(link.clone()) };
         let service = DesiredService {
-            vips: [Ipv4Addr::new(203, 0, 113, 10)].into(),
+            vips: ["203.0.113.10".parse().unwrap()].into(),
             port: 80,
             when_empty: WhenEmpty::Drop,
             backends: backends.iter().map(|(socket, link)| (*socket, backend(link))).collect(),
+            ..DesiredService::default()
         };
         Desired { services: [(name, service)].into(), refusals: Vec::new() }
     }
@@ -125,10 +144,10 @@ mod tests {
 
     /// What is left of the pod as a backend when its endpoint vanished and its address is now found there.
     fn lingering(now_at: Option<Location>) -> Option<DesiredBackend> {
-        let others = [(SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 6), 8080), link(8, 1))];
+        let others = [("10.1.0.6:8080".parse().unwrap(), link(8, 1))];
         let before = observed(&desired(&[(POD, link(7, 0)), others[0].clone()]));
         let mut desired = desired(&others);
-        keep_living(&mut desired, &before, &now_at.map(|location| (*POD.ip(), location)).into_iter().collect());
+        keep_living(&mut desired, &before, &now_at.map(|location| (POD.ip(), location)).into_iter().collect());
         desired.services.into_values().next()?.backends.remove(&POD)
     }
 
@@ -147,12 +166,33 @@ mod tests {
         assert_eq!(lingering(Some(Location::Link(link(7, 4)))), None, "another namespace behind the same index");
     }
 
+    /// Semantics 11: there is no end of a UDP flow to wait for.
+    #[test]
+    fn a_udp_pod_that_left_is_forgotten_if_others_serve() {
+        let other = ("10.1.0.6:8080".parse().unwrap(), link(8, 1));
+        let udp = |backends: &[(SocketAddr, PodLink)], forgets_departed| {
+            let mut desired = desired(backends);
+            let (mut name, service) = desired.services.pop_first().unwrap();
+            name.protocol = Protocol::Udp;
+            desired.services.insert(name, DesiredService { forgets_departed, ..service });
+            desired
+        };
+        let before = observed(&udp(&[(POD, link(7, 0)), other.clone()], true));
+        let there = [(POD.ip(), Location::Link(link(7, 0)))].into();
+        for forgets_departed in [true, false] {
+            let mut after = udp(std::slice::from_ref(&other), forgets_departed);
+            keep_living(&mut after, &before, &there);
+            let is_kept = after.services.values().any(|service| service.backends.contains_key(&POD));
+            assert_eq!(is_kept, !forgets_departed);
+        }
+    }
+
     #[test]
     fn the_only_backend_of_a_service_lingers_too() {
         let before = observed(&desired(&[(POD, link(7, 0))]));
         let mut after = desired(&[]);
-        keep_living(&mut after, &before, &[(*POD.ip(), Location::Link(link(7, 0)))].into());
+        keep_living(&mut after, &before, &[(POD.ip(), Location::Link(link(7, 0)))].into());
         assert!(after.services.values().all(|service| service.backends.contains_key(&POD)));
-        assert_eq!(addresses(&before), [*POD.ip()].into());
+        assert_eq!(addresses(&before), [POD.ip()].into());
     }
 }

@@ -107,7 +107,7 @@ impl Outside {
 
     /// A round completed: health, then health ports, then the rest (semantics 14.4).
     pub fn complete(&mut self, agent: &mut Agent, source: &Source, took: Duration) {
-        self.board.health().complete(self.board.now_ms());
+        self.board.health().complete(self.board.now_ms(), agent.families());
         let before = self.refusals();
         let (ports, conflicts) = wanted(&agent.model, &agent.options.policy, &self.node_name);
         self.ports.follow(ports, conflicts, &self.servers);

@@ -1,7 +1,7 @@
 //! One round: look at the node, decide, and do what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -14,8 +14,8 @@ use crate::agent::uplinks::{self, ServedUplink};
 use crate::maps::attach::{FrontDoor, Hooks};
 use crate::maps::live::LiveMaps;
 use crate::model::{Model, desired, pods_of_interest};
-use crate::node::{Location, Netlink, NodeView, Snapshot, complete_with_xdp};
-use crate::plan::desired::{Delivery, Desired, Refusal};
+use crate::node::{FamilyAddresses, Location, Netlink, NodeView, Snapshot, complete_with_xdp};
+use crate::plan::desired::{Delivery, Desired, Family, Refusal};
 use crate::plan::{Observed, plan};
 
 /// Pause between two attempts to make a bridge learn a pod's port.
@@ -34,9 +34,11 @@ pub struct Agent {
     /// The zone that this node's Node object names.
     pub(super) zone: Option<String>,
     pub(super) observed: Observed,
+    /// The families that the last round served.
+    families: BTreeSet<Family>,
     uplinks: Vec<ServedUplink>,
-    pods: BTreeMap<Ipv4Addr, Location>,
-    provoked: BTreeMap<Ipv4Addr, Instant>,
+    pods: BTreeMap<IpAddr, Location>,
+    provoked: BTreeMap<IpAddr, Instant>,
     report: Report,
     started: Instant,
     /// When to plan again for what waits for room.
@@ -66,6 +68,7 @@ impl Agent {
             uplinks: Vec::new(),
             pods: linger::locations(&observed),
             observed,
+            families: BTreeSet::new(),
             provoked: BTreeMap::new(),
             report,
             started: Instant::now(),
@@ -80,10 +83,12 @@ impl Agent {
     pub async fn sync(&mut self, source_refusals: &[Refusal]) -> Result<()> {
         let names = self.options.uplinks.clone();
         let kernel = (&mut self.hooks, &mut self.maps);
-        let missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, &self.netlink, kernel).await?;
         let snapshot = self.netlink.snapshot().await?;
+        let node = (&self.netlink, &snapshot);
+        let missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, node, kernel)?;
         self.locate_pods(&snapshot).await;
         let mut desired = self.desired(&snapshot);
+        self.families = served_families(&snapshot, &desired);
         self.attach_pods(&mut desired);
         let now_ms = self.started.elapsed().as_millis() as u64;
         let plan = plan(&desired, &self.observed, self.maps.limits(), now_ms);
@@ -108,6 +113,12 @@ impl Agent {
     /// Tells what is waited for before anything is changed.
     pub fn wait(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
         self.tell(refusals, waiting);
+    }
+
+    /// The families that the last round served.
+    #[must_use]
+    pub fn families(&self) -> &BTreeSet<Family> {
+        &self.families
     }
 
     /// What is asked for and not done, after the last round.
@@ -156,7 +167,7 @@ impl Agent {
         self.uplinks.iter().any(|uplink| uplink.door != FrontDoor::Tc)
     }
 
-    async fn provoke(&mut self, address: Ipv4Addr) {
+    async fn provoke(&mut self, address: IpAddr) {
         let is_due = self.provoked.get(&address).is_none_or(|last| last.elapsed() >= PROVOKE_INTERVAL);
         if is_due {
             self.provoked.insert(address, Instant::now());
@@ -184,6 +195,7 @@ impl Agent {
             node_name: self.options.node_name.clone(),
             zone: self.zone.clone(),
             addresses: snapshot.addresses(),
+            primary: snapshot.primary_addresses(),
             pods: self.pods.clone(),
         };
         let mut desired = desired(&self.options.policy, &self.model, &view, self.options.delivery);
@@ -226,6 +238,14 @@ impl Agent {
             warn!("{error:#}");
         }
     }
+}
+
+/// The families that this node has an address of, or a Service: a node with neither serves both, as far as it goes.
+fn served_families(snapshot: &Snapshot, desired: &Desired) -> BTreeSet<Family> {
+    let FamilyAddresses { v4, v6 } = snapshot.primary_addresses();
+    let own = [v4.map(|_| Family::V4), v6.map(|_| Family::V6)].into_iter().flatten();
+    let served: BTreeSet<Family> = own.chain(desired.services.keys().map(|name| name.family)).collect();
+    if served.is_empty() { Family::ALL.into() } else { served }
 }
 
 /// Whether the kernel should be made to ask for the pod: behind which port of a bridge it is, or, for XDP, its MAC.

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use crate::agent::options::XdpChoice;
 use crate::maps::attach::{FrontDoor, Hooks};
 use crate::maps::live::LiveMaps;
-use crate::node::{Netlink, Uplink};
+use crate::node::{Netlink, Snapshot, Uplink};
 use crate::plan::desired::Refusal;
 
 /// Drivers of devices that exist only in software: native XDP there costs GRO and segmentation offload, and wins nothing
@@ -38,21 +38,22 @@ pub fn doors(choice: XdpChoice, driver: &str) -> &'static [FrontDoor] {
 }
 
 /// Attaches to every uplink whose interface is not the one attached before (none yet, or made anew), and follows their
-/// MACs. Answers what is wrong with an uplink that was served before: that must not hold up the others.
+/// MACs and addresses. Answers what is wrong with an uplink that was served before: that must not hold up the others.
 ///
 /// # Errors
 /// When an uplink that was never served does not exist, or the kernel refuses every front door.
-pub async fn serve(
+pub fn serve(
     names: &[String],
     choice: XdpChoice,
     served: &mut Vec<ServedUplink>,
-    netlink: &Netlink,
+    (netlink, snapshot): (&Netlink, &Snapshot),
     (hooks, maps): (&mut Hooks, &mut LiveMaps),
 ) -> Result<Vec<Refusal>> {
     let mut refusals = Vec::new();
     for name in names {
         let known = served.iter().position(|known| known.name == *name);
-        match serve_one(name, choice, known.map(|at| &served[at]), netlink, (&mut *hooks, &mut *maps)).await {
+        let node = (netlink, snapshot);
+        match serve_one(name, choice, known.map(|at| &served[at]), node, (&mut *hooks, &mut *maps)) {
             Ok(now) => match known {
                 Some(at) => served[at] = now,
                 None => served.push(now),
@@ -67,16 +68,16 @@ pub async fn serve(
     Ok(refusals)
 }
 
-async fn serve_one(
+fn serve_one(
     name: &str,
     choice: XdpChoice,
     known: Option<&ServedUplink>,
-    netlink: &Netlink,
+    (netlink, snapshot): (&Netlink, &Snapshot),
     (hooks, maps): (&mut Hooks, &mut LiveMaps),
 ) -> Result<ServedUplink> {
-    let uplink = netlink.uplink(name).await.with_context(|| format!("looking for the uplink {name}"))?;
-    if known.is_none_or(|known| (known.uplink.ifindex, known.uplink.mac) != (uplink.ifindex, uplink.mac)) {
-        maps.put_uplink(uplink.ifindex, uplink.mac)?;
+    let uplink = netlink.uplink_in(snapshot, name).with_context(|| format!("looking for the uplink {name}"))?;
+    if known.is_none_or(|known| known.uplink != uplink) {
+        maps.put_uplink(&uplink)?;
     }
     if let Some(known) = known.filter(|known| known.uplink.ifindex == uplink.ifindex) {
         return Ok(ServedUplink { uplink, ..known.clone() });

@@ -1,11 +1,11 @@
 //! `xlb explain`: the packet path itself, over the live maps, with each step told.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, Member, TCP, UDP};
+use xlb_common::abi::{Backend, Frontend, Member, frontend_flags as flags};
 use xlb_common::checksum::checksum;
 use xlb_common::packet::BytePacket;
 use xlb_common::parse::tcp_flags;
@@ -14,14 +14,20 @@ use xlb_common::slot::SlotWord;
 use xlb_common::tables::{Proof, Stage};
 
 use crate::cli::inspection::interface;
+use crate::maps::keys::stored;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::tables::LiveTables;
 use crate::plan::Observed;
 use crate::plan::desired::Protocol;
 
-/// TTL of the packet that is explained.
+/// TTL or hop limit of the packet that is explained.
 const TTL: u8 = 64;
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 
 /// The packet to explain.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +35,9 @@ pub struct Question {
     /// Its protocol.
     pub protocol: Protocol,
     /// The client.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// The VIP.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// TCP: a packet with ACK instead of a SYN.
     pub is_established: bool,
 }
@@ -39,8 +45,13 @@ pub struct Question {
 /// Prints the packet's way, stage by stage.
 ///
 /// # Errors
-/// When there is no dataplane.
+/// When there is no dataplane, or the ends of the packet are of two families.
 pub fn explain(pins: &PinDirectory, question: &Question) -> Result<()> {
+    let (source, destination) = (question.source.ip(), question.destination.ip());
+    ensure!(
+        source.is_ipv4() == destination.is_ipv4(),
+        "{source} and {destination} are no two ends of one packet: name two addresses of the same IP version"
+    );
     let maps = LiveMaps::open(pins)?;
     let tables = LiveTables::new(&maps, pins)?;
     let observed = maps.observed()?;
@@ -79,18 +90,26 @@ impl Teller<'_> {
                 self.members_base = frontend.members_base;
                 let service = self.observed.services.get(&frontend.service);
                 let name = service.map_or("a service without a name", |service| &service.name);
-                match frontend.slots {
-                    0 => format!("frontend   {name}: one backend"),
-                    slots => format!("frontend   {name}: {slots} slots"),
-                }
+                let among = match frontend.slots {
+                    0 => "one backend".into(),
+                    slots => format!("{slots} slots"),
+                };
+                format!("frontend   {name}: {among}{}", conditions(frontend))
             }
+            Stage::Source { is_allowed: true } => "source     in one of the service's source ranges".into(),
+            Stage::Source { is_allowed: false } => "source     in none of the service's source ranges".into(),
             Stage::Slot { index, word } => format!("slot       {index}: {}", self.owners(*word)),
             Stage::Asked { owner, proof, .. } => format!("asked      {}: {}", self.member(*owner), proof_words(*proof)),
             Stage::LookedUp { owner, found, .. } => {
                 let answer = if *found { "has a flow entry" } else { "has no flow entry" };
                 format!("looked up  {}: {answer}", self.member(*owner))
             }
-            Stage::Chosen(backend) => format!("backend    {}, {}", backend.socket_v4(), delivery(backend)),
+            Stage::Affinity { backend, age_ns, is_followed } => {
+                let verdict = if *is_followed { "followed" } else { "not followed" };
+                let age_s = age_ns / NS_PER_S;
+                format!("affinity   {}, {age_s} s ago: {verdict}", self.backend(*backend))
+            }
+            Stage::Chosen(backend) => format!("backend    {}, {}", backend.socket(), delivery(backend)),
         };
         let _ = writeln!(text, "{line}");
     }
@@ -101,11 +120,25 @@ impl Teller<'_> {
         if former.is_empty() { current } else { format!("{current}, before it {}", former.join(", ")) }
     }
 
+    fn backend(&self, id: u32) -> String {
+        let backend = self.observed.backends.get(&id);
+        backend.map_or_else(|| format!("backend {id}"), |backend| backend.socket().to_string())
+    }
+
     fn member(&self, owner: u8) -> String {
         let member = self.observed.members.get(&(self.members_base + u32::from(owner)));
         let backend = member.and_then(|member: &Member| self.observed.backends.get(&member.id()));
-        backend.map_or_else(|| format!("member {owner}"), |backend| backend.socket_v4().to_string())
+        backend.map_or_else(|| format!("member {owner}"), |backend| backend.socket().to_string())
     }
+}
+
+fn conditions(frontend: &Frontend) -> String {
+    let filtered = if frontend.flags & flags::SOURCE_RANGES == 0 { "" } else { ", open to its source ranges only" };
+    let affinity = match frontend.affinity_s {
+        0 => String::new(),
+        seconds => format!(", affinity by client for {seconds} s"),
+    };
+    format!("{filtered}{affinity}")
 }
 
 fn proof_words(proof: Proof) -> &'static str {
@@ -131,40 +164,70 @@ fn conclusion(verdict: Result<Delivery, Reason>, bytes: &[u8]) -> String {
         Err(reason) => reason,
     };
     let becomes = match verdict {
-        Ok(_) => format!("becomes    {} > {}, ttl {}\n", socket(bytes, 26, 34), socket(bytes, 30, 36), bytes[22]),
+        Ok(_) => format!("becomes    {}\n", ends(bytes)),
         Err(_) => String::new(),
     };
     format!("{becomes}verdict    {} ({})", reason.sentence(), reason.label())
 }
 
-fn socket(bytes: &[u8], address_at: usize, port_at: usize) -> SocketAddrV4 {
-    let octets: [u8; 4] = std::array::from_fn(|index| bytes[address_at + index]);
-    SocketAddrV4::new(Ipv4Addr::from(octets), u16::from_be_bytes([bytes[port_at], bytes[port_at + 1]]))
+/// Source and destination of the packet, and its TTL.
+fn ends(bytes: &[u8]) -> String {
+    let (addresses, header, ttl) = match bytes[ETHERNET] >> 4 {
+        6 => (22, 40, bytes[21]),
+        _ => (26, 20, bytes[22]),
+    };
+    let width = if header == 40 { 16 } else { 4 };
+    let end = |number: usize| {
+        let (address, port) = (addresses + number * width, ETHERNET + header + number * 2);
+        let port = u16::from_be_bytes([bytes[port], bytes[port + 1]]);
+        SocketAddr::new(address_of(&bytes[address..address + width]), port)
+    };
+    format!("{} > {}, ttl {ttl}", end(0), end(1))
+}
+
+fn address_of(bytes: &[u8]) -> IpAddr {
+    match <[u8; 16]>::try_from(bytes) {
+        Ok(octets) => octets.into(),
+        Err(_) => std::array::from_fn::<u8, 4, _>(|index| bytes[index]).into(),
+    }
 }
 
 /// The packet as it would arrive.
 fn packet(question: &Question) -> Vec<u8> {
-    let (protocol, transport) = match question.protocol {
-        Protocol::Tcp => (TCP, 20usize),
-        Protocol::Udp => (UDP, 8),
-    };
-    let mut bytes = vec![0; 14 + 20 + transport];
-    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
-    bytes[14] = 0x45;
-    bytes[16..18].copy_from_slice(&((20 + transport) as u16).to_be_bytes());
-    (bytes[22], bytes[23]) = (TTL, protocol);
-    bytes[26..30].copy_from_slice(&question.source.ip().octets());
-    bytes[30..34].copy_from_slice(&question.destination.ip().octets());
-    let sum = checksum(0, &bytes[14..34]);
-    bytes[24..26].copy_from_slice(&sum);
-    bytes[34..36].copy_from_slice(&question.source.port().to_be_bytes());
-    bytes[36..38].copy_from_slice(&question.destination.port().to_be_bytes());
+    let transport = transport_header(question);
+    let (length, protocol) = (transport.len() as u16, question.protocol.number());
+    let mut bytes = vec![0; ETHERNET];
+    match (question.source.ip(), question.destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            bytes[12..].copy_from_slice(&[0x08, 0x00]);
+            let [high, low] = (20 + length).to_be_bytes();
+            let mut header = vec![0x45, 0, high, low, 0, 0, 0, 0, TTL, protocol, 0, 0];
+            header.extend(source.octets().into_iter().chain(destination.octets()));
+            let sum = checksum(0, &header);
+            header[10..12].copy_from_slice(&sum);
+            bytes.extend(header);
+        }
+        (source, destination) => {
+            bytes[12..].copy_from_slice(&[0x86, 0xdd]);
+            let [high, low] = length.to_be_bytes();
+            bytes.extend([0x60, 0, 0, 0, high, low, protocol, TTL]);
+            bytes.extend(stored(source).into_iter().chain(stored(destination)));
+        }
+    }
+    bytes.extend(transport);
+    bytes
+}
+
+fn transport_header(question: &Question) -> Vec<u8> {
+    let ports = [question.source.port().to_be_bytes(), question.destination.port().to_be_bytes()];
+    let mut bytes = ports.concat();
     match question.protocol {
         Protocol::Tcp => {
-            bytes[46] = 5 << 4;
-            bytes[47] = if question.is_established { tcp_flags::ACK } else { tcp_flags::SYN };
+            let flags = if question.is_established { tcp_flags::ACK } else { tcp_flags::SYN };
+            bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, 5 << 4, flags, 0, 0, 0, 0, 0, 0]);
         }
-        Protocol::Udp => bytes[38..40].copy_from_slice(&8u16.to_be_bytes()),
+        // A checksum that is not zero: IPv6 has no other (RFC 8200 chapter 8.1). Nobody verifies it here.
+        Protocol::Udp => bytes.extend([0, 8, 0xff, 0xff]),
     }
     bytes
 }

@@ -1,16 +1,17 @@
 //! What the maps say, in words: one value for text, JSON and tests.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, FlowEntry, FlowKeyV4, Member, TCP, frontend_flags};
+use xlb_common::abi::{Backend, Frontend, Member, TCP, frontend_flags as flags};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
+use crate::maps::family::Flow;
 use crate::maps::live::LiveMaps;
 use crate::plan::Observed;
 use crate::plan::desired::Refusal;
@@ -64,19 +65,34 @@ pub struct ServiceView {
     pub name: String,
     /// Its VIPs with port and protocol, for example `203.0.113.10:80/tcp`.
     pub frontends: Vec<String>,
-    /// What happens without a usable backend: `drop` or `pass`.
+    /// What happens without a usable backend: `drop`, `reject` or `pass`.
     pub when_empty: &'static str,
+    /// The clients that its filtered frontends are open to; absent: all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<SourcesView>,
+    /// How long a client's connections keep going to the same backend, in seconds; absent: they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity_s: Option<u32>,
     /// Slots; zero: the only backend gets everything.
     pub slots: u32,
     /// Its backends on this node.
     pub backends: Vec<ShareView>,
 }
 
+/// The clients that a service is open to.
+#[derive(Debug, Serialize)]
+pub struct SourcesView {
+    /// The frontends that are filtered.
+    pub frontends: Vec<String>,
+    /// Whom they are open to; none: nobody.
+    pub ranges: Vec<String>,
+}
+
 /// A backend's part in a service.
 #[derive(Debug, Serialize)]
 pub struct ShareView {
     /// The pod's address and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Slots it owns: its share of new connections.
     pub slots: u32,
     /// Slots it owned before and may hold connections of.
@@ -89,7 +105,7 @@ pub struct BackendView {
     /// Its id.
     pub id: u32,
     /// The pod's address and port.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
     /// `direct` or `stack`.
@@ -112,11 +128,11 @@ pub struct FlowView {
     /// `accepted`, `pending` or `closed`.
     pub state: &'static str,
     /// The client.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// The VIP and port that it speaks to.
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     /// The pod that answers.
-    pub pod: SocketAddrV4,
+    pub pod: SocketAddr,
     /// `direct` or `stack`.
     pub delivery: &'static str,
     /// The uplink by which it came and replies leave.
@@ -163,7 +179,6 @@ fn agent_view(report: Report) -> AgentView {
 
 fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> ServiceView {
     let frontends = observed.frontends.iter().filter(|(_, frontend)| frontend.service == id);
-    let drops = frontends.clone().any(|(_, frontend)| frontend.flags & frontend_flags::DROP_WHEN_EMPTY != 0);
     let sole = frontends.clone().find(|(_, frontend)| frontend.slots == 0).map(|(_, frontend)| frontend.sole);
     let backends = match sole {
         Some(sole) => share(observed, sole, 0, 0).into_iter().collect(),
@@ -171,15 +186,29 @@ fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> Serv
     };
     ServiceView {
         name: service.name.clone(),
-        frontends: frontends
-            .map(|(key, _)| {
-                format!("{}:{}/{}", Ipv4Addr::from(key.address), u16::from_be_bytes(key.port), protocol(key.protocol))
-            })
-            .collect(),
-        when_empty: if drops { "drop" } else { "pass" },
+        frontends: frontends.clone().map(|(key, _)| key.to_string()).collect(),
+        when_empty: when_empty(frontends.clone().map(|(_, frontend)| frontend.flags)),
+        sources: sources(observed, id),
+        affinity_s: frontends.clone().map(|(_, frontend)| frontend.affinity_s).find(|&seconds| seconds != 0),
         slots: if sole.is_some() { 0 } else { service.slots },
         backends,
     }
+}
+
+fn when_empty(flags: impl Iterator<Item = u32>) -> &'static str {
+    match flags.fold(0, |all, flags| all | flags) {
+        all if all & flags::REJECT_WHEN_EMPTY != 0 => "reject",
+        all if all & flags::DROP_WHEN_EMPTY != 0 => "drop",
+        _ => "pass",
+    }
+}
+
+fn sources(observed: &Observed, id: u32) -> Option<SourcesView> {
+    let is_filtered = |frontend: &Frontend| frontend.service == id && frontend.flags & flags::SOURCE_RANGES != 0;
+    let filtered = observed.frontends.iter().filter(|(_, frontend)| is_filtered(frontend));
+    let frontends: Vec<String> = filtered.map(|(key, _)| key.to_string()).collect();
+    let ranges = observed.source_ranges.get(&id).into_iter().flatten().map(ToString::to_string).collect();
+    (!frontends.is_empty()).then_some(SourcesView { frontends, ranges })
 }
 
 /// Each member that some slot names, with how many slots it owns and owned.
@@ -203,13 +232,13 @@ fn shares(observed: &Observed, service: &ObservedService) -> Vec<ShareView> {
 fn share(observed: &Observed, member: Member, slots: u32, former_slots: u32) -> Option<ShareView> {
     let backend = observed.backends.get(&member.id())?;
     let is_current = backend.is_in_use() && backend.generation == member.generation;
-    is_current.then(|| ShareView { address: backend.socket_v4(), slots, former_slots })
+    is_current.then(|| ShareView { address: backend.socket(), slots, former_slots })
 }
 
 fn backend_view(id: u32, backend: &Backend) -> BackendView {
     BackendView {
         id,
-        address: backend.socket_v4(),
+        address: backend.socket(),
         protocol: protocol(backend.protocol),
         delivery: if backend.is_direct() { "direct" } else { "stack" },
         interface: (backend.ifindex != 0).then(|| interface(backend.ifindex)),
@@ -227,21 +256,20 @@ fn flows(maps: &LiveMaps) -> Vec<FlowView> {
         (FlowTable::UdpPending, "udp", "pending"),
     ];
     let view = |(table, protocol, state)| {
-        maps.flows(table).take(FLOWS_SHOWN_MAX).map(move |(key, entry)| flow_view(protocol, state, &key, &entry))
+        maps.flows(table).take(FLOWS_SHOWN_MAX).map(move |flow| flow_view(protocol, state, &flow))
     };
     tables.into_iter().flat_map(view).collect()
 }
 
-fn flow_view(protocol: &'static str, state: &'static str, key: &FlowKeyV4, entry: &FlowEntry) -> FlowView {
-    let [a, b, c, d, ..] = entry.vip;
+fn flow_view(protocol: &'static str, state: &'static str, flow: &Flow) -> FlowView {
     FlowView {
         protocol,
-        state: if entry.is_closed() { "closed" } else { state },
-        client: SocketAddrV4::new(key.client.into(), u16::from_be_bytes(key.client_port)),
-        vip: SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(entry.vip_port)),
-        pod: SocketAddrV4::new(key.pod.into(), u16::from_be_bytes(key.pod_port)),
-        delivery: if entry.is_stack() { "stack" } else { "direct" },
-        uplink: interface(entry.ingress_ifindex),
+        state: if flow.entry.is_closed() { "closed" } else { state },
+        client: flow.client,
+        vip: flow.vip,
+        pod: flow.pod,
+        delivery: if flow.entry.is_stack() { "stack" } else { "direct" },
+        uplink: interface(flow.entry.ingress_ifindex),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands of `xlb`.
 
 use std::io::IsTerminal;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -20,9 +20,10 @@ use crate::agent::report::Report;
 use crate::agent::{self, Options, XdpChoice};
 use crate::maps::object::Sizes;
 use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
-use crate::model::{Cidr, DeliveryChoice, Policy};
+use crate::model::{DeliveryChoice, IpNet, Policy};
 use crate::plan::desired::Protocol;
 use crate::source::SourceChoice;
+use crate::source::address::parse_range;
 use crate::source::kube::is_in_cluster;
 
 /// External-IP load balancer for Kubernetes: packets for LoadBalancer addresses go straight to the local pods, with the
@@ -72,21 +73,24 @@ struct RunArgs {
     delivery: DeliveryArg,
     /// Where externalIPs may lie; what is not listed is refused. An address that the node, another Service or a pod has
     /// must be listed by itself, not by a wider range
-    #[arg(long = "external-ip-cidrs", value_delimiter = ',', value_name = "CIDR[,CIDR]")]
-    external_ip_cidrs: Vec<Cidr>,
+    #[arg(long = "external-ip-cidrs", value_delimiter = ',', value_name = "CIDR[,CIDR]", value_parser = parse_range)]
+    external_ip_cidrs: Vec<IpNet>,
     /// Serve only load balancers of these classes; otherwise every class, and those without one
     #[arg(long = "load-balancer-class", value_delimiter = ',', value_name = "CLASS[,CLASS]")]
     load_balancer_classes: Vec<String>,
     /// Serve addresses with ipMode: Proxy, too, which kube-proxy leaves alone
     #[arg(long)]
     ip_mode_proxy: bool,
+    /// Close a Service to the IP family of which its loadBalancerSourceRanges hold no range; kube-proxy leaves it open
+    #[arg(long)]
+    source_ranges_fail_closed: bool,
     /// Leave programs and maps in place at the end: they keep serving until an agent takes them over
     #[arg(long)]
     keep_dataplane: bool,
     /// Follow the sockets below this cgroup instead of the root of the cgroup v2 hierarchy
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// Most VIP, port and protocol combinations
+    /// Most VIP, port and protocol combinations of each IP version
     #[arg(long, default_value_t = Sizes::default().frontends, value_parser = clap::value_parser!(u32).range(1..))]
     max_frontends: u32,
     /// Most slots of all services together, 8 bytes each
@@ -179,10 +183,10 @@ struct ExplainArgs {
     proto: ProtocolArg,
     /// The client's address and port
     #[arg(long, value_name = "A:P")]
-    src: SocketAddrV4,
+    src: SocketAddr,
     /// The VIP and port
     #[arg(long, value_name = "VIP:P")]
-    dst: SocketAddrV4,
+    dst: SocketAddr,
     /// A packet in the middle of a TCP connection instead of its first one
     #[arg(long)]
     established: bool,
@@ -248,6 +252,7 @@ fn run(args: RunArgs) -> Result<()> {
             external_ip_cidrs: args.external_ip_cidrs,
             load_balancer_classes: args.load_balancer_classes,
             ip_mode_proxy: args.ip_mode_proxy,
+            source_ranges_fail_closed: args.source_ranges_fail_closed,
         },
         keep_dataplane: args.keep_dataplane,
         cgroup: args.cgroup,

@@ -37,6 +37,13 @@ fn services(inspection: &Inspection) -> String {
 fn service(service: &ServiceView) -> String {
     let mut text = format!("service    {}\n", service.name);
     let _ = writeln!(text, "  vip      {}", service.frontends.join(", "));
+    if let Some(sources) = &service.sources {
+        let ranges = if sources.ranges.is_empty() { "nobody".into() } else { sources.ranges.join(", ") };
+        let _ = writeln!(text, "  open to  {ranges} (at {})", sources.frontends.join(", "));
+    }
+    if let Some(affinity_s) = service.affinity_s {
+        let _ = writeln!(text, "  affinity by client for {affinity_s} s");
+    }
     if service.backends.iter().all(|share| share.slots == 0) && service.slots != 0 {
         let _ = writeln!(text, "  backends none takes new connections: {}", service.when_empty);
     }

@@ -10,7 +10,7 @@ pub enum RefusalKind {
     ExternalIp,
     /// Two Services want one address, protocol and port.
     Contested,
-    /// Source ranges that cannot be enforced.
+    /// Source ranges that hold none of a VIP's IP version, or cannot be read.
     SourceRanges,
     /// A table or a Service is full.
     Capacity,
@@ -120,7 +120,7 @@ pub fn service_of(refusal: &Refusal) -> Option<ObjectName> {
 mod tests {
     use super::*;
     use crate::model::fixtures::{self, endpoints, model, node, slice};
-    use crate::model::objects::{Endpoint, Object, Service, Unmet};
+    use crate::model::objects::{Endpoint, Object, Service};
     use crate::model::{DeliveryChoice, Policy, desired};
     use crate::plan::{Limits, Observed, plan};
 
@@ -146,8 +146,11 @@ mod tests {
         let second = Service { name: fixtures::name("web"), created_s: Some(9), ..plain() };
         let first = Service { name: fixtures::name("api"), created_s: Some(1), ..plain() };
         assert_eq!(kinds([first.into(), second.into()]), [(RefusalKind::Contested, web())]);
-        let ranges = Service { unmet: Unmet { source_ranges: true, ..Unmet::default() }, ..plain() };
+        let other_version = Some(["2001:db8::/32".parse().unwrap()].into());
+        let ranges = Service { source_ranges: other_version, ..plain() };
         assert_eq!(kinds([ranges.into()]), [(RefusalKind::SourceRanges, web())]);
+        let six = Service { vips: vec!["2001:db8::10".parse().unwrap()], ..plain() };
+        assert_eq!(kinds([six.into()]), [(RefusalKind::Service, web())]);
         let own = Service { vips: vec!["192.168.0.2".parse().unwrap()], ..plain() };
         assert_eq!(kinds([own.into()]), [(RefusalKind::Service, web())]);
         let nowhere: Vec<Endpoint> = endpoints("10.9.0.9");
@@ -166,6 +169,8 @@ mod tests {
             ("Service shop/web:http", Some("shop/web")),
             ("Service shop/dns/udp", Some("shop/dns")),
             ("Service shop/dns:dns/udp", Some("shop/dns")),
+            ("Service shop/dns:dns/udp/ipv6", Some("shop/dns")),
+            ("Service shop/web/ipv6", Some("shop/web")),
             ("endpoint 10.1.0.5 of shop/web", Some("shop/web")),
             ("services", None),
             ("uplink eth0", None),

@@ -3,9 +3,10 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::judge::{Family, Verdict};
+use super::judge::Verdict;
 use super::service::HealthPort;
 use crate::http::Answer;
+use crate::plan::desired::Family;
 
 /// The moment of a request.
 #[derive(Clone, Copy, Debug)]

@@ -1,43 +1,14 @@
 //! The agent's own health (semantics chapter 13): are the maps what they should be, and may this node get new flows?
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::plan::desired::Family;
 
 /// How long an update may wait for a round that completes; kube-proxy's default.
 pub const SYNC_TIMEOUT_MS: u64 = 60_000;
 
 /// The taint by which the cluster autoscaler says that it is about to take the node away.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
-
-/// A family of IP addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
 
 /// What the judgement is made of. Moments are milliseconds since the agent started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,10 +80,11 @@ impl HealthState {
         }
     }
 
-    /// A round completed: the maps hold everything that was queued before it.
-    pub fn complete(&mut self, now_ms: u64) {
-        for family in self.families.values_mut() {
-            *family = FamilySync { queued_since_ms: None, synced_at_ms: Some(now_ms) };
+    /// A round completed: the maps hold everything that was queued before it. A family that this node does not serve is
+    /// not judged.
+    pub fn complete(&mut self, now_ms: u64, served: &BTreeSet<Family>) {
+        for (family, sync) in &mut self.families {
+            *sync = FamilySync { queued_since_ms: None, synced_at_ms: served.contains(family).then_some(now_ms) };
         }
     }
 }
@@ -209,18 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn a_family_that_the_node_does_not_serve_is_not_judged() {
+        let mut state = HealthState::new(NodeState::without_kubernetes());
+        state.queue(0);
+        state.complete(10, &[Family::V4].into());
+        let verdict = judge(&state, 10 * SYNC_TIMEOUT_MS);
+        assert_eq!(verdict.families, [(Family::V4, (true, 10))].into());
+        assert!(verdict.is_ready);
+    }
+
+    #[test]
     fn ready_begins_with_the_first_completed_round_and_ends_when_one_is_late() {
         let mut state = HealthState::new(NodeState::without_kubernetes());
         let ready = |state: &HealthState, now_ms| judge(state, now_ms).is_ready;
+        let served = Family::ALL.into();
         state.queue(0);
         assert!(!ready(&state, 1) && judge(&state, SYNC_TIMEOUT_MS).is_healthy, "starting is no illness");
-        state.complete(10);
+        state.complete(10, &served);
         assert!(ready(&state, 10 * SYNC_TIMEOUT_MS), "idle for ever");
         state.queue(1000);
         state.queue(50_000);
         assert!(ready(&state, 1000 + SYNC_TIMEOUT_MS - 1));
         assert!(!ready(&state, 1000 + SYNC_TIMEOUT_MS), "the oldest update counts");
-        state.complete(70_000);
+        state.complete(70_000, &served);
         assert!(ready(&state, 70_001));
     }
 }

@@ -8,6 +8,6 @@ pub mod service;
 pub mod answer;
 pub mod ports;
 
-pub use judge::{Family, HealthState, NodeState, Verdict, judge};
+pub use judge::{HealthState, NodeState, Verdict, judge};
 pub use ports::{HealthPorts, PortChoice};
 pub use service::{HealthPort, wanted};

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::info;
 
 use super::answer::{not_found, of_service};
-use super::judge::Family;
 use super::service::HealthPort;
 use crate::http::{Answer, Respond, Servers, Serving, is_family_absent, listen_at};
-use crate::plan::desired::Refusal;
+use crate::plan::desired::{Family, Refusal};
 
 /// Who answers at health ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -4,12 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::judge::Family;
 use crate::model::endpoints::is_on;
 use crate::model::frontends::counts;
 use crate::model::objects::{Service, ServiceType, TrafficPolicy};
 use crate::model::{Model, ObjectName, Policy};
-use crate::plan::desired::Refusal;
+use crate::plan::desired::{Family, Refusal};
 
 /// What is answered at a port.
 #[derive(Clone, Debug, PartialEq, Eq)]

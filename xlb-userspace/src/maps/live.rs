@@ -4,29 +4,30 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use xlb_common::Reason;
 use xlb_common::abi::{
-    Backend, Config, EndpointKeyV4, FlowEntry, FlowKeyV4, Frontend, Member, SERVICE_NAME_MAX, ServiceRecord,
-    UPLINKS_MAX, Uplink,
+    Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, SERVICE_NAME_MAX, ServiceRecord, UPLINKS_MAX, Uplink,
 };
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::FlowTable;
 
+use crate::maps::family::{FamilyMaps, Flow, Written};
 use crate::maps::pins::PinDirectory;
 use crate::maps::raw::Raw;
 use crate::maps::slots::Slots;
+use crate::node;
+use crate::plan::desired::Family;
 use crate::plan::observed::ObservedService;
 use crate::plan::{Limits, Observed, Op};
 
-type Hash<K, V> = HashMap<MapData, Raw<K>, Raw<V>>;
-
 /// The maps of one pin directory.
 pub struct LiveMaps {
-    frontends: Hash<EndpointKeyV4, Frontend>,
-    services: Hash<u32, ServiceRecord>,
+    /// IPv4's own.
+    pub v4: FamilyMaps<EndpointKeyV4>,
+    /// IPv6's own.
+    pub v6: FamilyMaps<EndpointKeyV6>,
+    services: HashMap<MapData, Raw<u32>, Raw<ServiceRecord>>,
     slots: Slots,
     members: Array<MapData, Raw<Member>>,
     backends: Array<MapData, Raw<Backend>>,
-    backend_ids: Hash<EndpointKeyV4, u32>,
-    flows: [Hash<FlowKeyV4, FlowEntry>; 4],
     reasons: PerCpuArray<MapData, u64>,
     config: Array<MapData, Raw<Config>>,
     uplinks: Array<MapData, Raw<Uplink>>,
@@ -48,20 +49,15 @@ impl LiveMaps {
             slots: words,
             members: entries(pins, "MEMBERS")?,
             backends: entries(pins, "BACKENDS")?,
+            source_ranges: entries(pins, "SOURCE_RANGES_V4")?,
         };
         Ok(Self {
-            frontends: open("FRONTENDS_V4")?.try_into()?,
+            v4: FamilyMaps::open(pins)?,
+            v6: FamilyMaps::open(pins)?,
             services: open("SERVICES")?.try_into()?,
             slots: Slots::map(slots.fd(), words)?,
             members: open("MEMBERS")?.try_into()?,
             backends: open("BACKENDS")?.try_into()?,
-            backend_ids: open("BACKEND_IDS_V4")?.try_into()?,
-            flows: [
-                open("FLOWS_V4")?.try_into()?,
-                open("PENDING_V4")?.try_into()?,
-                open("UDP_FLOWS_V4")?.try_into()?,
-                open("UDP_PENDING_V4")?.try_into()?,
-            ],
             reasons: open("REASONS")?.try_into()?,
             config: open("CONFIG")?.try_into()?,
             uplinks: open("UPLINKS")?.try_into()?,
@@ -86,7 +82,7 @@ impl LiveMaps {
     fn write(&mut self, op: &Op) -> Result<()> {
         match op {
             Op::PutBackend { id, backend } => self.backends.set(*id, Raw(*backend), 0)?,
-            Op::PutBackendId { key, id } => self.backend_ids.insert(Raw(*key), Raw(*id), 0)?,
+            Op::PutBackendId { key, id } => self.of(key.family()).put_backend_id(key, *id)?,
             Op::PutMember { index, member } => self.members.set(*index, Raw(*member), 0)?,
             Op::PutSlot { index, word } => ensure!(self.slots.set(*index, *word), "slot {index} is beyond the end"),
             Op::PutService { id, name, slots_base, slots, members_base, members } => {
@@ -99,10 +95,16 @@ impl LiveMaps {
                 };
                 self.services.insert(Raw(*id), Raw(record(&service)), 0)?;
             }
-            Op::PutFrontend { key, frontend } => self.frontends.insert(Raw(*key), Raw(*frontend), 0)?,
-            Op::RemoveFrontend { key } => self.frontends.remove(&Raw(*key))?,
+            Op::PutSourceRange { service, range } => {
+                self.of(Family::of(range.addr())).put_source_range(*service, range)?;
+            }
+            Op::RemoveSourceRange { service, range } => {
+                self.of(Family::of(range.addr())).remove_source_range(*service, range)?;
+            }
+            Op::PutFrontend { key, frontend } => self.of(key.family()).put_frontend(key, *frontend)?,
+            Op::RemoveFrontend { key } => self.of(key.family()).remove_frontend(key)?,
             Op::RemoveService { id } => self.services.remove(&Raw(*id))?,
-            Op::RemoveBackendId { key } => self.backend_ids.remove(&Raw(*key))?,
+            Op::RemoveBackendId { key } => self.of(key.family()).remove_backend_id(key)?,
             Op::PutConfig { stack_in_use, generation } => {
                 let config = Config { stack_in_use: u32::from(*stack_in_use), zero: 0, generation: *generation };
                 self.config.set(0, Raw(config), 0)?;
@@ -111,11 +113,19 @@ impl LiveMaps {
         Ok(())
     }
 
-    /// Tells the programs an uplink's MAC.
+    fn of(&mut self, family: Family) -> &mut dyn Written {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    /// Tells the programs an uplink's MAC and addresses.
     ///
     /// # Errors
     /// When the kernel refuses, or two uplinks would share an entry.
-    pub fn put_uplink(&mut self, ifindex: u32, mac: [u8; 6]) -> Result<()> {
+    pub fn put_uplink(&mut self, uplink: &node::Uplink) -> Result<()> {
+        let node::Uplink { ifindex, mac, .. } = *uplink;
         let index = ifindex % UPLINKS_MAX;
         let Raw(present) = self.uplinks.get(&index, 0)?;
         ensure!(
@@ -123,7 +133,10 @@ impl LiveMaps {
             "two uplinks have the interface indexes {} and {ifindex}, which share an entry of the map: recreate one of them",
             present.ifindex
         );
-        Ok(self.uplinks.set(index, Raw(Uplink { ifindex, mac, ..Uplink::default() }), 0)?)
+        let address_v4 = uplink.address_v4.map(|address| address.octets()).unwrap_or_default();
+        let address_v6 = uplink.address_v6.map(|address| address.octets()).unwrap_or_default();
+        let entry = Uplink { ifindex, mac, address_v4, address_v6, ..Uplink::default() };
+        Ok(self.uplinks.set(index, Raw(entry), 0)?)
     }
 
     /// What the maps hold: the state from which the next plan starts, also after a restart.
@@ -146,8 +159,8 @@ impl LiveMaps {
             }
             observed.services.insert(id, service);
         }
-        observed.frontends = self.frontends.iter().flatten().map(|(Raw(key), Raw(value))| (key, value)).collect();
-        observed.backend_ids = self.backend_ids.iter().flatten().map(|(Raw(key), Raw(id))| (key, id)).collect();
+        self.v4.read_into(&mut observed);
+        self.v6.read_into(&mut observed);
         for id in 0..self.limits.backends {
             let Raw(backend) = self.backends.get(&id, 0)?;
             if backend.generation != 0 {
@@ -177,17 +190,16 @@ impl LiveMaps {
         counters.collect()
     }
 
-    /// The entries of a flow map, in no order; entries that vanish meanwhile are left out.
-    pub fn flows(&self, table: FlowTable) -> impl Iterator<Item = (FlowKeyV4, FlowEntry)> + '_ {
-        self.flows[table as usize].iter().flatten().map(|(Raw(key), Raw(entry))| (key, entry))
+    /// The entries of a flow map of both families, in no order; entries that vanish meanwhile are left out.
+    pub fn flows(&self, table: FlowTable) -> impl Iterator<Item = Flow> + '_ {
+        self.v4.flows(table).chain(self.v6.flows(table))
     }
 
-    pub(super) fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
-        self.flows[table as usize].get(&Raw(*key), 0).ok().map(|Raw(entry)| entry)
-    }
-
-    pub(super) fn frontend(&self, key: &EndpointKeyV4) -> Option<Frontend> {
-        self.frontends.get(&Raw(*key), 0).ok().map(|Raw(frontend)| frontend)
+    /// What the programs know of an uplink.
+    #[must_use]
+    pub fn uplink(&self, ifindex: u32) -> Option<Uplink> {
+        let Raw(uplink) = self.uplinks.get(&(ifindex % UPLINKS_MAX), 0).ok()?;
+        (uplink.ifindex == ifindex).then_some(uplink)
     }
 
     pub(super) fn slot(&self, index: u32) -> Option<SlotWord> {
@@ -201,13 +213,9 @@ impl LiveMaps {
     pub(super) fn backend(&self, id: u32) -> Option<Backend> {
         self.backends.get(&id, 0).ok().map(|Raw(backend)| backend)
     }
-
-    pub(super) fn is_backend(&self, key: &EndpointKeyV4) -> bool {
-        self.backend_ids.get(&Raw(*key), 0).is_ok()
-    }
 }
 
-fn open_map(pins: &PinDirectory, name: &str) -> Result<Map> {
+pub(super) fn open_map(pins: &PinDirectory, name: &str) -> Result<Map> {
     Ok(Map::from_map_data(pinned(pins, name)?)?)
 }
 

@@ -1,11 +1,14 @@
 //! The kernel's side: the pin directory, the maps in it, the programs and where they are attached.
 //!
 //! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`live`] (the maps as
-//! values), [`fill`] (how full they are), [`tables`] (the maps as the packet path sees them).
+//! values), [`family`] (those that each IP version has for itself), [`keys`] (their keys), [`fill`] (how full they are),
+//! [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
+pub mod family;
 pub mod fill;
 pub mod kernel;
+pub mod keys;
 pub mod live;
 pub mod object;
 pub mod pins;

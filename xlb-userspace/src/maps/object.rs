@@ -17,7 +17,7 @@ const PREFIX: usize = 4;
 /// Most entries of the maps that an operator may size.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// `FRONTENDS_V4` and `SERVICES`.
+    /// `FRONTENDS_V4`, `INSIDE_V4` and `SERVICES`.
     pub frontends: u32,
     /// `SLOTS`.
     pub slots: u32,
@@ -46,6 +46,7 @@ impl Sizes {
         let (flow, flow_v6) = (size_of::<abi::FlowKeyV4>(), size_of::<abi::FlowKeyV6>());
         let (client, client_v6) = (size_of::<abi::SourceKeyV4>(), size_of::<abi::SourceKeyV6>());
         let entry = size_of::<abi::FlowEntry>();
+        let inside_flow = size_of::<abi::InsideFlowKey>();
         let shape = |name, entries, key, value| MapShape { name, entries, key, value };
         vec![
             shape("FRONTENDS_V4", self.frontends, endpoint, size_of::<abi::Frontend>()),
@@ -68,6 +69,19 @@ impl Sizes {
             shape("SOURCE_RANGES_V6", abi::SOURCE_RANGES_MAX, PREFIX + client_v6, 4),
             shape("AFFINITY_V4", abi::AFFINITY_MAX, client, size_of::<abi::AffinityEntry>()),
             shape("AFFINITY_V6", abi::AFFINITY_MAX, client_v6, size_of::<abi::AffinityEntry>()),
+            shape("INSIDE_V4", self.frontends, endpoint, size_of::<abi::Inside>()),
+            shape("INSIDE_V6", self.frontends, endpoint_v6, size_of::<abi::Inside>()),
+            shape("ENDPOINTS_V4", abi::ENDPOINTS_MAX, 4, endpoint),
+            shape("ENDPOINTS_V6", abi::ENDPOINTS_MAX, 4, endpoint_v6),
+            shape(
+                "INSIDE_AFFINITY",
+                abi::INSIDE_AFFINITY_MAX,
+                size_of::<abi::InsideAffinityKey>(),
+                size_of::<abi::InsideAffinity>(),
+            ),
+            shape("INSIDE_FLOWS", abi::INSIDE_FLOWS_MAX, inside_flow, size_of::<abi::InsideFlow>()),
+            shape("INSIDE_UDP_FLOWS", abi::INSIDE_UDP_FLOWS_MAX, inside_flow, size_of::<abi::InsideFlow>()),
+            shape("NETNS_ADDRESSES", abi::NETNS_ADDRESSES_MAX, size_of::<abi::NetnsAddressKey>(), 16),
             shape("REASONS", xlb_common::Reason::COUNT as u32, 4, 8),
             shape("CONFIG", 1, 4, size_of::<abi::Config>()),
             shape("UPLINKS", abi::UPLINKS_MAX, 4, size_of::<abi::Uplink>()),
@@ -118,6 +132,7 @@ fn load_program(program: &mut Program) -> Result<()> {
         Program::Xdp(program) => program.load()?,
         Program::SchedClassifier(program) => program.load()?,
         Program::SockOps(program) => program.load()?,
+        Program::CgroupSockAddr(program) => program.load()?,
         other => bail!("the object holds a program of a type that xlb does not use: {:?}", other.prog_type()),
     }
     Ok(())

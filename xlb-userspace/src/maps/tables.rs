@@ -1,14 +1,20 @@
 //! The live maps as the packet path sees them, for `xlb explain`: everything is read, nothing is written or counted.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use xlb_common::abi::{Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, Member, ProofQuestion};
+use nix::time::{ClockId, clock_gettime};
+use xlb_common::abi::{
+    AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, Frontend, Member, ProofQuestion,
+};
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables};
-use xlb_common::{Family as _, Reason, V4};
+use xlb_common::{Family, Reason};
 
+use crate::maps::family::FamilyMaps;
+use crate::maps::keys::Keys;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 
@@ -31,12 +37,12 @@ impl<'a> LiveTables<'a> {
         Ok(Self { maps, prove, stages: RefCell::default() })
     }
 
-    /// What the kernel of the namespace knows of a flow. Namespace ids are those of the caller's own namespace.
+    /// What the kernel of the namespace knows of a flow of that IP version. Namespace ids are those of the caller's own namespace.
     ///
     /// # Errors
     /// When the kernel refuses the test-run.
-    pub fn ask(&self, netns_id: i32, flow: FlowKeyV4) -> Result<Proof> {
-        let question = ProofQuestion { ethernet: [0; 16], flow: widened(flow), netns_id, family: 4 };
+    pub fn ask(&self, netns_id: i32, family: u8, flow: FlowKeyV6) -> Result<Proof> {
+        let question = ProofQuestion { ethernet: [0; 16], flow, netns_id, family: family.into() };
         let mut options = TestRunOptions::new();
         options.data_in = Some(bytemuck::bytes_of(&question));
         let answer = self.prove.test_run(options).context("asking a pod's kernel by test-run")?.return_value;
@@ -51,15 +57,30 @@ impl<'a> LiveTables<'a> {
     }
 }
 
-/// An IPv4 flow where a question has room for either family's.
-fn widened(flow: FlowKeyV4) -> FlowKeyV6 {
-    let FlowKeyV4 { client, pod, client_port, pod_port } = flow;
-    FlowKeyV6 { client: V4::to_stored(client), pod: V4::to_stored(pod), client_port, pod_port }
+/// Keys whose maps [`LiveMaps`] has.
+pub trait Live: Keys {
+    /// The family's maps.
+    fn of(maps: &LiveMaps) -> &FamilyMaps<Self>;
 }
 
-impl Tables<V4> for LiveTables<'_> {
-    fn frontend(&self, key: &EndpointKeyV4) -> Option<Frontend> {
-        self.maps.frontend(key)
+impl Live for EndpointKeyV4 {
+    fn of(maps: &LiveMaps) -> &FamilyMaps<Self> {
+        &maps.v4
+    }
+}
+
+impl Live for EndpointKeyV6 {
+    fn of(maps: &LiveMaps) -> &FamilyMaps<Self> {
+        &maps.v6
+    }
+}
+
+impl<F: Family> Tables<F> for LiveTables<'_>
+where
+    F::EndpointKey: Live<FlowKey = F::FlowKey, SourceKey = F::SourceKey>,
+{
+    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend> {
+        F::EndpointKey::of(self.maps).frontend(key)
     }
 
     fn slot(&self, index: u32) -> Option<SlotWord> {
@@ -74,26 +95,52 @@ impl Tables<V4> for LiveTables<'_> {
         self.maps.backend(id)
     }
 
-    fn is_backend(&self, key: &EndpointKeyV4) -> bool {
-        self.maps.is_backend(key)
+    fn is_backend(&self, key: &F::EndpointKey) -> bool {
+        F::EndpointKey::of(self.maps).is_backend(key)
     }
 
     fn is_our_mac(&self, _ifindex: u32, _mac: [u8; 6]) -> bool {
         true
     }
 
-    fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
-        self.maps.flow(table, key)
+    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
+        F::EndpointKey::of(self.maps).flow(table, key)
     }
 
-    fn remember(&self, _table: FlowTable, _key: &FlowKeyV4, _entry: &FlowEntry) {}
+    fn remember(&self, _table: FlowTable, _key: &F::FlowKey, _entry: &FlowEntry) {}
 
-    fn prove(&self, backend: &Backend, key: &FlowKeyV4) -> Proof {
-        self.ask(backend.netns_id, *key).unwrap_or(Proof::Absent)
+    fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {
+        F::EndpointKey::of(self.maps).is_allowed_source(F::source_key(service, client))
+    }
+
+    fn affinity(&self, service: u32, client: F::Address) -> Option<AffinityEntry> {
+        F::EndpointKey::of(self.maps).affinity(F::source_key(service, client))
+    }
+
+    fn record_affinity(&self, _service: u32, _client: F::Address, _entry: &AffinityEntry) {}
+
+    fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
+        self.ask(backend.netns_id, F::VERSION, F::EndpointKey::widened(*key)).unwrap_or(Proof::Absent)
     }
 
     fn now(&self) -> u32 {
         0
+    }
+
+    /// The clock that the programs record affinity by.
+    fn now_ns(&self) -> u64 {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from);
+        now.map_or(0, |now| now.as_nanos() as u64)
+    }
+
+    /// The packet that is explained came by no uplink: its report is told of as the VIP's.
+    fn report_address(&self, _ifindex: u32) -> Option<F::Address> {
+        None
+    }
+
+    /// Nothing is sent, so nothing is spent.
+    fn may_report(&self) -> bool {
+        true
     }
 
     fn count(&self, _reason: Reason) {}

@@ -8,7 +8,7 @@ use xlb_common::Reason;
 use super::model::ModelCounts;
 use crate::events::RefusalKind;
 use crate::maps::fill::Fill;
-use crate::plan::desired::Refusal;
+use crate::plan::desired::{Family, Refusal};
 use crate::plan::{Limits, Observed};
 
 /// What the agent knows.
@@ -105,8 +105,17 @@ impl Served {
         };
         let fill = |map, entries: u64, capacity: u32| Fill { map, entries, capacity: capacity.into() };
         let (services, frontends) = (observed.services.len(), observed.frontends.len());
+        let of = |family: Family| {
+            let frontends = observed.frontends.keys().filter(|key| Family::of(key.socket.ip()) == family).count();
+            let ranges = observed.source_ranges.values().flatten();
+            (frontends as u64, ranges.filter(|range| Family::of(range.addr()) == family).count() as u64)
+        };
+        let ((frontends_v4, ranges_v4), (frontends_v6, ranges_v6)) = (of(Family::V4), of(Family::V6));
         let fills = vec![
-            fill("FRONTENDS_V4", frontends as u64, limits.frontends),
+            fill("FRONTENDS_V4", frontends_v4, limits.frontends),
+            fill("FRONTENDS_V6", frontends_v6, limits.frontends),
+            fill("SOURCE_RANGES_V4", ranges_v4, limits.source_ranges),
+            fill("SOURCE_RANGES_V6", ranges_v6, limits.source_ranges),
             fill("SERVICES", services as u64, limits.services),
             fill("SLOTS", regions(|service| service.slots), limits.slots),
             fill("MEMBERS", regions(|service| service.members), limits.members),

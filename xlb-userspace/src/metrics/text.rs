@@ -131,6 +131,7 @@ pub fn packets(registry: &mut Registry, counts: &[(Reason, u64)]) {
             Direction::Forward => "forward",
             Direction::Return => "return",
             Direction::Socket => "socket",
+            Direction::Inside => "inside",
         };
         [("reason", reason.label().to_owned()), ("direction", direction.to_owned())]
     };

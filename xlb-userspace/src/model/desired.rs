@@ -1,13 +1,14 @@
 //! What one node should serve, given everything that Kubernetes asks for and what the node looks like.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::delivery::{DeliveryChoice, delivery, namespaces_restricting_ingress};
-use super::endpoints::{LocalEndpoint, is_on, local_endpoints};
+use super::endpoints::{Endpoints, LocalEndpoint, endpoints_of, is_on};
 use super::frontends::{Grant, claiming_services, effective_policy, grants};
 use super::objects::{ObjectName, Slice, TrafficPolicy};
 use super::policy::Policy;
+use super::sources::source_filter;
 use super::state::Model;
 use crate::node::{Location, NodeView};
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Refusal, WhenEmpty};
@@ -22,34 +23,36 @@ pub fn desired(policy: &Policy, model: &Model, node: &NodeView, choice: Delivery
     let restricted = namespaces_restricting_ingress(model);
     let mut services = BTreeMap::new();
     for grant in grants(model, node, policy, &mut refusals) {
-        let policy = effective_policy(grant.service);
+        let traffic_policy = effective_policy(grant.service);
         let slices = slices.get(&grant.service.name).map_or(&[][..], Vec::as_slice);
-        let endpoints = local_endpoints(slices, grant.port, policy, node);
+        let endpoints = endpoints_of(slices, &grant, traffic_policy, node);
         let placement = Placement {
             node,
             choice,
             ingress_is_restricted: restricted.contains(grant.service.name.namespace.as_str()),
         };
-        let backends = backends(&grant, endpoints, &placement, &mut refusals);
-        let when_empty = when_empty(policy);
-        let Grant { name, port, vips, .. } = grant;
-        services.insert(name, DesiredService { vips, port: port.port, when_empty, backends });
+        let sources = source_filter(grant.service, &grant.vips, grant.name.family, (node, policy), &mut refusals);
+        let service = DesiredService {
+            vips: grant.vips.clone(),
+            port: grant.port.port,
+            when_empty: when_empty(traffic_policy, &endpoints),
+            forgets_departed: endpoints.forgets_departed,
+            backends: backends(&grant, endpoints.local, &placement, &mut refusals),
+            sources,
+            affinity_s: grant.service.affinity_s.unwrap_or_default(),
+        };
+        services.insert(grant.name, service);
     }
     Desired { services, refusals: refusals.0.into_iter().collect() }
 }
 
 /// The addresses that the node has to find on its links before [`desired`] can use them: every endpoint on this
 /// node of every Service that may get a VIP, whatever its conditions.
-pub fn pods_of_interest(policy: &Policy, model: &Model, node_name: &str) -> BTreeSet<Ipv4Addr> {
+pub fn pods_of_interest(policy: &Policy, model: &Model, node_name: &str) -> BTreeSet<IpAddr> {
     let slices = slices_by_service(model);
     let of_interest = claiming_services(model, policy).filter_map(|service| slices.get(&service.name)).flatten();
     let local = of_interest.flat_map(|slice| &slice.endpoints).filter(|endpoint| is_on(endpoint, node_name));
-    local
-        .filter_map(|endpoint| match endpoint.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
-        .collect()
+    local.map(|endpoint| endpoint.address).collect()
 }
 
 /// What was refused so far; the same refusal for several ports of a Service counts once.
@@ -74,8 +77,9 @@ fn slices_by_service(model: &Model) -> BTreeMap<&ObjectName, Vec<&Slice>> {
     by_service
 }
 
-fn when_empty(policy: TrafficPolicy) -> WhenEmpty {
+fn when_empty(policy: TrafficPolicy, endpoints: &Endpoints) -> WhenEmpty {
     match policy {
+        _ if !endpoints.is_any_usable => WhenEmpty::Reject,
         TrafficPolicy::Cluster => WhenEmpty::Pass,
         TrafficPolicy::Local => WhenEmpty::Drop,
     }
@@ -93,11 +97,11 @@ fn backends(
     endpoints: Vec<LocalEndpoint>,
     placement: &Placement,
     refusals: &mut Refusals,
-) -> BTreeMap<SocketAddrV4, DesiredBackend> {
+) -> BTreeMap<SocketAddr, DesiredBackend> {
     let mut backends = BTreeMap::new();
     for LocalEndpoint { socket, takes_new } in endpoints {
         let object = || format!("endpoint {} of {}", socket.ip(), grant.service.name);
-        match deliver(*socket.ip(), placement) {
+        match deliver(socket.ip(), placement) {
             Ok(delivery) => {
                 if placement.choice == DeliveryChoice::Direct && matches!(delivery, Delivery::Stack(_)) {
                     refusals.add(
@@ -117,7 +121,7 @@ fn backends(
     backends
 }
 
-fn deliver(address: Ipv4Addr, placement: &Placement) -> Result<Delivery, String> {
+fn deliver(address: IpAddr, placement: &Placement) -> Result<Delivery, String> {
     let location = placement.node.pods.get(&address);
     if let Some(delivery) = location.and_then(|at| delivery(at, placement.choice, placement.ingress_is_restricted)) {
         return Ok(delivery);
@@ -132,7 +136,7 @@ fn deliver(address: Ipv4Addr, placement: &Placement) -> Result<Delivery, String>
     ))
 }
 
-fn cut_to_limit(grant: &Grant, backends: &mut BTreeMap<SocketAddrV4, DesiredBackend>, refusals: &mut Refusals) {
+fn cut_to_limit(grant: &Grant, backends: &mut BTreeMap<SocketAddr, DesiredBackend>, refusals: &mut Refusals) {
     let Some(&first_left_out) = backends.keys().nth(BACKENDS_PER_SERVICE_MAX) else { return };
     let left_out = backends.split_off(&first_left_out);
     let why = format!(

@@ -1,21 +1,28 @@
 //! Objects for tests, each a plain default changed by a few words, and the answer as text.
 
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 
 use super::desired::desired;
 use super::objects::*;
 use super::{DeliveryChoice, Event, Model, Policy};
-use crate::node::{Location, NodeView, PodLink};
+use crate::node::{FamilyAddresses, Location, NodeView, PodLink};
 use crate::plan::desired::{Delivery, Desired, Protocol, WhenEmpty};
 
 pub const TCP: PortProtocol = PortProtocol::Served(Protocol::Tcp);
 pub const UDP: PortProtocol = PortProtocol::Served(Protocol::Udp);
 
-/// The node `node-a`, 192.168.0.2, with a veth for each of 10.1.0.1 to 10.1.0.9.
+/// The node `node-a`, 192.168.0.2 and fd00::2, with a veth for each of 10.1.0.1 to 10.1.0.9, which are fd01::1 to fd01::9,
+/// too.
 pub fn node() -> NodeView {
-    let pods = (1..=9).map(|pod| ([10, 1, 0, pod].into(), Location::Link(link(pod.into(), true))));
-    let addresses = ["127.0.0.1", "192.168.0.2"].map(|text| text.parse().unwrap());
-    NodeView { node_name: "node-a".into(), zone: None, addresses: addresses.into(), pods: pods.collect() }
+    let pods = (1..=9u8).flat_map(|pod| {
+        let addresses = [format!("10.1.0.{pod}"), format!("fd01::{pod}")];
+        addresses.map(|address| (address.parse().unwrap(), Location::Link(link(pod.into(), true))))
+    });
+    let addresses = ["127.0.0.1", "192.168.0.2", "::1", "fd00::2"].map(|text| text.parse().unwrap());
+    let primary = FamilyAddresses { v4: "192.168.0.2".parse().ok(), v6: "fd00::2".parse().ok() };
+    let (node_name, addresses) = ("node-a".into(), addresses.into());
+    NodeView { node_name, zone: None, addresses, primary, pods: pods.collect() }
 }
 
 pub fn link(ifindex: u32, is_veth: bool) -> PodLink {
@@ -43,7 +50,8 @@ pub fn service() -> Service {
         vips: vec!["192.0.2.10".parse().unwrap()],
         proxy_vips: vec![],
         external_ips: vec![],
-        unmet: Unmet::default(),
+        source_ranges: None,
+        affinity_s: None,
     }
 }
 
@@ -95,16 +103,28 @@ pub fn served(objects: impl IntoIterator<Item = Object>) -> String {
     text(&desired(&Policy::default(), &model(objects), &node(), DeliveryChoice::Auto))
 }
 
-/// One line for each service, `!` before each refusal.
+/// One line for each service, `*` behind each VIP that is filtered, `!` before each refusal.
 pub fn text(desired: &Desired) -> String {
     let mut text = String::new();
     for (name, service) in &desired.services {
-        let vips: Vec<String> = service.vips.iter().map(|vip| format!("{vip}:{}", service.port)).collect();
+        let vip = |vip: &IpAddr| {
+            let filtered = if service.sources.vips.contains(vip) { "*" } else { "" };
+            format!("{}{filtered}", SocketAddr::new(*vip, service.port))
+        };
+        let vips: Vec<String> = service.vips.iter().map(vip).collect();
         let when_empty = match service.when_empty {
             WhenEmpty::Pass => "pass",
             WhenEmpty::Drop => "drop",
+            WhenEmpty::Reject => "reject",
         };
         write!(text, "{name} {} {when_empty}", vips.join(",")).unwrap();
+        if !service.sources.vips.is_empty() {
+            let ranges: Vec<String> = service.sources.ranges.iter().map(ToString::to_string).collect();
+            write!(text, " * from [{}]", ranges.join(" ")).unwrap();
+        }
+        if service.affinity_s != 0 {
+            write!(text, " affinity {} s", service.affinity_s).unwrap();
+        }
         for (socket, backend) in &service.backends {
             let delivery = match &backend.delivery {
                 Delivery::Direct(link) => format!("direct {}", link.name),
@@ -122,9 +142,11 @@ pub fn text(desired: &Desired) -> String {
     text
 }
 
-impl From<Service> for Object {
-    fn from(service: Service) -> Self {
-        Object::Service(service)
+/// The last byte of an address: the number of a pod.
+pub fn last_byte(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
     }
 }
 

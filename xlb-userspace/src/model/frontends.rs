@@ -2,16 +2,19 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::desired::Refusals;
 use super::objects::{PortProtocol, Service, ServicePort, ServiceType, TrafficPolicy};
-use super::policy::{Cidr, Policy, Trust};
+use super::policy::{Policy, Trust};
 use super::state::Model;
 use crate::node::NodeView;
-use crate::plan::desired::{Protocol, ServiceName};
+use crate::plan::Endpoint;
+use crate::plan::desired::{Family, Protocol, ServiceName};
 
-/// A Service port with the VIPs that are its own.
+/// A Service port with the VIPs of one family that are its own.
 pub struct Grant<'a> {
     /// Its name as a service of this node.
     pub name: ServiceName,
@@ -20,7 +23,7 @@ pub struct Grant<'a> {
     /// The port.
     pub port: &'a ServicePort,
     /// The VIPs. Never empty.
-    pub vips: BTreeSet<Ipv4Addr>,
+    pub vips: BTreeSet<IpAddr>,
 }
 
 /// Gives each frontend to one Service port: where two ask for it, to the older Service, then to the first by name, the
@@ -35,10 +38,14 @@ pub fn grants<'a>(model: &'a Model, node: &NodeView, policy: &Policy, refusals: 
     for service in services {
         let vips = usable_vips(service, &Judge { node, policy, usage: &usage }, refusals);
         for port in &service.ports {
-            let Some(name) = service_name(service, port, refusals) else { continue };
-            let vips = claim(&mut holders, &name, port.port, &vips, refusals);
-            if !vips.is_empty() {
-                grants.push(Grant { name, service, port, vips });
+            let Some(protocol) = served_protocol(service, port, refusals) else { continue };
+            for family in Family::ALL {
+                let name = service_name(service, port, protocol, family);
+                let vips = vips.iter().copied().filter(|&vip| Family::of(vip) == family);
+                let vips = claim(&mut holders, &name, port.port, vips, refusals);
+                if !vips.is_empty() {
+                    grants.push(Grant { name, service, port, vips });
+                }
             }
         }
     }
@@ -83,7 +90,7 @@ impl Usage {
         let pods = endpoints.map(|endpoint| (endpoint.address, "the address of a pod"));
         let cluster_ips = model.services().flat_map(|service| &service.cluster_ips);
         let cluster_ips = cluster_ips.map(|&address| (address, "a cluster IP"));
-        let own = node.addresses.iter().map(|&address| (address.into(), "an address of this node"));
+        let own = node.addresses.iter().map(|&address| (address, "an address of this node"));
         let used = pods.chain(cluster_ips).chain(own);
         Self(used.filter(|(address, _)| in_doubt.contains(address)).collect())
     }
@@ -97,9 +104,9 @@ struct Judge<'a> {
 }
 
 /// An address that is listed twice, or both ways, is one VIP: what is served as ingress is not asked for again.
-fn usable_vips(service: &Service, judge: &Judge, refusals: &mut Refusals) -> BTreeSet<Ipv4Addr> {
+fn usable_vips(service: &Service, judge: &Judge, refusals: &mut Refusals) -> BTreeSet<IpAddr> {
     let mut usable = BTreeSet::new();
-    let mut note = |what: String, judgement: Result<Ipv4Addr, String>| match judgement {
+    let mut note = |what: String, judgement: Result<IpAddr, String>| match judgement {
         Ok(vip) => {
             usable.insert(vip);
         }
@@ -116,13 +123,8 @@ fn usable_vips(service: &Service, judge: &Judge, refusals: &mut Refusals) -> BTr
 }
 
 impl Judge<'_> {
-    fn ingress_ip(&self, vip: IpAddr, service: &Service) -> Result<Ipv4Addr, String> {
+    fn ingress_ip(&self, vip: IpAddr, service: &Service) -> Result<IpAddr, String> {
         let vip = servable(vip, service)?;
-        if service.unmet.source_ranges {
-            return Err(
-                "loadBalancerSourceRanges are not enforced yet; it is left to kube-proxy, which enforces them".into()
-            );
-        }
         if self.node.addresses.contains(&vip) {
             return Err("it is an address of this node, whose own traffic xlb never takes; \
                         give the Service an address that no node has"
@@ -133,14 +135,14 @@ impl Judge<'_> {
 
     /// Semantics chapter 17: what the operator did not list is refused, and what the cluster uses itself as well,
     /// unless it is listed by itself. Then xlb takes the Service's ports, and nothing else of the address (1.9).
-    fn external_ip(&self, vip: IpAddr, service: &Service) -> Result<Ipv4Addr, String> {
+    fn external_ip(&self, vip: IpAddr, service: &Service) -> Result<IpAddr, String> {
         match self.policy.trust(vip) {
             Trust::None => Err("it is not in --external-ip-cidrs; list it there if the Service may have it".into()),
             Trust::Single => servable(vip, service),
             Trust::Range => match self.usage.0.get(&vip) {
                 Some(user) => Err(format!(
                     "it is {user}; if the Service may have it nevertheless, list {} in --external-ip-cidrs",
-                    Cidr::single(vip)
+                    IpNet::from(vip)
                 )),
                 None => servable(vip, service),
             },
@@ -148,31 +150,32 @@ impl Judge<'_> {
     }
 }
 
-fn servable(vip: IpAddr, service: &Service) -> Result<Ipv4Addr, String> {
-    let IpAddr::V4(vip) = vip else {
-        return Err("IPv6 addresses are not served yet; give the Service an IPv4 address too".into());
-    };
-    if service.unmet.client_affinity {
-        return Err("sessionAffinity ClientIP is not kept yet; it is left to kube-proxy, which keeps it".into());
-    }
+fn servable(vip: IpAddr, service: &Service) -> Result<IpAddr, String> {
     // Semantics 1.5: without a cluster IP of the family nothing of the Service exists in that family.
-    if !service.cluster_ips.iter().any(IpAddr::is_ipv4) {
-        return Err(
-            "the Service has no IPv4 cluster IP; let the API server assign one, or set spec.clusterIP in the manifest"
-                .into(),
-        );
+    let family = Family::of(vip);
+    if !service.cluster_ips.iter().any(|&address| Family::of(address) == family) {
+        return Err(format!(
+            "the Service has no {family} cluster IP; let the API server assign one (spec.ipFamilyPolicy), or set \
+             spec.clusterIPs in the manifest"
+        ));
     }
-    if vip.is_unspecified() || vip.is_loopback() || vip.is_multicast() || vip.is_broadcast() {
-        return Err(
-            "it is not an address that a client on the network can use; give the Service a unicast address".into()
-        );
+    if is_for_clients(vip) {
+        return Ok(vip);
     }
-    Ok(vip)
+    Err("it is not an address that a client on the network can use; give the Service a unicast address".into())
 }
 
-fn service_name(service: &Service, port: &ServicePort, refusals: &mut Refusals) -> Option<ServiceName> {
-    let protocol = match &port.protocol {
-        PortProtocol::Served(protocol) => *protocol,
+fn is_for_clients(vip: IpAddr) -> bool {
+    let is_special = match vip {
+        IpAddr::V4(vip) => vip.is_broadcast(),
+        IpAddr::V6(vip) => vip.is_unicast_link_local(),
+    };
+    !is_special && !vip.is_unspecified() && !vip.is_loopback() && !vip.is_multicast()
+}
+
+fn served_protocol(service: &Service, port: &ServicePort, refusals: &mut Refusals) -> Option<Protocol> {
+    match &port.protocol {
+        PortProtocol::Served(protocol) => Some(*protocol),
         PortProtocol::Other(protocol) => {
             let why = format!(
                 "port {} is not served: {protocol} is not supported; use TCP or UDP, \
@@ -180,29 +183,28 @@ fn service_name(service: &Service, port: &ServicePort, refusals: &mut Refusals) 
                 port.port
             );
             refusals.add(format!("Service {}", service.name), why);
-            return None;
+            None
         }
-    };
-    Some(ServiceName {
-        namespace: service.name.namespace.clone(),
-        name: service.name.name.clone(),
-        port: port.name.clone(),
-        protocol,
-    })
+    }
 }
 
-type Holders = BTreeMap<(Ipv4Addr, Protocol, u16), ServiceName>;
+fn service_name(service: &Service, port: &ServicePort, protocol: Protocol, family: Family) -> ServiceName {
+    let (namespace, name) = (service.name.namespace.clone(), service.name.name.clone());
+    ServiceName { namespace, name, port: port.name.clone(), protocol, family }
+}
+
+type Holders = BTreeMap<Endpoint, ServiceName>;
 
 fn claim(
     holders: &mut Holders,
     name: &ServiceName,
     port: u16,
-    vips: &BTreeSet<Ipv4Addr>,
+    vips: impl Iterator<Item = IpAddr>,
     refusals: &mut Refusals,
-) -> BTreeSet<Ipv4Addr> {
+) -> BTreeSet<IpAddr> {
     let mut won = BTreeSet::new();
-    for &vip in vips {
-        match holders.entry((vip, name.protocol, port)) {
+    for vip in vips {
+        match holders.entry(Endpoint { socket: (vip, port).into(), protocol: name.protocol }) {
             Entry::Vacant(free) => {
                 free.insert(name.clone());
                 won.insert(vip);

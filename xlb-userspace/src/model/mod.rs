@@ -7,6 +7,7 @@ pub mod objects;
 pub mod state;
 pub mod policy;
 pub mod frontends;
+pub mod sources;
 pub mod endpoints;
 pub mod delivery;
 pub mod desired;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use delivery::DeliveryChoice;
 pub use desired::{desired, pods_of_interest};
+pub use ipnet::IpNet;
 pub use objects::{Object, ObjectKey, ObjectName};
-pub use policy::{Cidr, Policy};
+pub use policy::Policy;
 pub use state::{Event, Model};

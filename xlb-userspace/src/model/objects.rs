@@ -1,16 +1,19 @@
 //! The parts of Kubernetes objects that decide what a node serves.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::plan::desired::Protocol;
 
 /// An object of one of the kinds that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// A Service.
-    Service(Service),
+    /// A Service. The largest of them, and the fewest.
+    Service(Box<Service>),
     /// An EndpointSlice.
     Slice(Slice),
     /// A NetworkPolicy.
@@ -26,6 +29,12 @@ impl Object {
             Object::Policy(policy) => (Kind::NetworkPolicy, &policy.name),
         };
         ObjectKey { kind, name: name.clone() }
+    }
+}
+
+impl From<Service> for Object {
+    fn from(service: Service) -> Self {
+        Self::Service(Box::new(service))
     }
 }
 
@@ -99,17 +108,10 @@ pub struct Service {
     pub proxy_vips: Vec<IpAddr>,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
-    /// What it asks for that xlb cannot do yet.
-    pub unmet: Unmet,
-}
-
-/// What a Service asks for and would be served without: it is left to kube-proxy instead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unmet {
-    /// `loadBalancerSourceRanges` with an IPv4 range: served without them, it would be open to everybody.
-    pub source_ranges: bool,
-    /// `sessionAffinity: ClientIP`.
-    pub client_affinity: bool,
+    /// `spec.loadBalancerSourceRanges` of both families, host bits zero, as far as they can be read; none: it lists none.
+    pub source_ranges: Option<BTreeSet<IpNet>>,
+    /// `sessionAffinity: ClientIP`: how long it lasts after a client's last new connection, in seconds.
+    pub affinity_s: Option<u32>,
 }
 
 /// The labels by which an object says which service proxy should handle it.

@@ -31,7 +31,7 @@ impl Model {
     /// Takes in one event; answers whether it changed anything.
     pub fn apply(&mut self, event: Event) -> bool {
         match event {
-            Event::Applied(Object::Service(service)) => put(&mut self.services, service.name.clone(), service),
+            Event::Applied(Object::Service(service)) => put(&mut self.services, service.name.clone(), *service),
             Event::Applied(Object::Slice(slice)) => put(&mut self.slices, slice.name.clone(), slice),
             Event::Applied(Object::Policy(policy)) => put(&mut self.policies, policy.name.clone(), policy),
             Event::Deleted(ObjectKey { kind, name }) => match kind {
@@ -76,7 +76,7 @@ impl Model {
 
     fn holds(&self, object: &Object) -> bool {
         match object {
-            Object::Service(service) => self.services.get(&service.name) == Some(service),
+            Object::Service(service) => self.services.get(&service.name) == Some(service.as_ref()),
             Object::Slice(slice) => self.slices.get(&slice.name) == Some(slice),
             Object::Policy(policy) => self.policies.get(&policy.name) == Some(policy),
         }

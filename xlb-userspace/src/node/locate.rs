@@ -1,6 +1,6 @@
 //! Where a pod is, decided from a [`Snapshot`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::snapshot::{Link, Route, RouteKind, Snapshot};
 use super::{Location, PodLink};
@@ -19,7 +19,7 @@ enum Finding<'a> {
 impl Snapshot {
     /// Where the pod with this address is. `takes_xdp_frames` is false in every answer: see
     /// [`super::complete_with_xdp`].
-    pub fn locate(&self, address: Ipv4Addr) -> Location {
+    pub fn locate(&self, address: IpAddr) -> Location {
         match self.find(address) {
             Finding::Known(location) => location,
             Finding::Unlearned { bridge, .. } => not_yet_learned(address, bridge),
@@ -31,7 +31,7 @@ impl Snapshot {
     /// A bridge that forgot the pod's port is no news. The port gone, another namespace or another bridge behind it,
     /// another MAC for the address are. What was known of the pod's end of the same link (its MAC, whether it takes XDP
     /// frames) stays known.
-    pub fn locate_again(&self, address: Ipv4Addr, previous: &Location) -> Location {
+    pub fn locate_again(&self, address: IpAddr, previous: &Location) -> Location {
         let Location::Link(before) = previous else { return self.locate(address) };
         match self.find(address) {
             Finding::Known(Location::Link(now)) => Location::Link(remember(now, before)),
@@ -44,12 +44,12 @@ impl Snapshot {
     }
 
     /// Whether the pod is on a bridge that does not say behind which port: [`super::Netlink::provoke`] makes it learn.
-    pub fn is_unlearned(&self, address: Ipv4Addr) -> bool {
+    pub fn is_unlearned(&self, address: IpAddr) -> bool {
         matches!(self.find(address), Finding::Unlearned { .. })
     }
 
-    fn find(&self, address: Ipv4Addr) -> Finding<'_> {
-        if self.addresses.contains(&address) {
+    fn find(&self, address: IpAddr) -> Finding<'_> {
+        if self.has_address(address) {
             return Finding::Known(Location::Host);
         }
         let Some(route) = self.route_to(address) else { return unreachable(format!("no route leads to {address}")) };
@@ -71,16 +71,14 @@ impl Snapshot {
     /// A route through a gateway leads off this node, unless the gateway is this node: Cilium routes its pods to an
     /// address of its own.
     fn through_gateway(&self, route: &Route, gateway: IpAddr) -> Finding<'_> {
-        match gateway {
-            IpAddr::V4(gateway) if self.addresses.contains(&gateway) => Finding::Known(Location::Routed),
-            _ => unreachable(format!(
-                "{route} leads via gateway {gateway} on {}: a pod of another node",
-                self.link_name(route.output)
-            )),
+        if self.has_address(gateway) {
+            return Finding::Known(Location::Routed);
         }
+        let link = self.link_name(route.output);
+        unreachable(format!("{route} leads via gateway {gateway} on {link}: a pod of another node"))
     }
 
-    fn on_link(&self, address: Ipv4Addr, route: &Route) -> Finding<'_> {
+    fn on_link(&self, address: IpAddr, route: &Route) -> Finding<'_> {
         let Some(link) = route.output.and_then(|index| self.links.get(&index)) else {
             return unreachable(format!("{route} leads over {}", self.link_name(route.output)));
         };
@@ -96,7 +94,7 @@ impl Snapshot {
         Finding::Known(Location::Link(pod_link(link, self.neighbours.get(&(link.index, address)).copied())))
     }
 
-    fn on_bridge<'a>(&'a self, address: Ipv4Addr, bridge: &'a Link) -> Finding<'a> {
+    fn on_bridge<'a>(&'a self, address: IpAddr, bridge: &'a Link) -> Finding<'a> {
         let pod_mac = self.neighbours.get(&(bridge.index, address)).copied();
         let port =
             pod_mac.and_then(|mac| self.bridge_ports.get(&(bridge.index, mac))).and_then(|index| self.links.get(index));
@@ -143,7 +141,7 @@ fn remember(now: PodLink, before: &PodLink) -> PodLink {
     PodLink { pod_mac: now.pod_mac.or(before.pod_mac), takes_xdp_frames: before.takes_xdp_frames, ..now }
 }
 
-fn not_yet_learned(address: Ipv4Addr, bridge: &Link) -> Location {
+fn not_yet_learned(address: IpAddr, bridge: &Link) -> Location {
     Location::Unreachable(format!("{} has not yet learned behind which port {address} is", bridge.name))
 }
 

@@ -1,22 +1,26 @@
 //! What this node looks like: pods, links, addresses. Values here; netlink in the files below.
 //!
-//! Read in this order: [`snapshot`] (the node at one moment), [`locate`] (where a pod is in it), [`parse`] (netlink
-//! messages become a snapshot), [`netlink`] (asking and following the kernel), [`pod_end`] (what only the pod's own
-//! namespace can tell).
+//! Read in this order: [`snapshot`] (the node at one moment), [`locate`] (where a pod is in it), [`addresses`] (the node's
+//! own), [`parse`] (netlink messages become a snapshot), [`netlink`] (asking and following the kernel), [`pod_end`] (what
+//! only the pod's own namespace can tell).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 pub mod snapshot;
 pub mod locate;
+pub mod addresses;
 pub mod parse;
 pub mod netlink;
 pub mod pod_end;
 mod ethtool;
 
+pub use addresses::{FamilyAddresses, NodeAddress};
 pub use netlink::{Changes, Netlink, Uplink};
 pub use pod_end::{complete_with_xdp, takes_xdp_frames};
 pub use snapshot::{Link, Route, RouteKind, Snapshot};
+
+use crate::plan::desired::Family;
 
 /// The host's end of a pod's link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +62,21 @@ pub struct NodeView {
     pub node_name: String,
     /// Value of its label `topology.kubernetes.io/zone`; an empty one is none.
     pub zone: Option<String>,
-    /// Every IPv4 address on this node's interfaces.
-    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Every address on this node's interfaces, but for IPv6 link-local, tentative and deprecated ones.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The node's primary addresses: [`Snapshot::primary_addresses`].
+    pub primary: FamilyAddresses,
     /// Where the pods asked for are.
-    pub pods: BTreeMap<Ipv4Addr, Location>,
+    pub pods: BTreeMap<IpAddr, Location>,
+}
+
+impl NodeView {
+    /// The primary address of a family, if the node has one.
+    #[must_use]
+    pub fn primary_address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.primary.v4.map(IpAddr::V4),
+            Family::V6 => self.primary.v6.map(IpAddr::V6),
+        }
+    }
 }

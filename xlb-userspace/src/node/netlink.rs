@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,12 +13,15 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::Handle;
-use rtnetlink::constants::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_LINK, RTMGRP_NEIGH};
+use rtnetlink::constants::{
+    RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK, RTMGRP_NEIGH,
+};
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use tracing::{debug, warn};
 
+use super::addresses::FamilyAddresses;
 use super::snapshot::Snapshot;
 use super::{ethtool, parse};
 
@@ -29,6 +32,13 @@ const DUMP_ATTEMPTS_MAX: usize = 4;
 /// How many messages one answer of [`Changes::next`] stands for at most.
 const DRAINED_MESSAGES_MAX: usize = 4096;
 
+/// What says which MAC an address has, and behind which port of a bridge a MAC is.
+const NEIGHBOUR_TABLES: [(&str, AddressFamily); 3] = [
+    ("IPv4 neighbours", AddressFamily::Inet),
+    ("IPv6 neighbours", AddressFamily::Inet6),
+    ("bridge tables", AddressFamily::Bridge),
+];
+
 /// Where datagrams to provoke an answer go: the discard service (RFC 863).
 const DISCARD_PORT: u16 = 9;
 
@@ -37,6 +47,8 @@ pub struct Netlink {
     handle: Handle,
     /// For ioctls and datagrams: like the handle, it stays in the namespace it was opened in.
     socket: UdpSocket,
+    /// The same for IPv6 datagrams; none where the kernel was started without IPv6.
+    socket_v6: Option<UdpSocket>,
 }
 
 /// Tells when links, addresses, routes, neighbours or bridge tables have changed.
@@ -55,6 +67,10 @@ pub struct Uplink {
     pub driver: String,
     /// Largest packet it takes, in bytes.
     pub mtu: u32,
+    /// The IPv4 address it speaks with, if it has a global one.
+    pub address_v4: Option<Ipv4Addr>,
+    /// The IPv6 address it speaks with, if it has a global one.
+    pub address_v6: Option<Ipv6Addr>,
 }
 
 impl Netlink {
@@ -66,33 +82,38 @@ impl Netlink {
         let (mut connection, handle, _) = rtnetlink::new_connection().context("opening a netlink connection")?;
         connection.set_forward_done(true);
         tokio::spawn(connection);
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a datagram socket")?;
-        socket.set_nonblocking(true).context("making the datagram socket non-blocking")?;
-        Ok((Self { handle, socket }, changes))
+        let socket = datagram_socket(Ipv4Addr::UNSPECIFIED.into()).context("opening an IPv4 datagram socket")?;
+        let socket_v6 = datagram_socket(Ipv6Addr::UNSPECIFIED.into());
+        let socket_v6 = socket_v6.inspect_err(|error| debug!("opening an IPv6 datagram socket: {error}")).ok();
+        Ok((Self { handle, socket, socket_v6 }, changes))
     }
 
     /// The node now.
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        let mut answers = self.links().await?;
-        answers.extend(self.dump("addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?);
-        answers.extend(self.dump("routes", RouteNetlinkMessage::GetRoute(ipv4_routes())).await?);
-        answers
-            .extend(self.dump("neighbours", RouteNetlinkMessage::GetNeighbour(neighbours(AddressFamily::Inet))).await?);
-        answers.extend(
-            self.dump("bridge tables", RouteNetlinkMessage::GetNeighbour(neighbours(AddressFamily::Bridge))).await?,
-        );
+        let mut answers = self.links_and_addresses().await?;
+        for (what, family) in [("IPv4 routes", AddressFamily::Inet), ("IPv6 routes", AddressFamily::Inet6)] {
+            answers.extend(self.dump(what, RouteNetlinkMessage::GetRoute(routes(family))).await?);
+        }
+        for (what, family) in NEIGHBOUR_TABLES {
+            answers.extend(self.dump(what, RouteNetlinkMessage::GetNeighbour(neighbours(family))).await?);
+        }
         Ok(parse::snapshot(answers))
     }
 
     /// What must be known of the interface named by the operator.
     pub async fn uplink(&self, name: &str) -> Result<Uplink> {
-        let snapshot = parse::snapshot(self.links().await?);
+        self.uplink_in(&parse::snapshot(self.links_and_addresses().await?), name)
+    }
+
+    /// The same out of a snapshot that was taken for other reasons.
+    pub fn uplink_in(&self, snapshot: &Snapshot, name: &str) -> Result<Uplink> {
         let link = snapshot.require_link(name)?;
         let driver = ethtool::driver(&self.socket, name).unwrap_or_else(|error| {
             debug!("driver of {name} is not told ({error}), taking its kind {:?}", link.kind);
             link.kind.clone()
         });
-        Ok(Uplink { ifindex: link.index, mac: link.mac, driver, mtu: link.mtu })
+        let FamilyAddresses { v4: address_v4, v6: address_v6 } = snapshot.addresses_of(link.index);
+        Ok(Uplink { ifindex: link.index, mac: link.mac, driver, mtu: link.mtu, address_v4, address_v6 })
     }
 
     /// Sends one datagram to the pod's discard port, so that the kernel asks for its MAC and its bridge sees the
@@ -100,8 +121,13 @@ impl Netlink {
     ///
     /// What is learned arrives as a change; so does a pod that does not answer, about 3 s later: the caller must pause
     /// between two calls.
-    pub async fn provoke(&self, address: Ipv4Addr) -> Result<()> {
-        match self.socket.send_to(&[], (address, DISCARD_PORT)) {
+    pub async fn provoke(&self, address: IpAddr) -> Result<()> {
+        let socket = match address {
+            IpAddr::V4(_) => Some(&self.socket),
+            IpAddr::V6(_) => self.socket_v6.as_ref(),
+        };
+        let socket = socket.with_context(|| format!("reaching {address}: this kernel runs without IPv6"))?;
+        match socket.send_to(&[], (address, DISCARD_PORT)) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 Err(error).with_context(|| format!("sending a datagram to {address} port {DISCARD_PORT}"))
             }
@@ -109,10 +135,12 @@ impl Netlink {
         }
     }
 
-    async fn links(&self) -> Result<Vec<RouteNetlinkMessage>> {
+    async fn links_and_addresses(&self) -> Result<Vec<RouteNetlinkMessage>> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        self.dump("links", RouteNetlinkMessage::GetLink(request)).await
+        let mut answers = self.dump("links", RouteNetlinkMessage::GetLink(request)).await?;
+        answers.extend(self.dump("addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?);
+        Ok(answers)
     }
 
     async fn dump(&self, what: &str, request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
@@ -154,7 +182,12 @@ impl Netlink {
 impl Changes {
     fn follow() -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_NEIGH;
+        let groups = RTMGRP_LINK
+            | RTMGRP_IPV4_IFADDR
+            | RTMGRP_IPV4_ROUTE
+            | RTMGRP_IPV6_IFADDR
+            | RTMGRP_IPV6_ROUTE
+            | RTMGRP_NEIGH;
         socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
         Ok(Self { socket })
     }
@@ -190,9 +223,15 @@ fn drain(socket: &TokioSocket, context: &mut Context<'_>) -> Poll<Option<()>> {
     Poll::Ready(Some(()))
 }
 
-fn ipv4_routes() -> RouteMessage {
+fn datagram_socket(any: IpAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn routes(family: AddressFamily) -> RouteMessage {
     let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
+    request.header.address_family = family;
     request
 }
 

@@ -1,8 +1,8 @@
 //! Netlink messages become a [`Snapshot`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -10,6 +10,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::addresses::NodeAddress;
 use super::snapshot::{Link, Route, RouteKind, Snapshot};
 
 /// Tables whose routes count; `default` and those that policy rules choose do not lead to pods.
@@ -63,8 +64,32 @@ fn kind(infos: &[LinkInfo]) -> String {
     kind.unwrap_or_default()
 }
 
-/// IFA_LOCAL is the node's own address; IFA_ADDRESS is the peer's on a point-to-point link.
-fn address(message: &AddressMessage) -> Option<Ipv4Addr> {
+/// IFA_LOCAL is the node's own address; IFA_ADDRESS is the peer's on a point-to-point link. Tentative addresses, among
+/// them those that another machine turned out to have, are no addresses yet, and deprecated ones no longer.
+fn address(message: &AddressMessage) -> Option<NodeAddress> {
+    let flags = address_flags(message);
+    let address = own_address(message).filter(|address| !is_link_local_or_multicast_v6(*address))?;
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated) {
+        return None;
+    }
+    Some(NodeAddress {
+        address,
+        ifindex: message.header.index,
+        is_universal: message.header.scope == AddressScope::Universe,
+        is_secondary: flags.contains(AddressFlags::Secondary),
+    })
+}
+
+/// The header has room for the first eight flags only; all of them, where the kernel tells, are in an attribute.
+fn address_flags(message: &AddressMessage) -> AddressFlags {
+    let all = message
+        .attributes
+        .iter()
+        .find_map(|a| if let AddressAttribute::Flags(flags) = a { Some(*flags) } else { None });
+    all.unwrap_or_else(|| AddressFlags::from_bits_retain(message.header.flags.bits().into()))
+}
+
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
     let local = message
         .attributes
         .iter()
@@ -73,31 +98,25 @@ fn address(message: &AddressMessage) -> Option<Ipv4Addr> {
         .attributes
         .iter()
         .find_map(|a| if let AddressAttribute::Address(address) = a { Some(*address) } else { None });
-    match local.or(other)? {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
+    local.or(other)
 }
 
-/// A route that decides where a pod's packet goes. Left out: other tables, routes for one type of service, dead ones,
-/// and the exceptions (path MTU, redirects) that the kernel dumps among them.
+/// A route that decides where a pod's packet goes. Left out: other tables, routes for one type of service or some
+/// sources, dead ones, the exceptions (path MTU, redirects) that the kernel dumps among them, and the link-local ones
+/// that every link has.
 fn route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     let is_exception = header.flags.intersects(RouteFlags::Cloned | RouteFlags::Dead);
-    if header.address_family != AddressFamily::Inet
-        || header.tos != 0
-        || is_exception
-        || !TABLES.contains(&table(message))
-    {
+    let is_partial = header.tos != 0 || header.source_prefix_length != 0;
+    if is_partial || is_exception || !TABLES.contains(&table(message)) {
         return None;
     }
+    let destination = destination(message).filter(|address| !is_link_local_or_multicast_v6(*address))?;
     let kind = route_kind(header.kind)?;
     let prefix_length = header.destination_prefix_length;
-    let mut route =
-        Route { destination: Ipv4Addr::UNSPECIFIED, prefix_length, kind, gateway: None, output: None, metric: 0 };
+    let mut route = Route { destination, prefix_length, kind, gateway: None, output: None, metric: 0 };
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(destination)) => route.destination = *destination,
             RouteAttribute::Priority(metric) => route.metric = *metric,
             RouteAttribute::MultiPath(hops) => {
                 // One pod is never behind several links: the first hop serves to name what was found.
@@ -111,10 +130,32 @@ fn route(message: &RouteMessage) -> Option<Route> {
     Some(route)
 }
 
+/// A default route comes without one; other families (multicast routing, MPLS) have none that counts.
+fn destination(message: &RouteMessage) -> Option<IpAddr> {
+    let unspecified = match message.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let given = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(destination) => ip_address(destination),
+        _ => None,
+    });
+    Some(given.unwrap_or(unspecified))
+}
+
+fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
 fn add_hop(route: &mut Route, attribute: &RouteAttribute) {
     match attribute {
         RouteAttribute::Oif(index) => route.output = Some(*index),
-        RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => route.gateway = Some((*gateway).into()),
+        RouteAttribute::Gateway(gateway) => route.gateway = ip_address(gateway),
         RouteAttribute::Via(RouteVia::Inet(gateway)) => route.gateway = Some((*gateway).into()),
         RouteAttribute::Via(RouteVia::Inet6(gateway)) => route.gateway = Some((*gateway).into()),
         _ => {}
@@ -139,14 +180,14 @@ fn route_kind(kind: RouteType) -> Option<RouteKind> {
 }
 
 /// The kernel gives the MAC only in states in which it is valid.
-fn neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), [u8; 6])> {
+fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), [u8; 6])> {
     let mac = neighbour_mac(message)?;
-    message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-            Some(((message.header.ifindex, *address), mac))
-        }
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::from(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::from(*address)),
         _ => None,
-    })
+    })?;
+    (!is_link_local_or_multicast_v6(address)).then_some(((message.header.ifindex, address), mac))
 }
 
 /// An entry of a bridge's table that says where a MAC was seen: not the bridge's own MACs (permanent), not a port's
@@ -168,6 +209,11 @@ fn neighbour_mac(message: &NeighbourMessage) -> Option<[u8; 6]> {
         NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes),
         _ => None,
     })
+}
+
+/// What every link has of its own (fe80::/10, ff00::/8): no pod has such an address, and traffic changes the entries.
+fn is_link_local_or_multicast_v6(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast())
 }
 
 fn mac(bytes: &[u8]) -> Option<[u8; 6]> {

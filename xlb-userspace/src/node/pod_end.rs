@@ -10,10 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -34,20 +34,20 @@ const NETNS_ID_ANSWER_BYTES: usize = 4096;
 ///
 /// Expensive (it looks through all processes once) and blocking; call it only when XDP is in use, on a thread in the
 /// node's namespace.
-pub fn complete_with_xdp(snapshot: &Snapshot, pods: &mut BTreeMap<Ipv4Addr, Location>) {
-    let links = pods.values().filter_map(|location| link_of(snapshot, location));
-    let namespaces = find_namespaces(links.filter_map(|link| link.netns_id).collect());
+pub fn complete_with_xdp(snapshot: &Snapshot, pods: &mut BTreeMap<IpAddr, Location>) {
+    let links: BTreeMap<u32, &Link> =
+        pods.values().filter_map(|location| link_of(snapshot, location)).map(|link| (link.index, link)).collect();
+    let taking = links_that_take_frames(links.into_values());
     for location in pods.values_mut() {
-        let takes = link_of(snapshot, location).is_some_and(|link| pod_end_takes_frames(link, &namespaces));
         if let Location::Link(pod) = location {
-            pod.takes_xdp_frames = takes;
+            pod.takes_xdp_frames = taking.contains(&pod.ifindex);
         }
     }
 }
 
 /// The same for one link; for many, [`complete_with_xdp`] looks through the processes only once.
 pub fn takes_xdp_frames(link: &Link) -> bool {
-    pod_end_takes_frames(link, &find_namespaces(link.netns_id.into_iter().collect()))
+    links_that_take_frames([link]).contains(&link.index)
 }
 
 fn link_of<'a>(snapshot: &'a Snapshot, location: &Location) -> Option<&'a Link> {
@@ -57,60 +57,76 @@ fn link_of<'a>(snapshot: &'a Snapshot, location: &Location) -> Option<&'a Link> 
     }
 }
 
-fn pod_end_takes_frames(link: &Link, namespaces: &BTreeMap<i32, File>) -> bool {
-    if link.kind != "veth" {
-        return false;
+/// The indexes of those links whose other end takes frames.
+fn links_that_take_frames<'a>(links: impl IntoIterator<Item = &'a Link>) -> BTreeSet<u32> {
+    let mut ends: BTreeMap<Option<i32>, Vec<&Link>> = BTreeMap::new();
+    for link in links.into_iter().filter(|link| link.kind == "veth") {
+        ends.entry(link.netns_id).or_default().push(link);
     }
-    pod_end_gro(link, namespaces).unwrap_or_else(|error| {
-        debug!("pod's end of {} counts as one that takes no xdp frames: {error:#}", link.name);
-        false
+    let looker = std::thread::scope(|scope| scope.spawn(|| look_at_all(ends)).join());
+    looker.map_err(|_| anyhow!("the thread that looked failed")).flatten().unwrap_or_else(|error| {
+        debug!("no pod's end counts as one that takes xdp frames: {error:#}");
+        BTreeSet::new()
     })
 }
 
-fn pod_end_gro(link: &Link, namespaces: &BTreeMap<i32, File>) -> Result<bool> {
-    let peer_index = link.peer_index.context("it has no other end")?;
-    let namespace = match link.netns_id {
-        None => None,
-        Some(id) => Some(namespaces.get(&id).with_context(|| format!("network namespace {id} was not found"))?),
-    };
-    std::thread::scope(|scope| scope.spawn(|| gro_in(namespace, peer_index)).join())
-        .map_err(|_| anyhow!("the thread that looked failed"))?
+/// Runs on a thread of its own: entering a namespace changes the thread, and the thread ends with it. The ends in this
+/// namespace come first.
+fn look_at_all(mut ends: BTreeMap<Option<i32>, Vec<&Link>>) -> Result<BTreeSet<u32>> {
+    let ids = NamespaceIds::open().context("opening a netlink socket")?;
+    let mut taking = look_here(&ends.remove(&None).unwrap_or_default());
+    let mut seen = BTreeSet::new();
+    for path in namespace_paths() {
+        if ends.is_empty() {
+            break;
+        }
+        let Some((id, namespace)) = open_new(&path, &ids, &mut seen) else { continue };
+        let Some(links) = ends.remove(&Some(id)) else { continue };
+        match setns(&namespace, CloneFlags::CLONE_NEWNET) {
+            Ok(()) => taking.extend(look_here(&links)),
+            Err(error) => debug!("entering network namespace {id}: {error}"),
+        }
+    }
+    for (id, links) in &ends {
+        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        debug!("network namespace {id:?} was not found: {} counts as one that takes no xdp frames", names.join(", "));
+    }
+    Ok(taking)
 }
 
-/// Runs on a thread of its own: entering a namespace changes the thread, and the thread ends with it.
-fn gro_in(namespace: Option<&File>, index: u32) -> Result<bool> {
-    if let Some(namespace) = namespace {
-        setns(namespace, CloneFlags::CLONE_NEWNET).context("entering the pod's network namespace")?;
-    }
+/// Those of the links whose other end is in this thread's namespace and takes frames.
+fn look_here(links: &[&Link]) -> BTreeSet<u32> {
+    let takes = |link: &&&Link| {
+        pod_end_gro(link).unwrap_or_else(|error| {
+            debug!("pod's end of {} counts as one that takes no xdp frames: {error:#}", link.name);
+            false
+        })
+    };
+    links.iter().filter(takes).map(|link| link.index).collect()
+}
+
+fn pod_end_gro(link: &Link) -> Result<bool> {
+    let index = link.peer_index.context("it has no other end")?;
     let name = nix::net::if_::if_indextoname(index).with_context(|| format!("looking up interface {index}"))?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a socket")?;
     let name = name.to_str().context("reading the interface's name")?;
     ethtool::gro_is_on(&socket, name).with_context(|| format!("asking {name} for its gro"))
 }
 
-/// The namespaces with these ids. An open file keeps a namespace alive after its pod: they must be closed soon.
-fn find_namespaces(mut wanted: BTreeSet<i32>) -> BTreeMap<i32, File> {
-    let mut found = BTreeMap::new();
-    let mut seen = BTreeSet::new();
-    for path in namespace_paths() {
-        if wanted.is_empty() {
-            break;
-        }
-        // A process may end, and a file may vanish, while we look.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if !seen.insert((metadata.dev(), metadata.ino())) {
-            continue;
-        }
-        let Ok(file) = File::open(&path) else { continue };
-        match netns_id(&file) {
-            Ok(Some(id)) if wanted.remove(&id) => {
-                found.insert(id, file);
-            }
-            Ok(_) => {}
-            Err(error) => debug!("asking for the id of {}: {error:#}", path.display()),
-        }
+/// The namespace and its id, unless it was met before or has none. An open file keeps a namespace alive after its pod:
+/// it must be closed soon.
+fn open_new(path: &Path, ids: &NamespaceIds, seen: &mut BTreeSet<(u64, u64)>) -> Option<(i32, File)> {
+    // A process may end, and a file may vanish, while we look.
+    let metadata = fs::metadata(path).ok()?;
+    if !seen.insert((metadata.dev(), metadata.ino())) {
+        return None;
     }
-    found
+    let file = File::open(path).ok()?;
+    let id = ids.id_of(&file).unwrap_or_else(|error| {
+        debug!("asking for the id of {}: {error:#}", path.display());
+        None
+    });
+    Some((id?, file))
 }
 
 /// Named namespaces first: they are few.
@@ -121,25 +137,33 @@ fn namespace_paths() -> impl Iterator<Item = PathBuf> {
     named.chain(processes.map(|entry| entry.path().join("ns/net")))
 }
 
-/// The id by which this thread's network namespace knows another one (RTM_GETNSID), if it has given it one.
-fn netns_id(namespace: &File) -> Result<Option<i32>> {
-    let mut request = NsidMessage::default();
-    request.attributes.push(NsidAttribute::Fd(u32::try_from(namespace.as_raw_fd())?));
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(request));
-    request.header.flags = NLM_F_REQUEST;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
+/// Asks by which ids a network namespace knows the others (RTM_GETNSID): the one that it was opened in, wherever its
+/// thread went since.
+struct NamespaceIds(Socket);
 
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let mut answer = Vec::with_capacity(NETNS_ID_ANSWER_BYTES);
-    socket.recv(&mut answer, 0)?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(|error| anyhow!("{error}"))?;
-    match answer.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(message)) => Ok(assigned_id(&message)),
-        NetlinkPayload::Error(error) => bail!(error.to_io()),
-        _ => bail!("the kernel answered something else"),
+impl NamespaceIds {
+    fn open() -> std::io::Result<Self> {
+        Socket::new(NETLINK_ROUTE).map(Self)
+    }
+
+    fn id_of(&self, namespace: &File) -> Result<Option<i32>> {
+        let mut request = NsidMessage::default();
+        request.attributes.push(NsidAttribute::Fd(u32::try_from(namespace.as_raw_fd())?));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(request));
+        request.header.flags = NLM_F_REQUEST;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+
+        self.0.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+        let mut answer = Vec::with_capacity(NETNS_ID_ANSWER_BYTES);
+        self.0.recv(&mut answer, 0)?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(|error| anyhow!("{error}"))?;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(message)) => Ok(assigned_id(&message)),
+            NetlinkPayload::Error(error) => bail!(error.to_io()),
+            _ => bail!("the kernel answered something else"),
+        }
     }
 }
 

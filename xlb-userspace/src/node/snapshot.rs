@@ -1,11 +1,13 @@
 //! The node at one moment: links, addresses, routes, neighbours and bridge tables, as plain data.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+
+use super::addresses::NodeAddress;
 
 /// How many interface names an error message lists.
 const NAMES_LISTED_MAX: usize = 20;
@@ -18,12 +20,12 @@ const NAMES_LISTED_MAX: usize = 20;
 pub struct Snapshot {
     /// Links by index.
     pub links: BTreeMap<u32, Link>,
-    /// Every IPv4 address on this node's links.
-    pub addresses: BTreeSet<Ipv4Addr>,
-    /// IPv4 routes of the tables `local` and `main`.
+    /// The addresses on this node's links, as the kernel lists them.
+    pub addresses: Vec<NodeAddress>,
+    /// Routes of the tables `local` and `main`.
     pub routes: Vec<Route>,
     /// MAC of a neighbour by link index and address; entries without a MAC are left out.
-    pub neighbours: BTreeMap<(u32, Ipv4Addr), [u8; 6]>,
+    pub neighbours: BTreeMap<(u32, IpAddr), [u8; 6]>,
     /// Index of the port behind which a MAC was seen, by index of the bridge and MAC; a bridge's own MACs are left out.
     pub bridge_ports: BTreeMap<(u32, [u8; 6]), u32>,
 }
@@ -51,11 +53,11 @@ pub struct Link {
     pub mtu: u32,
 }
 
-/// One IPv4 route.
+/// One route, of either family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// First address of what it covers.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Length of its prefix in bits.
     pub prefix_length: u8,
     /// What it does.
@@ -84,11 +86,6 @@ pub enum RouteKind {
 }
 
 impl Snapshot {
-    /// Every IPv4 address on this node's links.
-    pub fn addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.addresses.clone()
-    }
-
     /// The link of that name.
     pub fn link_by_name(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
@@ -102,7 +99,7 @@ impl Snapshot {
 
     /// The route the kernel takes to an address, policy rules left aside: table `local` first, then the longest prefix
     /// of `main`.
-    pub fn route_to(&self, address: Ipv4Addr) -> Option<&Route> {
+    pub fn route_to(&self, address: IpAddr) -> Option<&Route> {
         let covering = self.routes.iter().filter(|route| route.covers(address));
         covering.max_by_key(|route| (route.kind == RouteKind::Local, route.prefix_length, Reverse(route.metric)))
     }
@@ -130,13 +127,22 @@ impl Snapshot {
 impl Route {
     /// Whether it is a route to one address.
     pub fn is_to_one_host(&self) -> bool {
-        self.prefix_length == 32
+        self.prefix_length == if self.destination.is_ipv4() { 32 } else { 128 }
     }
 
-    fn covers(&self, address: Ipv4Addr) -> bool {
-        let host_bits = 32_u32.saturating_sub(self.prefix_length.into());
-        let prefix = |address: Ipv4Addr| u32::from(address).checked_shr(host_bits).unwrap_or(0);
-        prefix(self.destination) == prefix(address)
+    fn covers(&self, address: IpAddr) -> bool {
+        let length = u32::from(self.prefix_length);
+        match (self.destination, address) {
+            (IpAddr::V4(destination), IpAddr::V4(address)) => {
+                let differs = u32::from(destination) ^ u32::from(address);
+                differs.leading_zeros() >= length
+            }
+            (IpAddr::V6(destination), IpAddr::V6(address)) => {
+                let differs = u128::from(destination) ^ u128::from(address);
+                differs.leading_zeros() >= length
+            }
+            _ => false,
+        }
     }
 }
 
@@ -175,6 +181,34 @@ mod tests {
         assert_eq!(metric_and_length([10, 1, 2, 3]), Some((16, 100)));
         assert_eq!(metric_and_length([10, 2, 2, 3]), Some((8, 0)));
         assert_eq!(metric_and_length([11, 2, 2, 3]), Some((0, 0)));
+    }
+
+    #[test]
+    fn a_route_covers_addresses_of_its_own_family_and_prefix_only() {
+        let cases = [
+            ("0.0.0.0", 0, "10.1.2.3", true),
+            ("0.0.0.0", 0, "fd00::1", false),
+            ("::", 0, "fd00::1", true),
+            ("::", 0, "10.1.2.3", false),
+            ("10.1.2.2", 31, "10.1.2.3", true),
+            ("10.1.2.2", 32, "10.1.2.3", false),
+            ("fd00:1:3::40", 122, "fd00:1:3::7f", true),
+            ("fd00:1:3::40", 122, "fd00:1:3::80", false),
+            ("fd00::5", 128, "fd00::5", true),
+            ("fd00::5", 128, "fd00::4", false),
+        ];
+        for (destination, length, address, covers) in cases {
+            let route = route(destination, length, 0);
+            assert_eq!(route.covers(address.parse().unwrap()), covers, "{route} and {address}");
+        }
+    }
+
+    #[test]
+    fn a_route_to_one_host_has_all_bits_of_its_family() {
+        let to_one_host = |destination, length| route(destination, length, 0).is_to_one_host();
+
+        assert!(to_one_host("10.1.2.3", 32) && to_one_host("fd00::5", 128));
+        assert!(!to_one_host("10.1.2.2", 31) && !to_one_host("fd00::", 32));
     }
 
     #[test]

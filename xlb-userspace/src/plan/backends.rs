@@ -1,29 +1,24 @@
 //! Which id a pod's port has. One pod port is one backend, however many services name it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
+use std::net::IpAddr;
 
-use xlb_common::abi::{Backend, EndpointKeyV4, Member, NETNS_HOST, TCP, UDP, backend_flags as flags};
-use xlb_common::family::{Family, V4};
+use xlb_common::abi::{Backend, Member, NETNS_HOST, backend_flags as flags};
 
-use super::desired::{Delivery, Desired, DesiredBackend, Protocol, Refusal};
+use super::desired::{Delivery, Desired, DesiredBackend, Refusal};
+use super::endpoint::Endpoint;
 use super::observed::{Observed, rests};
-use super::op::{Op, endpoint};
+use super::op::Op;
 use crate::node::PodLink;
-
-/// Key of a pod port or of a frontend.
-pub(super) fn endpoint_key(address: SocketAddrV4, protocol: Protocol) -> EndpointKeyV4 {
-    V4::endpoint_key(address.ip().octets(), address.port().to_be_bytes(), number(protocol))
-}
 
 /// The backends of a plan: those that its services asked for, with their ids.
 pub(super) struct Backends<'a> {
     observed: &'a Observed,
     limit: u32,
     now_ms: u64,
-    wanted: BTreeMap<EndpointKeyV4, Wanted>,
-    resolved: BTreeMap<EndpointKeyV4, (u32, Backend)>,
-    order: Vec<EndpointKeyV4>,
+    wanted: BTreeMap<Endpoint, Wanted>,
+    resolved: BTreeMap<Endpoint, (u32, Backend)>,
+    order: Vec<Endpoint>,
     next_id: u32,
 }
 
@@ -47,7 +42,7 @@ impl<'a> Backends<'a> {
     }
 
     /// The reference to a backend of the desired state; none: no id is free.
-    pub(super) fn resolve(&mut self, key: EndpointKeyV4) -> Option<Member> {
+    pub(super) fn resolve(&mut self, key: Endpoint) -> Option<Member> {
         if let Some((id, backend)) = self.resolved.get(&key) {
             return Some(member(*id, backend));
         }
@@ -91,7 +86,7 @@ impl<'a> Backends<'a> {
 
     /// Operations that remove the addresses of backends that nobody asked for, then free their ids.
     pub(super) fn removals(&self) -> Vec<Op> {
-        let is_unknown = |key: &&EndpointKeyV4| !self.resolved.contains_key(key);
+        let is_unknown = |key: &&Endpoint| !self.resolved.contains_key(key);
         let unknown = self.observed.backend_ids.keys().filter(is_unknown);
         let ids: BTreeSet<u32> = self.resolved.values().map(|(id, _)| *id).collect();
         let is_unused = |(id, backend): &(&u32, &Backend)| backend.is_in_use() && !ids.contains(id);
@@ -105,19 +100,19 @@ impl<'a> Backends<'a> {
 
     /// The backends whose delivery mode should change and does not while they are in use.
     pub(super) fn keeping_their_mode(&self) -> Vec<Refusal> {
-        let differs = |(key, (_, backend)): &(&EndpointKeyV4, &(u32, Backend))| {
+        let differs = |(key, (_, backend)): &(&Endpoint, &(u32, Backend))| {
             self.wanted.get(key).is_some_and(|wanted| wanted.backend.is_direct() != backend.is_direct())
         };
-        let refusal = |(key, (_, backend)): (&EndpointKeyV4, &(u32, Backend))| {
+        let refusal = |(key, (_, backend)): (&Endpoint, &(u32, Backend))| {
             let mode = if backend.is_direct() { "direct" } else { "stack" };
             let why = format!("stays in delivery mode {mode} until its connections end: restart the pod to switch");
-            Refusal { object: format!("endpoint {}", endpoint(key)), why }
+            Refusal { object: format!("endpoint {}", key), why }
         };
         self.resolved.iter().filter(differs).map(refusal).collect()
     }
 
     /// The backend that is there already, if it is the same pod, as it should be from now on.
-    fn adopted(&self, key: &EndpointKeyV4) -> Option<(u32, Backend)> {
+    fn adopted(&self, key: &Endpoint) -> Option<(u32, Backend)> {
         let wanted = self.wanted.get(key)?;
         let id = *self.observed.backend_ids.get(key)?;
         let was = self.observed.backends.get(&id).filter(|was| was.is_in_use() && is_same_pod(was, &wanted.backend))?;
@@ -125,7 +120,7 @@ impl<'a> Backends<'a> {
     }
 
     /// A backend with the lowest id that is free.
-    fn created(&mut self, key: &EndpointKeyV4) -> Option<(u32, Backend)> {
+    fn created(&mut self, key: &Endpoint) -> Option<(u32, Backend)> {
         let wanted = self.wanted.get(key)?;
         let id = (self.next_id..self.limit).find(|id| self.is_free(*id))?;
         self.next_id = id + 1;
@@ -143,11 +138,11 @@ impl<'a> Backends<'a> {
 }
 
 /// Every backend of the desired state. If services disagree about its delivery, netfilter may have to see its packets.
-fn wanted(desired: &Desired) -> BTreeMap<EndpointKeyV4, Wanted> {
+fn wanted(desired: &Desired) -> BTreeMap<Endpoint, Wanted> {
     let mut all = BTreeMap::new();
     for (name, service) in &desired.services {
-        for (&address, backend) in &service.backends {
-            let key = endpoint_key(address, name.protocol);
+        for (&socket, backend) in &service.backends {
+            let key = Endpoint { socket, protocol: name.protocol };
             let is_stack = matches!(backend.delivery, Delivery::Stack(_));
             if is_stack || !all.contains_key(&key) {
                 all.insert(key, wanted_backend(&key, backend));
@@ -157,13 +152,14 @@ fn wanted(desired: &Desired) -> BTreeMap<EndpointKeyV4, Wanted> {
     all
 }
 
-fn wanted_backend(key: &EndpointKeyV4, desired: &DesiredBackend) -> Wanted {
-    let address = V4::to_stored(key.address);
+fn wanted_backend(key: &Endpoint, desired: &DesiredBackend) -> Wanted {
+    let (address, family) = stored(key.socket.ip());
     let (mode, link) = match &desired.delivery {
         Delivery::Direct(link) => (flags::DIRECT, Some(link)),
         Delivery::Stack(link) => (0, link.as_ref()),
     };
-    let mut backend = Backend { address, port: key.port, protocol: key.protocol, family: 4, ..Backend::default() };
+    let (port, protocol) = (key.socket.port().to_be_bytes(), key.protocol.number());
+    let mut backend = Backend { address, port, protocol, family, ..Backend::default() };
     backend.flags = flags::IN_USE | mode;
     backend.netns_id = NETNS_HOST;
     if let Some(link) = link {
@@ -185,7 +181,7 @@ fn follow_link(backend: &mut Backend, link: &PodLink) {
 /// An address can be given to another pod. An interface index is not used again soon, a namespace id is at once; a
 /// namespace that is not known on one side tells nothing.
 fn is_same_pod(was: &Backend, now: &Backend) -> bool {
-    let is_same_port = (was.address, was.port, was.protocol) == (now.address, now.port, now.protocol);
+    let is_same_port = Endpoint::of(was) == Endpoint::of(now);
     is_same_port && was.ifindex == now.ifindex && (was.is_hidden() || now.is_hidden() || was.netns_id == now.netns_id)
 }
 
@@ -211,9 +207,14 @@ fn member(id: u32, backend: &Backend) -> Member {
     Member { backend: id as u16, flags: 0, generation: backend.generation }
 }
 
-fn number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => TCP,
-        Protocol::Udp => UDP,
+/// An address as `Backend` keeps it, with the number of its family.
+fn stored(address: IpAddr) -> ([u8; 16], u8) {
+    match address {
+        IpAddr::V4(address) => {
+            let mut stored = [0; 16];
+            stored[..4].copy_from_slice(&address.octets());
+            (stored, 4)
+        }
+        IpAddr::V6(address) => (address.octets(), 6),
     }
 }

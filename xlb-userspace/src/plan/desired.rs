@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use crate::node::PodLink;
 
@@ -16,7 +18,16 @@ pub enum Protocol {
     Udp,
 }
 
-/// Identity of one Kubernetes Service port, as kube-proxy has it (semantics 14.2): a renamed port is another service.
+/// The IP versions. Each serves a Service for itself (semantics 1.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub enum Family {
+    /// RFC 791.
+    V4,
+    /// RFC 8200.
+    V6,
+}
+
+/// Identity of one Kubernetes Service port in one family, as kube-proxy has it (semantics 14.2): a renamed port is another service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct ServiceName {
     /// Namespace of the Service.
@@ -27,6 +38,8 @@ pub struct ServiceName {
     pub port: String,
     /// Protocol of the port.
     pub protocol: Protocol,
+    /// Family of its VIPs, its endpoints and its clients.
+    pub family: Family,
 }
 
 impl fmt::Display for ServiceName {
@@ -36,20 +49,27 @@ impl fmt::Display for ServiceName {
             write!(f, ":{}", self.port)?;
         }
         match self.protocol {
-            Protocol::Tcp => Ok(()),
-            Protocol::Udp => write!(f, "/udp"),
+            Protocol::Tcp => {}
+            Protocol::Udp => f.write_str("/udp")?,
+        }
+        match self.family {
+            Family::V4 => Ok(()),
+            Family::V6 => f.write_str("/ipv6"),
         }
     }
 }
 
 /// What happens to the first packet of a flow when the service has no usable backend on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenEmpty {
     /// Leave the packet to the stack: `externalTrafficPolicy: Cluster`, kube-proxy may serve it.
+    #[default]
     Pass,
     /// Drop it: `externalTrafficPolicy: Local`, so that the client retries elsewhere.
     Drop,
+    /// Refuse it: no endpoint is usable in the whole cluster (semantics 10.1).
+    Reject,
 }
 
 /// How packets reach a backend.
@@ -73,17 +93,34 @@ pub struct DesiredBackend {
     pub delivery: Delivery,
 }
 
-/// One Service port with VIPs, as this node should serve it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One Service port with VIPs of one family, as this node should serve it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredService {
     /// The external addresses. Never empty.
-    pub vips: BTreeSet<Ipv4Addr>,
+    pub vips: BTreeSet<IpAddr>,
     /// The Service's port, host byte order.
     pub port: u16,
     /// What to do when no backend takes new connections.
     pub when_empty: WhenEmpty,
     /// Backends on this node by address and target port.
-    pub backends: BTreeMap<SocketAddrV4, DesiredBackend>,
+    pub backends: BTreeMap<SocketAddr, DesiredBackend>,
+    /// Which clients it is open to.
+    pub sources: SourceFilter,
+    /// How long after its last new connection a client's next one goes to the same backend, in seconds; zero: no
+    /// affinity.
+    pub affinity_s: u32,
+    /// Whether an endpoint that no longer serves loses its flows: UDP has no end of a connection to wait for, and others
+    /// serve (semantics 11.2).
+    pub forgets_departed: bool,
+}
+
+/// Which clients may open connections, and where that counts (semantics chapter 8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceFilter {
+    /// The VIPs that are filtered; the others are open to everybody.
+    pub vips: BTreeSet<IpAddr>,
+    /// Whom the filtered ones are open to, host bits zero. None: nobody.
+    pub ranges: BTreeSet<IpNet>,
 }
 
 /// Something that an object asks for and this node does not do, with the reason.

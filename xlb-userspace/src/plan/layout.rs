@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use xlb_common::abi::Member;
+use xlb_common::abi::{Member, member_flags};
 use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 
 use super::observed::Region;
@@ -27,6 +27,14 @@ pub(super) struct Share {
     pub(super) weight: u16,
     /// A frontend names it itself, so that connections of any slot may be its own. Several are named only after a crash.
     pub(super) is_named: bool,
+}
+
+impl Share {
+    /// Its entry in `MEMBERS`.
+    pub(super) fn entry(&self) -> Member {
+        let flags = if self.takes_new { 0 } else { member_flags::TAKES_NO_NEW };
+        Member { flags, ..self.member }
+    }
 }
 
 /// How the service is laid out now.
@@ -98,7 +106,7 @@ fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
     let named = listed.iter().zip(&locals).filter(|(share, _)| share.is_named);
     let first = named.fold(SlotWord::EMPTY, |word, (_, local)| word.handed_to(*local));
     let words = sticky(&vec![first; region.slots as usize], &active(&listed, &locals));
-    let members: Vec<Member> = listed.iter().map(|share| share.member).collect();
+    let members: Vec<Member> = listed.iter().map(Share::entry).collect();
     Ok(Layout {
         region,
         members: put_members(region, &members),

@@ -1,14 +1,18 @@
 //! From what is desired and what is observed to the operations that close the gap. Pure.
 //!
-//! Read in this order: [`desired`] (the input), [`observed`] (what the maps hold), [`op`] (one change to them), [`plan()`],
-//! `services` (each service in turn), `layout` (a service's members and slots), `table` (how they change), [`sticky`] (who owns which slot),
+//! Read in this order: [`desired`] (the input), [`endpoint`] (an address with its port), [`observed`] (what the maps hold),
+//! [`op`] (one change to them), [`plan()`], `services` (each service in turn), `frontends` (where its VIPs lead), `sources`
+//! (for whom), `layout` (a service's members and slots), `table` (how they change), [`sticky`] (who owns which slot),
 //! `backends` (ids of pods), `space` (free parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that
 //! nodes agree on).
 
 pub mod desired;
+pub mod endpoint;
 pub mod observed;
 pub mod op;
 mod services;
+mod frontends;
+mod sources;
 mod layout;
 mod table;
 pub mod sticky;
@@ -27,13 +31,14 @@ use self::refuse::Shortage;
 use self::services::{ServiceOps, Services};
 
 pub use self::desired::{Desired, Refusal};
+pub use self::endpoint::Endpoint;
 pub use self::observed::Observed;
 pub use self::op::Op;
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries of `FRONTENDS_V4`.
+    /// Entries of `FRONTENDS_V4`, and as many of `FRONTENDS_V6`.
     pub frontends: u32,
     /// Entries of `SERVICES`.
     pub services: u32,
@@ -43,6 +48,8 @@ pub struct Limits {
     pub members: u32,
     /// Entries of `BACKENDS`.
     pub backends: u32,
+    /// Entries of `SOURCE_RANGES_V4`, and as many of `SOURCE_RANGES_V6`.
+    pub source_ranges: u32,
 }
 
 impl Default for Limits {
@@ -53,6 +60,7 @@ impl Default for Limits {
             slots: abi::SLOTS_MAX,
             members: abi::MEMBERS_MAX,
             backends: abi::BACKENDS_MAX,
+            source_ranges: abi::SOURCE_RANGES_MAX,
         }
     }
 }
@@ -100,8 +108,12 @@ fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> V
         services.members,
         services.slots,
         services.records,
+        services.early_removed_frontends,
+        services.source_ranges,
         services.frontends,
         services.removed_frontends,
+        services.removed_source_ranges,
+        services.late_frontends,
         services.late_slots,
         services.late_records,
         backends.removals(),

@@ -1,10 +1,12 @@
 //! What the maps hold, as the agent knows it: read back when it starts, then kept equal by [`Observed::apply`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use xlb_common::abi::{Backend, EndpointKeyV4, Frontend, Member};
+use ipnet::IpNet;
+use xlb_common::abi::{Backend, Frontend, Member};
 use xlb_common::slot::SlotWord;
 
+use super::endpoint::Endpoint;
 use super::op::Op;
 
 /// How long what was freed is left alone, so that no packet under way and no flow entry of a moment ago can take the new
@@ -70,16 +72,18 @@ pub struct Resting {
 pub struct Observed {
     /// `SERVICES`.
     pub services: BTreeMap<u32, ObservedService>,
-    /// `FRONTENDS_V4`.
-    pub frontends: BTreeMap<EndpointKeyV4, Frontend>,
+    /// `FRONTENDS_V4` and `FRONTENDS_V6`.
+    pub frontends: BTreeMap<Endpoint, Frontend>,
+    /// `SOURCE_RANGES_V4` and `SOURCE_RANGES_V6`, by id of the service.
+    pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
     /// The part of `SLOTS` of each service, by its first index.
     pub slots: BTreeMap<u32, Vec<SlotWord>>,
     /// `MEMBERS` by index, as far as services use it.
     pub members: BTreeMap<u32, Member>,
     /// `BACKENDS`: every id ever used; a free one keeps its last generation.
     pub backends: BTreeMap<u32, Backend>,
-    /// `BACKEND_IDS_V4`.
-    pub backend_ids: BTreeMap<EndpointKeyV4, u32>,
+    /// `BACKEND_IDS_V4` and `BACKEND_IDS_V6`.
+    pub backend_ids: BTreeMap<Endpoint, u32>,
     /// `CONFIG`: whether a backend is served through the stack.
     pub stack_in_use: bool,
     /// `CONFIG`: number of the last update.
@@ -107,6 +111,10 @@ impl Observed {
                 let service = ObservedService { name: name.clone(), slots_base, slots, members_base, members };
                 self.put_service(*id, Some(service), now_ms);
             }
+            Op::PutSourceRange { service, range } => {
+                self.source_ranges.entry(*service).or_default().insert(*range);
+            }
+            Op::RemoveSourceRange { service, range } => self.remove_source_range(*service, range),
             Op::PutFrontend { key, frontend } => {
                 self.frontends.insert(*key, *frontend);
             }
@@ -138,6 +146,15 @@ impl Observed {
             self.resting.backends.remove(&id);
         } else if was.is_some_and(|was| was.is_in_use()) {
             self.resting.backends.insert(id, now_ms);
+        }
+    }
+
+    fn remove_source_range(&mut self, service: u32, range: &IpNet) {
+        if let Some(ranges) = self.source_ranges.get_mut(&service) {
+            ranges.remove(range);
+            if ranges.is_empty() {
+                self.source_ranges.remove(&service);
+            }
         }
     }
 

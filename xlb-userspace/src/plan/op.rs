@@ -1,10 +1,12 @@
 //! One change to the maps. Each is a single map operation, so that a crash between two of them is a state like any other.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 
-use xlb_common::abi::{Backend, EndpointKeyV4, Frontend, Member, TCP};
+use ipnet::IpNet;
+use xlb_common::abi::{Backend, Frontend, Member};
 use xlb_common::slot::SlotWord;
+
+use super::endpoint::Endpoint;
 
 /// A change to the maps.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,10 +18,10 @@ pub enum Op {
         /// What it is.
         backend: Backend,
     },
-    /// Writes `BACKEND_IDS_V4[key]`.
+    /// Writes `BACKEND_IDS_V4[key]` or `BACKEND_IDS_V6[key]`.
     PutBackendId {
         /// The pod's address and port.
-        key: EndpointKeyV4,
+        key: Endpoint,
         /// Id of the backend.
         id: u32,
     },
@@ -52,27 +54,41 @@ pub enum Op {
         /// How many.
         members: u32,
     },
-    /// Writes `FRONTENDS_V4[key]`.
+    /// Adds to `SOURCE_RANGES_V4` or `SOURCE_RANGES_V6`.
+    PutSourceRange {
+        /// Id of the service.
+        service: u32,
+        /// Clients that it is open to.
+        range: IpNet,
+    },
+    /// Deletes from `SOURCE_RANGES_V4` or `SOURCE_RANGES_V6`.
+    RemoveSourceRange {
+        /// Id of the service.
+        service: u32,
+        /// Clients that it was open to.
+        range: IpNet,
+    },
+    /// Writes `FRONTENDS_V4[key]` or `FRONTENDS_V6[key]`.
     PutFrontend {
         /// VIP, protocol and port.
-        key: EndpointKeyV4,
+        key: Endpoint,
         /// Where they lead.
         frontend: Frontend,
     },
-    /// Deletes `FRONTENDS_V4[key]`.
+    /// Deletes `FRONTENDS_V4[key]` or `FRONTENDS_V6[key]`.
     RemoveFrontend {
         /// VIP, protocol and port.
-        key: EndpointKeyV4,
+        key: Endpoint,
     },
     /// Deletes `SERVICES[id]`; its slots and members rest before they are used again.
     RemoveService {
         /// Id of the service.
         id: u32,
     },
-    /// Deletes `BACKEND_IDS_V4[key]`.
+    /// Deletes `BACKEND_IDS_V4[key]` or `BACKEND_IDS_V6[key]`.
     RemoveBackendId {
         /// The pod's address and port.
-        key: EndpointKeyV4,
+        key: Endpoint,
     },
     /// Writes `CONFIG`.
     PutConfig {
@@ -89,18 +105,23 @@ impl fmt::Display for Op {
             Self::PutBackend { id, backend } => {
                 write!(f, "put backend {id} generation {} {}", backend.generation, describe(backend))
             }
-            Self::PutBackendId { key, id } => write!(f, "put backend id {} = {id}", endpoint(key)),
+            Self::PutBackendId { key, id } => write!(f, "put backend id {} = {id}", key),
             Self::PutMember { index, member } => {
-                write!(f, "put member {index} = backend {} generation {}", member.backend, member.generation)
+                let takes_new = if member.takes_new() { "" } else { " takes no new" };
+                write!(f, "put member {index} = backend {} generation {}{takes_new}", member.backend, member.generation)
             }
             Self::PutSlot { index, word } => write!(f, "put slot {index} = {}", owners(*word)),
             Self::PutService { id, name, slots_base, slots, members_base, members } => {
                 write!(f, "put service {id} {name} slots {slots_base}+{slots} members {members_base}+{members}")
             }
-            Self::PutFrontend { key, frontend } => write!(f, "put frontend {} = {}", endpoint(key), target(frontend)),
-            Self::RemoveFrontend { key } => write!(f, "remove frontend {}", endpoint(key)),
+            Self::PutSourceRange { service, range } => write!(f, "put source range {range} of service {service}"),
+            Self::RemoveSourceRange { service, range } => {
+                write!(f, "remove source range {range} of service {service}")
+            }
+            Self::PutFrontend { key, frontend } => write!(f, "put frontend {} = {}", key, target(frontend)),
+            Self::RemoveFrontend { key } => write!(f, "remove frontend {}", key),
             Self::RemoveService { id } => write!(f, "remove service {id}"),
-            Self::RemoveBackendId { key } => write!(f, "remove backend id {}", endpoint(key)),
+            Self::RemoveBackendId { key } => write!(f, "remove backend id {}", key),
             Self::PutConfig { stack_in_use, generation } => {
                 write!(f, "put config generation {generation} stack in use {stack_in_use}")
             }
@@ -108,33 +129,25 @@ impl fmt::Display for Op {
     }
 }
 
-/// An endpoint as people write it: `192.0.2.10:80/tcp`.
-pub(super) fn endpoint(key: &EndpointKeyV4) -> String {
-    let protocol = if key.protocol == TCP { "tcp" } else { "udp" };
-    format!("{}:{}/{protocol}", Ipv4Addr::from(key.address), u16::from_be_bytes(key.port))
-}
-
 fn describe(backend: &Backend) -> String {
     if !backend.is_in_use() {
         return "free".into();
     }
-    let [a, b, c, d, ..] = backend.address;
-    let key = EndpointKeyV4 { address: [a, b, c, d], port: backend.port, protocol: backend.protocol, zero: 0 };
     let mode = if backend.is_direct() { "direct" } else { "stack" };
     let hidden = if backend.is_hidden() { " hidden" } else { "" };
     let takes_xdp = if backend.takes_xdp() { " takes-xdp" } else { "" };
     let (ifindex, netns_id) = (backend.ifindex, backend.netns_id);
-    format!("{} {mode}{hidden}{takes_xdp} ifindex {ifindex} netns {netns_id}", endpoint(&key))
+    format!("{} {mode}{hidden}{takes_xdp} ifindex {ifindex} netns {netns_id}", Endpoint::of(backend))
 }
 
 fn target(frontend: &Frontend) -> String {
-    let (service, flags) = (frontend.service, frontend.flags);
-    if frontend.slots == 0 {
-        let sole = frontend.sole;
-        return format!("service {service} flags {flags} backend {} generation {}", sole.backend, sole.generation);
-    }
-    let (slots_base, slots, members_base) = (frontend.slots_base, frontend.slots, frontend.members_base);
-    format!("service {service} flags {flags} slots {slots_base}+{slots} members {members_base}")
+    let Frontend { service, flags, affinity_s, slots_base, slots, members_base, sole } = frontend;
+    let affinity = if *affinity_s == 0 { String::new() } else { format!(" affinity {affinity_s} s") };
+    let target = match slots {
+        0 => format!("backend {} generation {}", sole.backend, sole.generation),
+        slots => format!("slots {slots_base}+{slots} members {members_base}"),
+    };
+    format!("service {service} flags {flags}{affinity} {target}")
 }
 
 fn owners(word: SlotWord) -> String {
@@ -146,16 +159,28 @@ fn owners(word: SlotWord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::desired::Protocol;
 
     #[test]
     fn an_operation_is_written_in_words() {
-        let key = EndpointKeyV4 { address: [192, 0, 2, 10], port: [0, 80], protocol: TCP, zero: 0 };
+        let key = |text: &str| Endpoint { socket: text.parse().unwrap(), protocol: Protocol::Tcp };
         let frontend = Frontend { service: 3, slots_base: 251, slots: 251, members_base: 16, ..Frontend::default() };
         let word = SlotWord::owned_by(4).handed_to(Some(7)).handed_to(None);
         let rows = [
             (
-                Op::PutFrontend { key, frontend },
+                Op::PutFrontend { key: key("192.0.2.10:80"), frontend },
                 "put frontend 192.0.2.10:80/tcp = service 3 flags 0 slots 251+251 members 16",
+            ),
+            (
+                Op::PutFrontend {
+                    key: key("[2001:db8::10]:80"),
+                    frontend: Frontend { flags: 4, affinity_s: 90, ..Frontend::default() },
+                },
+                "put frontend [2001:db8::10]:80/tcp = service 0 flags 4 affinity 90 s backend 0 generation 0",
+            ),
+            (
+                Op::PutSourceRange { service: 3, range: "192.0.2.0/24".parse().unwrap() },
+                "put source range 192.0.2.0/24 of service 3",
             ),
             (Op::PutSlot { index: 9, word }, "put slot 9 = none < 7 < 4"),
             (Op::PutBackend { id: 2, backend: Backend::default() }, "put backend 2 generation 0 free"),

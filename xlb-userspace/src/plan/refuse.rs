@@ -8,6 +8,7 @@ use super::desired::Refusal;
 pub(super) enum Limit {
     Frontends,
     Services,
+    SourceRanges,
     Slots,
     Members,
     Backends,
@@ -30,7 +31,7 @@ impl Limit {
     pub(super) fn may_pass(self, removes_something: bool, something_rests: bool) -> bool {
         match self {
             Self::BackendsOfService => false,
-            Self::Frontends | Self::Services => removes_something,
+            Self::Frontends | Self::Services | Self::SourceRanges => removes_something,
             Self::Slots | Self::Members | Self::Backends | Self::LocalIndexes => removes_something || something_rests,
         }
     }
@@ -46,6 +47,10 @@ impl Limit {
             Self::Services => {
                 let advice = raise("--max-frontends");
                 format!("the table of services is full ({} Service ports): {advice}", limits.services)
+            }
+            Self::SourceRanges => {
+                let ranges = limits.source_ranges;
+                format!("the table of source ranges is full ({ranges} of a family): list fewer ranges, or wider ones")
             }
             Self::Slots => {
                 let advice = raise("--max-slots");

@@ -1,17 +1,19 @@
 //! One service after the other: those that are served already first, so that what fits keeps serving.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
 
-use xlb_common::abi::{EndpointKeyV4, Frontend, Member, SERVICE_NAME_MAX, frontend_flags};
+use xlb_common::abi::SERVICE_NAME_MAX;
 
 use super::Limits;
-use super::backends::{Backends, endpoint_key};
-use super::desired::{Desired, DesiredService, Protocol, Refusal, ServiceName, WhenEmpty};
+use super::backends::Backends;
+use super::desired::{Desired, DesiredService, Protocol, Refusal, ServiceName};
+use super::endpoint::Endpoint;
+use super::frontends::Frontends;
 use super::layout::{Layout, Share, Was, lay_out};
 use super::observed::{Observed, ObservedService};
-use super::op::{Op, endpoint};
+use super::op::Op;
 use super::refuse::{Limit, Shortage};
+use super::sources::Sources;
 use super::space::Space;
 
 /// The operations for all services, by the time at which they are due.
@@ -20,8 +22,16 @@ pub(super) struct ServiceOps {
     pub(super) members: Vec<Op>,
     pub(super) slots: Vec<Op>,
     pub(super) records: Vec<Op>,
+    /// Frontends that no moment may see with the ranges that their service is to get.
+    pub(super) early_removed_frontends: Vec<Op>,
+    /// Before the frontends that they filter.
+    pub(super) source_ranges: Vec<Op>,
     pub(super) frontends: Vec<Op>,
     pub(super) removed_frontends: Vec<Op>,
+    /// Not before the frontends that they filtered are open to everybody or gone.
+    pub(super) removed_source_ranges: Vec<Op>,
+    /// Frontends that no moment may see with the ranges that their service is to lose.
+    pub(super) late_frontends: Vec<Op>,
     /// Slots that frontends may not see while they lead to a smaller member region.
     pub(super) late_slots: Vec<Op>,
     /// Records that free a region: not before the last frontend left it.
@@ -34,9 +44,8 @@ pub(super) struct Services<'a, 'b> {
     limits: Limits,
     backends: &'b mut Backends<'a>,
     space: Space<'a>,
-    reached: Reached,
-    frontends: BTreeMap<EndpointKeyV4, Frontend>,
-    added_frontends: usize,
+    frontends: Frontends<'a>,
+    sources: Sources<'a>,
     served: BTreeSet<u32>,
     next_id: u32,
     ops: ServiceOps,
@@ -59,9 +68,8 @@ impl<'a, 'b> Services<'a, 'b> {
             limits,
             backends,
             space: Space::new(observed, limits, now_ms),
-            reached: Reached::from(observed),
-            frontends: BTreeMap::new(),
-            added_frontends: 0,
+            frontends: Frontends::new(observed, limits.frontends),
+            sources: Sources::new(observed, limits.source_ranges),
             served: BTreeSet::new(),
             next_id: 0,
             ops: ServiceOps::default(),
@@ -71,7 +79,7 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     /// Plans every service, then the removal of what is not desired or does not fit.
-    pub(super) fn plan(&mut self, desired: &Desired) {
+    pub(super) fn plan(&mut self, desired: &'a Desired) {
         for candidate in candidates(desired, self.observed) {
             if candidate.name.len() > SERVICE_NAME_MAX {
                 let why = format!("is not served, because its name is longer than {SERVICE_NAME_MAX} bytes: rename it");
@@ -92,9 +100,10 @@ impl<'a, 'b> Services<'a, 'b> {
         (self.ops, self.shortages, self.refusals)
     }
 
-    fn serve(&mut self, candidate: &Candidate) -> Result<(), Limit> {
+    fn serve(&mut self, candidate: &Candidate<'a>) -> Result<(), Limit> {
         let service = candidate.service;
-        let keys = self.keys_that_fit(candidate)?;
+        let vips = self.vips_that_fit(candidate)?;
+        let ranges = self.sources.fit(candidate.id, &service.sources.ranges)?;
         let id = candidate.id.or_else(|| self.free_id()).ok_or(Limit::Services)?;
         let shares = self.shares(id, candidate)?;
         let record = candidate.id.and_then(|id| self.observed.services.get(&id));
@@ -103,44 +112,45 @@ impl<'a, 'b> Services<'a, 'b> {
         if let Some(limit) = layout.short {
             self.report(&candidate.name, "gives some of its backends no connections".into(), limit);
         }
-        self.lead(id, &keys, service.when_empty, &layout);
+        if ranges.excess > 0 {
+            let what = format!("is closed to {} of its source ranges", ranges.excess);
+            self.report(&candidate.name, what, Limit::SourceRanges);
+        }
+        self.ops.source_ranges.extend(self.sources.add(id, &service.sources.ranges, ranges));
+        let (frontends, newly_filtered) = self.frontends.lead(id, &vips, service, &layout);
+        let narrows = self.sources.narrows(id, &service.sources.ranges);
+        let late = if narrows { &mut self.ops.late_frontends } else { &mut self.ops.frontends };
+        late.extend(newly_filtered);
+        self.ops.frontends.extend(frontends);
         self.record(id, candidate, record, &layout);
-        let come_last = layout.slots_come_last || self.reached.astray.contains(&id);
+        let is_astray = self.frontends.reached(id).is_some_and(|reached| reached.is_astray);
+        let come_last = layout.slots_come_last || is_astray;
         let slots = if come_last { &mut self.ops.late_slots } else { &mut self.ops.slots };
         slots.extend(layout.slots);
         self.ops.members.extend(layout.members);
         Ok(())
     }
 
-    /// The VIPs for which there is room. A VIP that two services want stays with the first.
-    fn keys_that_fit(&mut self, candidate: &Candidate) -> Result<Vec<EndpointKeyV4>, Limit> {
-        let room =
-            (self.limits.frontends as usize).saturating_sub(self.observed.frontends.len() + self.added_frontends);
-        let vips = candidate.service.vips.iter().map(|&vip| SocketAddrV4::new(vip, candidate.service.port));
-        let keys = vips.map(|vip| endpoint_key(vip, candidate.protocol));
-        let (taken, free): (Vec<_>, Vec<_>) = keys.partition(|key| self.frontends.contains_key(key));
-        let (known, new): (Vec<_>, Vec<_>) =
-            free.into_iter().partition(|key| self.observed.frontends.contains_key(key));
-        for key in taken {
-            let why = format!(
-                "is not served at {}, because another Service has it: give one of them another",
-                endpoint(&key)
-            );
+    /// The VIPs for which there is room; the others are told of.
+    fn vips_that_fit(&mut self, candidate: &Candidate) -> Result<Vec<Endpoint>, Limit> {
+        let vips = self.frontends.sort(candidate.service, candidate.protocol);
+        for key in vips.taken {
+            let why = format!("is not served at {key}, because another Service has it: give one of them another");
             self.refusals.push(Refusal { object: object(&candidate.name), why });
         }
-        let (fitting, excess) = new.split_at(room.min(new.len()));
-        if known.is_empty() && fitting.is_empty() {
-            return if excess.is_empty() { Ok(known) } else { Err(Limit::Frontends) };
+        if vips.fitting.is_empty() && !vips.excess.is_empty() {
+            return Err(Limit::Frontends);
         }
-        for key in excess {
-            self.report(&candidate.name, format!("is not served at {}", endpoint(key)), Limit::Frontends);
+        for key in vips.excess {
+            self.report(&candidate.name, format!("is not served at {key}"), Limit::Frontends);
         }
-        Ok([&known, fitting].concat())
+        Ok(vips.fitting)
     }
 
     /// The lowest id that no service has.
     fn free_id(&mut self) -> Option<u32> {
-        let is_free = |id: &u32| !self.observed.services.contains_key(id) && !self.served.contains(id);
+        let is_used = |id: &u32| self.observed.services.contains_key(id) || self.served.contains(id);
+        let is_free = |id: &u32| !is_used(id) && !self.sources.are_left_of(*id);
         let id = (self.next_id..self.limits.services).find(is_free)?;
         self.next_id = id;
         Some(id)
@@ -150,9 +160,9 @@ impl<'a, 'b> Services<'a, 'b> {
     fn shares(&mut self, id: u32, candidate: &Candidate) -> Result<Vec<Share>, Limit> {
         let mut shares = Vec::with_capacity(candidate.service.backends.len());
         let mut refused = Vec::new();
-        let soles = self.reached.soles.get(&id).map_or(&[][..], Vec::as_slice);
-        for (&address, backend) in &candidate.service.backends {
-            let key = endpoint_key(address, candidate.protocol);
+        let soles = self.frontends.reached(id).map_or(&[][..], |reached| &reached.soles);
+        for (&socket, backend) in &candidate.service.backends {
+            let key = Endpoint { socket, protocol: candidate.protocol };
             match self.backends.resolve(key) {
                 Some(member) => {
                     let (takes_new, weight) = (backend.takes_new, backend.weight);
@@ -165,11 +175,7 @@ impl<'a, 'b> Services<'a, 'b> {
             return Err(Limit::Backends);
         }
         for key in refused {
-            self.report(
-                &candidate.name,
-                format!("gives its backend {} no connections", endpoint(&key)),
-                Limit::Backends,
-            );
+            self.report(&candidate.name, format!("gives its backend {key} no connections"), Limit::Backends);
         }
         Ok(shares)
     }
@@ -177,28 +183,6 @@ impl<'a, 'b> Services<'a, 'b> {
     fn was(&self, record: Option<&'a ObservedService>) -> Was<'a> {
         let region = record.and_then(|record| Some((record.region(), self.observed.words(record)?)));
         Was { region, is_served: record.is_some(), members: &self.observed.members }
-    }
-
-    /// Leads the frontends to the layout.
-    fn lead(&mut self, id: u32, keys: &[EndpointKeyV4], when_empty: WhenEmpty, layout: &Layout) {
-        let region = layout.region;
-        let frontend = Frontend {
-            service: id,
-            slots_base: region.slots_base,
-            slots: region.slots,
-            members_base: region.members_base,
-            sole: layout.sole,
-            flags: if when_empty == WhenEmpty::Drop { frontend_flags::DROP_WHEN_EMPTY } else { 0 },
-            affinity_s: 0,
-        };
-        for &key in keys {
-            let was = self.observed.frontends.get(&key);
-            self.added_frontends += usize::from(was.is_none());
-            if was != Some(&frontend) {
-                self.ops.frontends.push(Op::PutFrontend { key, frontend });
-            }
-            self.frontends.insert(key, frontend);
-        }
     }
 
     fn record(&mut self, id: u32, candidate: &Candidate, was: Option<&ObservedService>, layout: &Layout) {
@@ -220,8 +204,10 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     fn remove_the_rest(&mut self) {
-        let keys = self.observed.frontends.keys().filter(|key| !self.frontends.contains_key(key));
-        self.ops.removed_frontends.extend(keys.map(|&key| Op::RemoveFrontend { key }));
+        let (early, removals) = self.frontends.removals(self.sources.widening());
+        self.ops.early_removed_frontends.extend(early);
+        self.ops.removed_frontends.extend(removals);
+        self.ops.removed_source_ranges.extend(self.sources.removals());
         let ids = self.observed.services.keys().filter(|id| !self.served.contains(id));
         self.ops.late_records.extend(ids.map(|&id| Op::RemoveService { id }));
     }
@@ -242,29 +228,6 @@ fn candidates<'d>(desired: &'d Desired, observed: &Observed) -> Vec<Candidate<'d
     let mut candidates: Vec<_> = desired.services.iter().map(candidate).collect();
     candidates.sort_by_key(|candidate| candidate.id.is_none());
     candidates
-}
-
-/// What the frontends tell of services beyond their records.
-struct Reached {
-    /// Backends that frontends name themselves, by service.
-    soles: BTreeMap<u32, Vec<Member>>,
-    /// Services with frontends that lead to other members than the record: an update did not come to its end.
-    astray: BTreeSet<u32>,
-}
-
-impl Reached {
-    fn from(observed: &Observed) -> Self {
-        let mut reached = Self { soles: BTreeMap::new(), astray: BTreeSet::new() };
-        for frontend in observed.frontends.values() {
-            let id = frontend.service;
-            if frontend.slots == 0 {
-                reached.soles.entry(id).or_default().push(frontend.sole);
-            } else if observed.services.get(&id).is_none_or(|record| record.members_base != frontend.members_base) {
-                reached.astray.insert(id);
-            }
-        }
-        reached
-    }
 }
 
 fn object(name: &str) -> String {

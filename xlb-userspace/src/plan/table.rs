@@ -60,7 +60,7 @@ impl<'a> Table<'a> {
     /// The same region for these backends. If a frontend still names one itself, an update did not come to its end, and
     /// every slot is that one's, too.
     pub(super) fn updated(mut self, shares: &[Share], space: &mut Space) -> Layout {
-        let new = self.admit(shares);
+        self.admit(shares);
         let (region, mut short) = self.grown(space);
         if short.is_some() {
             self.locals.iter_mut().for_each(|local| *local = local.filter(|&local| u32::from(local) < region.members));
@@ -74,23 +74,22 @@ impl<'a> Table<'a> {
             self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, *named)).collect());
         }
         let moves = region.members_base != self.region.members_base;
-        let members = if moves { self.all_members(region, shares) } else { self.new_members(&new, shares) };
+        let members = if moves { self.all_members(region, shares) } else { self.changed_members(shares) };
         let table = moved(self.current(), &active(shares, &self.locals)).or(self.cleaned);
         let slots = table.map_or(vec![], |table| put_changed(region.slots_base, self.words, &table));
         Layout { region, members, slots, slots_come_last: moves, short, ..Layout::default() }
     }
 
-    /// Gives each backend that needs one a local index that no word mentions. Returns who got one.
-    fn admit(&mut self, shares: &[Share]) -> Vec<usize> {
+    /// Gives each backend that needs one a local index that no word mentions.
+    fn admit(&mut self, shares: &[Share]) {
         let is_free = |local: &u8| !self.is_mentioned[usize::from(*local)] && !self.is_kept[usize::from(*local)];
         let free = (0..MEMBERS_PER_SERVICE_MAX as u8).filter(is_free);
         let needs_one = |at: &usize| self.locals[*at].is_none() && (shares[*at].takes_new || shares[*at].is_named);
         let newcomers = (0..shares.len()).filter(needs_one);
         let admitted: Vec<(usize, u8)> = newcomers.zip(free).collect();
-        for &(at, local) in &admitted {
+        for (at, local) in admitted {
             self.locals[at] = Some(local);
         }
-        admitted.into_iter().map(|(at, _)| at).collect()
     }
 
     /// The region with room for every local index, if there is any.
@@ -110,13 +109,13 @@ impl<'a> Table<'a> {
         self.locals.iter().flatten().max().map_or(0, |&local| usize::from(local) + 1)
     }
 
-    fn new_members(&self, new: &[usize], shares: &[Share]) -> Vec<Op> {
-        let put = |&at: &usize| {
-            let index = self.region.members_base + u32::from(self.locals[at]?);
-            let member = shares[at].member;
+    /// Who is new, and who takes new connections now or no longer.
+    fn changed_members(&self, shares: &[Share]) -> Vec<Op> {
+        let put = |(share, local): (&Share, &Option<u8>)| {
+            let (index, member) = (self.region.members_base + u32::from((*local)?), share.entry());
             (self.members.get(&index) != Some(&member)).then_some(Op::PutMember { index, member })
         };
-        new.iter().filter_map(put).collect()
+        shares.iter().zip(&self.locals).filter_map(put).collect()
     }
 
     /// The members of the region to move to, former ones included: until the slots follow, words mention them.
@@ -126,7 +125,7 @@ impl<'a> Table<'a> {
         members.resize(region.members as usize, Member::default());
         for (share, local) in shares.iter().zip(&self.locals) {
             if let Some(member) = local.and_then(|local| members.get_mut(usize::from(local))) {
-                *member = share.member;
+                *member = share.entry();
             }
         }
         put_members(region, &members)

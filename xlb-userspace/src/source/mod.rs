@@ -12,6 +12,7 @@ pub mod documents;
 pub mod objects;
 pub mod kube;
 pub mod translate;
+mod clients;
 pub mod address;
 
 pub use self::kube::Kube;

@@ -113,7 +113,7 @@ impl Typed {
     /// A file is corrected by who wrote it: a document is taken whole or not at all.
     fn translate(self) -> Result<Object, FieldError> {
         match self {
-            Self::Service(service) => translate::service(&service)?.entire().map(Object::Service),
+            Self::Service(service) => translate::service(&service)?.entire().map(Object::from),
             Self::Slice(slice) => translate::slice(&slice)?.entire().map(Object::Slice),
             Self::Policy(policy) => translate::network_policy(&policy)?.entire().map(Object::Policy),
         }

@@ -11,10 +11,10 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address::parse_address;
-use crate::model::Cidr;
+use super::clients::{affinity_s, source_ranges};
 use crate::model::objects::{
     Endpoint, Hints, NetworkPolicyPresence, ObjectName, PortProtocol, ProxyLabels, Service, ServicePort, ServiceType,
-    Slice, TargetPort, TrafficPolicy, Unmet,
+    Slice, TargetPort, TrafficPolicy,
 };
 use crate::plan::desired::Protocol;
 
@@ -75,21 +75,10 @@ pub fn service(service: &core::Service) -> Result<Readable<Service>, FieldError>
         proxy_vips: ingress_ips(service, |mode| mode == Some("Proxy"), &mut errors),
         external_ips: external_ips(&spec.external_ips.unwrap_or_default(), &mut errors),
         load_balancer_class: spec.load_balancer_class,
-        unmet: Unmet {
-            source_ranges: spec
-                .load_balancer_source_ranges
-                .unwrap_or_default()
-                .iter()
-                .any(|range| is_ipv4_range(range)),
-            client_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
-        },
+        source_ranges: source_ranges(&spec.load_balancer_source_ranges.unwrap_or_default(), &mut errors),
+        affinity_s: affinity_s(spec.session_affinity.as_deref(), spec.session_affinity_config.as_ref(), &mut errors),
     };
     Ok(Readable { object, errors })
-}
-
-/// Semantics 8.2 and 8.3: blanks around a range do not count, nor do ranges that cannot be read or of the other family.
-fn is_ipv4_range(range: &str) -> bool {
-    range.trim().parse::<Cidr>().is_ok_and(|range| range.is_ipv4())
 }
 
 /// Translates an EndpointSlice; an error when it has no name.
@@ -117,7 +106,7 @@ pub fn network_policy(policy: &networking::NetworkPolicy) -> Result<Readable<Net
 }
 
 /// The value, or none and the reason among the errors.
-fn or_report<T>(result: Result<T, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+pub(super) fn or_report<T>(result: Result<T, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
     result.map_err(|error| errors.push(error)).ok()
 }
 
@@ -291,7 +280,7 @@ fn address(field: impl Fn() -> String, text: &str) -> Result<IpAddr, FieldError>
     parse_address(text).ok_or_else(|| field_error(field(), format!("found {text:?}, expected an IP address")))
 }
 
-fn field_error(field: impl Into<String>, why: impl Into<String>) -> FieldError {
+pub(super) fn field_error(field: impl Into<String>, why: impl Into<String>) -> FieldError {
     FieldError { field: field.into(), why: why.into() }
 }
 

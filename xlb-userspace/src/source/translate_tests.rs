@@ -21,6 +21,8 @@ fn a_service_keeps_what_decides_about_it() {
            externalIPs: [198.051.100.007, '::ffff:198.51.100.8']
            clusterIP: 172.30.0.1
            clusterIPs: [172.30.0.1, 'fd00::1']
+           loadBalancerSourceRanges: [198.51.100.7/24, ' 2001:db8::/32 ']
+           sessionAffinity: ClientIP
            ports: [{name: web, port: 80}, {name: dns, protocol: UDP, port: 53}, {name: sig, protocol: SCTP, port: 99}]
          status:
            loadBalancer:
@@ -52,7 +54,8 @@ fn a_service_keeps_what_decides_about_it() {
         vips: ["192.0.2.10", "192.0.2.11", "2001:db8::1"].map(|vip| vip.parse().unwrap()).to_vec(),
         proxy_vips: vec!["192.0.2.12".parse().unwrap()],
         external_ips: ["198.51.100.7", "198.51.100.8"].map(|vip| vip.parse().unwrap()).to_vec(),
-        unmet: Unmet::default(),
+        source_ranges: Some(["198.51.100.0/24", "2001:db8::/32"].map(|range| range.parse().unwrap()).into()),
+        affinity_s: Some(10_800),
     };
     assert_eq!(translated, expected);
 }
@@ -173,6 +176,14 @@ fn values_that_no_api_server_accepts_are_named() {
             "spec.clusterIPs[0]: found \"yes\", expected an IP address",
         ),
         (
+            "{metadata: {name: web}, spec: {loadBalancerSourceRanges: [192.0.2]}}",
+            "spec.loadBalancerSourceRanges[0]: found \"192.0.2\", expected an address or a range such as 192.0.2.0/24",
+        ),
+        (
+            "{metadata: {name: web}, spec: {sessionAffinity: ClientIp}}",
+            "spec.sessionAffinity: found \"ClientIp\", expected ClientIP or None",
+        ),
+        (
             "{metadata: {name: web}, status: {loadBalancer: {ingress: [{ip: 192.0.2}]}}}",
             "status.loadBalancer.ingress[0].ip: found \"192.0.2\", expected an IP address",
         ),
@@ -216,6 +227,42 @@ fn the_readable_part_of_an_object_is_kept_and_each_mistake_is_named() {
     assert_eq!((read.errors.len(), read.object.ports.len(), read.object.endpoints.len()), (3, 1, 1));
 }
 
+#[test]
+fn affinity_lasts_as_long_as_it_says_or_as_usual() {
+    let affinity_s = |spec: &str| {
+        let read = super::service(&yaml(&format!("{{metadata: {{name: web}}, spec: {{{spec}}}}}"))).unwrap();
+        (read.object.affinity_s, read.errors.first().map(ToString::to_string))
+    };
+    let timeout = |seconds: &str| {
+        affinity_s(&format!(
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
+        ))
+    };
+    let beyond = |seconds: &str| {
+        let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        (Some(10_800), Some(format!("{field}: found {seconds}, expected 1 to 86400 seconds")))
+    };
+    assert_eq!(affinity_s("sessionAffinity: None"), (None, None));
+    assert_eq!(affinity_s("sessionAffinity: ClientIP"), (Some(10_800), None));
+    assert_eq!((timeout("1"), timeout("86400")), ((Some(1), None), (Some(86_400), None)));
+    assert_eq!((timeout("0"), timeout("86401"), timeout("-5")), (beyond("0"), beyond("86401"), beyond("-5")));
+}
+
+#[test]
+fn a_source_range_that_cannot_be_read_leaves_the_others_and_is_named() {
+    let text = "{metadata: {name: web}, spec: {loadBalancerSourceRanges: [10.0.0.0/8, nonsense, '2001:db8::/129']}}";
+    let read = super::service(&yaml(text)).unwrap();
+    let fields: Vec<&str> = read.errors.iter().map(|error| error.field.as_str()).collect();
+    assert_eq!(fields, ["spec.loadBalancerSourceRanges[1]", "spec.loadBalancerSourceRanges[2]"]);
+    assert_eq!(read.object.source_ranges, Some(["10.0.0.0/8".parse().unwrap()].into()));
+
+    let listed = |list: &str| {
+        let text = format!("{{metadata: {{name: web}}, spec: {{loadBalancerSourceRanges: [{list}]}}}}");
+        super::service(&yaml(&text)).unwrap().object.source_ranges
+    };
+    assert_eq!((listed(""), listed("nonsense")), (None, Some([].into())), "what was asked for is not forgotten");
+}
+
 /// A Service of which everything can be read.
 fn service(service: &core::Service) -> Result<Service, FieldError> {
     super::service(service)?.entire()
@@ -233,16 +280,4 @@ fn network_policy(policy: &networking::NetworkPolicy) -> Result<NetworkPolicyPre
 
 fn yaml<T: DeserializeOwned>(text: &str) -> T {
     serde_yaml_ng::from_str(text).unwrap()
-}
-
-#[test]
-fn what_xlb_cannot_do_yet_is_noticed() {
-    let unmet = |spec: &str| {
-        let yaml = format!("metadata: {{name: web}}\nspec: {{{spec}}}");
-        super::service(&serde_yaml_ng::from_str(&yaml).unwrap()).unwrap().object.unmet
-    };
-    let ranges = |list: &str| unmet(&format!("loadBalancerSourceRanges: [{list}]")).source_ranges;
-    assert!(ranges("198.51.100.0/24") && ranges("'2001:db8::/32', ' 10.0.0.0/8 '"));
-    assert!(!ranges("") && !ranges("'2001:db8::/32'") && !ranges("nonsense"), "IPv4 stays open (semantics 8.3)");
-    assert!(unmet("sessionAffinity: ClientIP").client_affinity && !unmet("sessionAffinity: None").client_affinity);
 }

@@ -4,8 +4,23 @@ use anyhow::Result;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 /// The programs that the agent attaches. Each is a function of this name in a section named after its type.
-const PROGRAMS: [&str; 7] =
-    ["ingress_xdp", "ingress_xdp_alone", "ingress_tc", "pod", "uplink_egress", "accepted", "prove"];
+const PROGRAMS: [&str; 15] = [
+    "ingress_xdp",
+    "ingress_xdp_alone",
+    "ingress_tc",
+    "pod",
+    "uplink_egress",
+    "accepted",
+    "prove",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+];
 
 /// What a way into `core::panicking` or the panic handler is called, mangled or not.
 const PANIC_MARKS: [&str; 2] = ["panic", "rust_begin_unwind"];

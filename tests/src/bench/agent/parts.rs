@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 use xlb_userspace::model::{DeliveryChoice, Model, Policy, desired, pods_of_interest};
-use xlb_userspace::node::{Location, NodeView, PodLink};
+use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
 use xlb_userspace::plan::desired::Desired;
 use xlb_userspace::plan::{Limits, Observed, plan};
 use xlb_userspace::source::Kube;
@@ -76,7 +76,8 @@ fn served(model: &Model) -> Desired {
     let view = NodeView {
         node_name: NODE.into(),
         zone: None,
-        addresses: [Ipv4Addr::LOCALHOST].into(),
+        addresses: [Ipv4Addr::LOCALHOST.into()].into(),
+        primary: FamilyAddresses::default(),
         pods: pods.into_iter().map(|pod| (pod, Location::Link(link.clone()))).collect(),
     };
     desired(&Policy::default(), model, &view, DeliveryChoice::Auto)

@@ -1,5 +1,7 @@
 //! Which endpoints become backends, and which of those take new connections.
 
+use std::net::IpAddr;
+
 use crate::model::fixtures::*;
 use crate::model::objects::*;
 use crate::model::{DeliveryChoice, Policy, desired, pods_of_interest};
@@ -37,6 +39,38 @@ fn conditions_decide_who_takes_new_connections() {
             assert_eq!(backends, *expected, "{policy:?}: {text}");
         }
     }
+}
+
+/// Endpoints of a UDP port; backends. Nobody serves: everything stays (semantics 11.3).
+const UDP_CONDITIONS: &[(&str, &str)] = &[
+    ("10.1.0.1, 10.1.0.2 unready", "1"),
+    ("10.1.0.1, 10.1.0.2 terminating", "1 (2)"),
+    ("10.1.0.1, 10.1.0.2 stopped", "1"),
+    ("10.1.0.1 unready, 10.9.0.2 remote", ""),
+    ("10.1.0.1 unready, 10.9.0.2 remote terminating", ""),
+    ("10.1.0.1 unready, 10.1.0.2 stopped", "(1) (2)"),
+    ("10.1.0.1 unready, 10.9.0.2 remote unready", "(1)"),
+];
+
+#[test]
+fn a_udp_endpoint_that_no_longer_serves_loses_its_flows_if_another_serves() {
+    for (text, expected) in UDP_CONDITIONS {
+        let mut service = service();
+        service.ports[0].protocol = UDP;
+        let mut slice = slice("web-1", &endpoints(text));
+        slice.ports[0].protocol = UDP;
+        assert_eq!(backends_of([service.into(), slice.into()]), *expected, "{text}");
+    }
+}
+
+/// What counts is the address (semantics 11.2), whichever port it serves on.
+#[test]
+fn a_udp_endpoint_that_serves_on_another_port_keeps_its_flows() {
+    let mut service = service();
+    service.ports[0].protocol = UDP;
+    let (mut old, mut new) = (slice("web-1", &endpoints("10.1.0.1 unready")), slice("web-2", &endpoints("10.1.0.1")));
+    (old.ports[0].protocol, new.ports[0].protocol, new.ports[0].port) = (UDP, UDP, 9090);
+    assert_eq!(backends_of([service.into(), old.into(), new.into()]), "(1) 1");
 }
 
 #[test]
@@ -94,7 +128,7 @@ fn an_endpoint_without_a_node_name_and_a_slice_without_a_service_are_nobodys() {
 #[test]
 fn an_endpoint_that_is_not_reachable_is_refused_only_if_it_would_take_connections() {
     let mut node = node();
-    node.pods.insert([10, 1, 0, 1].into(), Location::Unreachable("only the default route leads there".into()));
+    node.pods.insert("10.1.0.1".parse().unwrap(), Location::Unreachable("only the default route leads there".into()));
     let endpoints = endpoints("10.1.0.1, 10.1.0.2, 10.1.0.77, 10.1.0.78 unready");
     let model = model([service().into(), slice("web-1", &endpoints).into()]);
 
@@ -115,7 +149,7 @@ fn backends_beyond_the_limit_are_left_out_by_address_and_told_of() {
     let all: Vec<Endpoint> =
         (0..=257u16).rev().map(|pod| endpoint(&format!("10.2.{}.{}", pod / 256, pod % 256))).collect();
     let mut node = node();
-    node.pods.extend((0..=257u16).map(|pod| ([10, 2, (pod / 256) as u8, pod as u8].into(), Location::Routed)));
+    node.pods.extend((0..=257u16).map(|pod| (IpAddr::from([10, 2, (pod / 256) as u8, pod as u8]), Location::Routed)));
     let model = model([service().into(), slice("web-1", &all).into()]);
 
     let desired = desired(&Policy::default(), &model, &node, DeliveryChoice::Auto);
@@ -146,14 +180,14 @@ fn the_locator_is_asked_for_local_pods_of_services_with_a_vip() {
     );
 
     let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
-    assert_eq!(asked, ["10.1.0.1", "10.1.0.2"]);
+    assert_eq!(asked, ["10.1.0.1", "10.1.0.2", "fd00::1"]);
 }
 
 /// The last byte of each backend's address, in brackets if it takes no new connections.
 fn backends_of(objects: impl IntoIterator<Item = Object>) -> String {
     let desired = desired(&Policy::default(), &model(objects), &node(), DeliveryChoice::Auto);
     let backends = desired.services.values().flat_map(|service| &service.backends);
-    let numbers = backends.map(|(socket, backend)| match (socket.ip().octets()[3], backend.takes_new) {
+    let numbers = backends.map(|(socket, backend)| match (last_byte(socket.ip()), backend.takes_new) {
         (number, true) => number.to_string(),
         (number, false) => format!("({number})"),
     });

@@ -35,7 +35,7 @@ fn a_network_policy_counts_in_its_own_namespace_only() {
 
 fn delivery_to(location: &Location, choice: DeliveryChoice, is_restricted: bool, namespace: &str) -> String {
     let mut node = node();
-    node.pods.insert([10, 1, 0, 1].into(), location.clone());
+    node.pods.insert("10.1.0.1".parse().unwrap(), location.clone());
     let objects: [Object; 3] =
         [service().into(), slice("web-1", &endpoints("10.1.0.1")).into(), policy(namespace, is_restricted).into()];
 

@@ -60,7 +60,7 @@ fn takes_new(policy: TrafficPolicy, endpoints: &str, zone: &str) -> String {
     );
     let backends = desired.services.values().flat_map(|service| &service.backends);
     let taking = backends.filter(|(_, backend)| backend.takes_new);
-    taking.map(|(socket, _)| socket.ip().octets()[3].to_string()).collect::<Vec<_>>().join(" ")
+    taking.map(|(socket, _)| last_byte(socket.ip()).to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn hinted(text: &str) -> Endpoint {

@@ -1,6 +1,8 @@
 //! Facts about the model, one file for each question that it answers.
 
 mod services;
+mod families;
+mod sources;
 mod external_ips;
 mod contests;
 mod backends;

@@ -75,7 +75,7 @@ fn any_service() -> impl Strategy<Value = Object> {
     (0..3, prop::option::of(0..2i64), vips, prop::bool::ANY).prop_map(
         |(number, created_s, (vip, external), is_local)| {
             let address = |last: i32| format!("192.0.2.{last}").parse().unwrap();
-            Object::Service(Service {
+            Object::from(Service {
                 name: name(&format!("service-{number}")),
                 created_s,
                 vips: vec![address(vip)],

@@ -3,7 +3,7 @@
 use crate::model::fixtures::*;
 use crate::model::objects::*;
 
-const SERVED: &str = "default/web 192.0.2.10:80 pass\n";
+const SERVED: &str = "default/web 192.0.2.10:80 reject\n";
 
 #[test]
 fn a_load_balancer_service_is_served_even_without_endpoints() {
@@ -11,16 +11,29 @@ fn a_load_balancer_service_is_served_even_without_endpoints() {
 }
 
 #[test]
-fn local_traffic_policy_drops_where_there_is_no_pod() {
-    let local = Service { external_traffic_policy: TrafficPolicy::Local, ..service() };
-    assert_eq!(served([local.into()]), "default/web 192.0.2.10:80 drop\n");
+fn what_happens_without_a_backend_depends_on_the_policy_and_on_the_whole_cluster() {
+    for (pods, cluster, local) in [
+        ("", "reject", "reject"),
+        ("10.1.0.1 unready, 10.9.0.2 remote stopped", "reject", "reject"),
+        ("10.9.0.2 remote", "pass", "drop"),
+        ("10.9.0.2 remote terminating", "pass", "drop"),
+        ("10.1.0.1 unready, 10.9.0.2 remote", "pass", "drop"),
+        ("fd01::9 remote", "reject", "reject"),
+    ] {
+        for (policy, expected) in [(TrafficPolicy::Cluster, cluster), (TrafficPolicy::Local, local)] {
+            let service = Service { external_traffic_policy: policy, ..service() };
+            let text = served([service.into(), slice("web-1", &endpoints(pods)).into()]);
+            assert!(text.starts_with(&format!("default/web 192.0.2.10:80 {expected}")), "{policy:?} {pods}: {text}");
+        }
+    }
 }
 
 #[test]
 fn local_traffic_policy_of_a_service_that_is_not_external_does_not_count() {
     let local =
         Service { external_traffic_policy: TrafficPolicy::Local, service_type: ServiceType::ClusterIp, ..service() };
-    assert_eq!(served([local.into()]), SERVED);
+    let elsewhere = slice("web-1", &endpoints("10.9.0.2 remote"));
+    assert_eq!(served([local.into(), elsewhere.into()]), "default/web 192.0.2.10:80 pass\n");
 }
 
 #[test]
@@ -57,15 +70,23 @@ fn headless_and_alias_services_are_silently_not_ours() {
 }
 
 #[test]
-fn a_service_without_an_ipv4_cluster_ip_is_refused_with_a_sentence() {
+fn a_vip_without_a_cluster_ip_of_its_family_is_refused_with_a_sentence() {
     for cluster_ips in [vec![], vec!["fd00::1".parse().unwrap()]] {
         let service = Service { cluster_ips, ..service() };
         assert_eq!(
             served([service.into()]),
-            "! Service default/web: 192.0.2.10 is not served: the Service has no IPv4 cluster IP; \
-             let the API server assign one, or set spec.clusterIP in the manifest\n"
+            "! Service default/web: 192.0.2.10 is not served: the Service has no IPv4 cluster IP; let the API server \
+             assign one (spec.ipFamilyPolicy), or set spec.clusterIPs in the manifest\n"
         );
     }
+    let vips = vec!["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()];
+    assert_eq!(
+        served([Service { vips, ..service() }.into()]),
+        format!(
+            "{SERVED}! Service default/web: 2001:db8::10 is not served: the Service has no IPv6 cluster IP; let the API \
+             server assign one (spec.ipFamilyPolicy), or set spec.clusterIPs in the manifest\n"
+        )
+    );
 }
 
 #[test]
@@ -75,7 +96,7 @@ fn a_vip_that_cannot_be_served_is_refused_and_the_others_go_on() {
         ("127.0.0.9", "not an address that a client on the network can use"),
         ("0.0.0.0", "not an address that a client on the network can use"),
         ("224.0.0.1", "not an address that a client on the network can use"),
-        ("2001:db8::1", "IPv6 addresses are not served yet"),
+        ("2001:db8::1", "the Service has no IPv6 cluster IP"),
     ] {
         let vips = vec![vip.parse().unwrap(), "192.0.2.10".parse().unwrap()];
         let text = served([Service { vips, ..service() }.into()]);
@@ -92,8 +113,8 @@ fn a_protocol_that_is_not_supported_is_named_and_the_other_ports_go_on() {
     let ports = vec![port("sig", sctp, 36412), port("web", TCP, 80), port("dns", UDP, 53)];
     assert_eq!(
         served([Service { ports, ..service() }.into()]),
-        "default/web:dns/udp 192.0.2.10:53 pass\n\
-         default/web:web 192.0.2.10:80 pass\n\
+        "default/web:dns/udp 192.0.2.10:53 reject\n\
+         default/web:web 192.0.2.10:80 reject\n\
          ! Service default/web: port 36412 is not served: SCTP is not supported; use TCP or UDP, \
          or leave this port to kube-proxy\n"
     );

@@ -1,5 +1,6 @@
 //! Facts about [`Snapshot::locate`] and [`Snapshot::locate_again`], on one hand-written node.
 
+use super::super::addresses::NodeAddress;
 use super::*;
 
 const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
@@ -16,6 +17,8 @@ const OTHER_VETH: u32 = 7;
 fn an_address_of_the_node_is_the_host() {
     assert_eq!(locate(&node(), "192.168.0.2"), Location::Host);
     assert_eq!(locate(&node(), "127.0.0.9"), Location::Host, "covered by a local route");
+    assert_eq!(locate(&node(), "fd00::2"), Location::Host);
+    assert_eq!(locate(&node(), "fd00::99"), Location::Host, "covered by a local route");
 }
 
 #[test]
@@ -28,6 +31,11 @@ fn an_address_without_a_specific_route_is_unreachable_and_the_sentence_says_why(
         (&node(), "10.2.4.5", "route to 10.2.0.0/16 leads via gateway 192.168.0.3 on eth0: a pod of another node"),
         (&node(), "192.168.0.3", "route to 192.168.0.0/24 is the network of uplink eth0: a neighbour of this node"),
         (&node(), "10.6.0.1", "route to 10.6.0.1/32 leads over a link that is gone (index 99)"),
+        (&without_default, "fd00:9::1", "no route leads to fd00:9::1"),
+        (&node(), "fd00:9::1", "only the default route leads to fd00:9::1"),
+        (&node(), "fd00:1:3::77", "fd00:1:3::77 is under the blackhole route to fd00:1:3::40/122"),
+        (&node(), "fd00:2::5", "route to fd00:2::/64 leads via gateway fe80::3 on eth0: a pod of another node"),
+        (&node(), "fd00::3", "route to fd00::/64 is the network of uplink eth0: a neighbour of this node"),
     ];
     for (snapshot, address, sentence) in cases {
         assert_eq!(locate(snapshot, address), Location::Unreachable(sentence.to_owned()));
@@ -36,50 +44,58 @@ fn an_address_without_a_specific_route_is_unreachable_and_the_sentence_says_why(
 
 #[test]
 fn a_pod_with_a_host_route_is_behind_that_veth() {
-    let Location::Link(link) = locate(&node(), "10.1.3.70") else { panic!("not a link") };
+    for pod in ROUTED {
+        let Location::Link(link) = locate(&node(), pod) else { panic!("{pod} is not behind a link") };
 
-    assert_eq!((link.ifindex, link.is_veth, link.netns_id), (ROUTED_VETH, true, Some(1)));
-    assert_eq!((link.host_mac, link.pod_mac), ([2, 0, 0, 0, 0, ROUTED_VETH as u8], Some(POD_MAC)));
-    assert!(!link.takes_xdp_frames);
+        assert_eq!((link.ifindex, link.is_veth, link.netns_id), (ROUTED_VETH, true, Some(1)), "{pod}");
+        assert_eq!((link.host_mac, link.pod_mac), ([2, 0, 0, 0, 0, ROUTED_VETH as u8], Some(POD_MAC)), "{pod}");
+        assert!(!link.takes_xdp_frames);
+    }
 }
 
 #[test]
 fn a_routed_pod_without_a_neighbour_entry_is_found_without_its_mac() {
     let snapshot = Snapshot { neighbours: Default::default(), ..node() };
 
-    let Location::Link(link) = locate(&snapshot, "10.1.3.70") else { panic!("not a link") };
+    for pod in ROUTED {
+        let Location::Link(link) = locate(&snapshot, pod) else { panic!("{pod} is not behind a link") };
 
-    assert_eq!((link.ifindex, link.pod_mac), (ROUTED_VETH, None));
+        assert_eq!((link.ifindex, link.pod_mac), (ROUTED_VETH, None), "{pod}");
+    }
 }
 
 #[test]
 fn a_pod_behind_a_bridge_is_found_by_neighbour_and_fdb() {
-    let Location::Link(link) = locate(&node(), BRIDGED) else { panic!("not a link") };
+    for pod in [BRIDGED, BRIDGED_V6] {
+        let Location::Link(link) = locate(&node(), pod) else { panic!("{pod} is not behind a link") };
 
-    assert_eq!((link.ifindex, link.name.as_str(), link.netns_id), (BRIDGED_VETH, "veth4", Some(0)));
-    assert_eq!(link.pod_mac, Some(POD_MAC));
+        assert_eq!((link.ifindex, link.name.as_str(), link.netns_id), (BRIDGED_VETH, "veth4", Some(0)), "{pod}");
+        assert_eq!(link.pod_mac, Some(POD_MAC));
+    }
 }
 
 #[test]
 fn a_pod_its_bridge_has_not_seen_is_not_yet_learned_and_can_be_provoked() {
     let no_neighbour = Snapshot { neighbours: Default::default(), ..node() };
-    for snapshot in [forgetful(), no_neighbour] {
-        let expected = format!("cni0 has not yet learned behind which port {BRIDGED} is");
-        assert_eq!(locate(&snapshot, BRIDGED), Location::Unreachable(expected));
-        assert!(snapshot.is_unlearned(address(BRIDGED)));
+    for (snapshot, pod) in [(&forgetful(), BRIDGED), (&no_neighbour, BRIDGED), (&no_neighbour, BRIDGED_V6)] {
+        let expected = format!("cni0 has not yet learned behind which port {pod} is");
+        assert_eq!(locate(snapshot, pod), Location::Unreachable(expected));
+        assert!(snapshot.is_unlearned(address(pod)));
     }
-    assert!(!node().is_unlearned(address(BRIDGED)));
-    assert!(!node().is_unlearned(address("10.9.0.1")));
+    for pod in [BRIDGED, BRIDGED_V6, "10.9.0.1", "fd00:9::1"] {
+        assert!(!node().is_unlearned(address(pod)), "{pod}");
+    }
 }
 
 #[test]
 fn a_bridge_port_whose_fdb_entry_aged_out_is_still_the_pods() {
-    let before = locate(&node(), BRIDGED);
-
-    assert_eq!(forgetful().locate_again(address(BRIDGED), &before), before);
-
     let forgot_neighbour_too = Snapshot { neighbours: Default::default(), ..forgetful() };
-    assert_eq!(forgot_neighbour_too.locate_again(address(BRIDGED), &before), before);
+    for pod in [BRIDGED, BRIDGED_V6] {
+        let before = locate(&node(), pod);
+
+        assert_eq!(forgetful().locate_again(address(pod), &before), before);
+        assert_eq!(forgot_neighbour_too.locate_again(address(pod), &before), before);
+    }
 }
 
 #[test]
@@ -141,22 +157,27 @@ fn a_routed_pod_whose_route_went_is_not_kept() {
 
 #[test]
 fn a_host_route_over_another_link_is_a_link_that_is_no_veth() {
-    let Location::Link(link) = locate(&node(), "10.5.0.1") else { panic!("not a link") };
+    for pod in ["10.5.0.1", "fd00:5::1"] {
+        let Location::Link(link) = locate(&node(), pod) else { panic!("{pod} is not behind a link") };
 
-    assert_eq!((link.ifindex, link.is_veth), (TAP, false));
+        assert_eq!((link.ifindex, link.is_veth), (TAP, false), "{pod}");
+    }
 }
 
 #[test]
 fn a_network_on_another_link_is_routed() {
     assert_eq!(locate(&node(), "10.4.0.1"), Location::Routed);
+    assert_eq!(locate(&node(), "fd00:4::1"), Location::Routed);
 }
 
 #[test]
 fn a_gateway_that_is_the_node_itself_is_routed() {
     let mut snapshot = node();
     snapshot.routes.push(Route { gateway: gateway("10.1.1.1"), ..route("10.7.0.0", 24, TAP) });
+    snapshot.routes.push(Route { gateway: gateway("fd00:1:1::1"), ..route("fd00:7::", 64, TAP) });
 
     assert_eq!(locate(&snapshot, "10.7.0.9"), Location::Routed);
+    assert_eq!(locate(&snapshot, "fd00:7::9"), Location::Routed);
 }
 
 #[test]
@@ -169,8 +190,10 @@ fn an_address_behind_a_bridge_port_that_leads_off_the_node_is_unreachable() {
 }
 
 const BRIDGED: &str = "10.1.1.5";
+const BRIDGED_V6: &str = "fd00:1:1::5";
+const ROUTED: [&str; 2] = ["10.1.3.70", "fd00:1:3::70"];
 
-/// A node with an uplink, a bridge with two pods, a routed pod and a virtual machine.
+/// A node with an uplink, a bridge with two pods, a routed pod and a virtual machine, all in both families.
 fn node() -> Snapshot {
     let links = [
         link(ETH0, "eth0", "veth", None, Some(9)),
@@ -180,25 +203,58 @@ fn node() -> Snapshot {
         link(TAP, "tap0", "tun", None, None),
         link(OTHER_VETH, "veth7", "veth", Some(CNI0), Some(2)),
     ];
-    let router = gateway("192.168.0.1");
+    let pods = [(CNI0, BRIDGED), (CNI0, BRIDGED_V6), (ROUTED_VETH, ROUTED[0]), (ROUTED_VETH, ROUTED[1])];
     Snapshot {
         links: links.map(|link| (link.index, link)).into(),
-        addresses: ["127.0.0.1", "192.168.0.2", "10.1.1.1"].map(address).into(),
-        routes: vec![
-            Route { kind: RouteKind::Local, ..route("127.0.0.0", 8, 1) },
-            Route { gateway: router, ..route("0.0.0.0", 0, ETH0) },
-            Route { gateway: gateway("192.168.0.3"), ..route("10.2.0.0", 16, ETH0) },
-            route("192.168.0.0", 24, ETH0),
-            route("10.1.1.0", 24, CNI0),
-            Route { kind: RouteKind::Blackhole, output: None, ..route("10.1.3.64", 26, 0) },
-            route("10.1.3.70", 32, ROUTED_VETH),
-            route("10.4.0.0", 24, TAP),
-            route("10.5.0.1", 32, TAP),
-            route("10.6.0.1", 32, 99),
-        ],
-        neighbours: [((CNI0, address(BRIDGED)), POD_MAC), ((ROUTED_VETH, address("10.1.3.70")), POD_MAC)].into(),
+        addresses: own_addresses(),
+        routes: [ipv4_routes(), ipv6_routes()].concat(),
+        neighbours: pods.map(|(link, pod)| ((link, address(pod)), POD_MAC)).into(),
         bridge_ports: [((CNI0, POD_MAC), BRIDGED_VETH)].into(),
     }
+}
+
+fn own_addresses() -> Vec<NodeAddress> {
+    let own = [
+        (1, "127.0.0.1"),
+        (1, "::1"),
+        (ETH0, "192.168.0.2"),
+        (ETH0, "fd00::2"),
+        (CNI0, "10.1.1.1"),
+        (CNI0, "fd00:1:1::1"),
+    ];
+    let own = own.into_iter();
+    own.map(|(ifindex, text)| NodeAddress { address: address(text), ifindex, is_universal: true, is_secondary: false })
+        .collect()
+}
+
+fn ipv4_routes() -> Vec<Route> {
+    vec![
+        Route { kind: RouteKind::Local, ..route("127.0.0.0", 8, 1) },
+        Route { gateway: gateway("192.168.0.1"), ..route("0.0.0.0", 0, ETH0) },
+        Route { gateway: gateway("192.168.0.3"), ..route("10.2.0.0", 16, ETH0) },
+        route("192.168.0.0", 24, ETH0),
+        route("10.1.1.0", 24, CNI0),
+        Route { kind: RouteKind::Blackhole, output: None, ..route("10.1.3.64", 26, 0) },
+        route("10.1.3.70", 32, ROUTED_VETH),
+        route("10.4.0.0", 24, TAP),
+        route("10.5.0.1", 32, TAP),
+        route("10.6.0.1", 32, 99),
+    ]
+}
+
+/// The kernel gives IPv6 blackhole routes the loopback link.
+fn ipv6_routes() -> Vec<Route> {
+    vec![
+        Route { kind: RouteKind::Local, ..route("fd00::99", 128, 1) },
+        Route { gateway: gateway("fe80::1"), ..route("::", 0, ETH0) },
+        Route { gateway: gateway("fe80::3"), ..route("fd00:2::", 64, ETH0) },
+        route("fd00::", 64, ETH0),
+        route("fd00:1:1::", 64, CNI0),
+        Route { kind: RouteKind::Blackhole, ..route("fd00:1:3::40", 122, 1) },
+        route("fd00:1:3::70", 128, ROUTED_VETH),
+        route("fd00:4::", 64, TAP),
+        route("fd00:5::1", 128, TAP),
+    ]
 }
 
 /// The same node after the bridge's entries aged out.
@@ -235,9 +291,9 @@ fn route(destination: &str, prefix_length: u8, output: u32) -> Route {
 }
 
 fn gateway(text: &str) -> Option<IpAddr> {
-    Some(address(text).into())
+    Some(address(text))
 }
 
-fn address(text: &str) -> Ipv4Addr {
+fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }

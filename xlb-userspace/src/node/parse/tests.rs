@@ -1,11 +1,13 @@
 //! Facts about what of a netlink message counts.
 
+use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::InfoKind;
 
 use super::*;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const POD: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 5);
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 #[test]
 fn a_veth_keeps_its_namespace_peer_and_master() {
@@ -50,19 +52,55 @@ fn the_nodes_own_address_on_a_point_to_point_link_is_the_local_one() {
     let mut message = AddressMessage::default();
     message.attributes = vec![AddressAttribute::Address(POD.into()), AddressAttribute::Local(own.into())];
 
-    assert_eq!(address(&message), Some(own));
+    let expected = NodeAddress { address: own.into(), ifindex: 0, is_universal: true, is_secondary: false };
+    assert_eq!(address(&message), Some(expected));
+}
+
+#[test]
+fn only_lasting_addresses_count_and_link_local_ones_do_not() {
+    let cases = [
+        ("fd00::2", AddressFlags::Permanent, true),
+        ("fd00::2", AddressFlags::Secondary, true),
+        ("fd00::2", AddressFlags::Tentative, false),
+        ("fd00::2", AddressFlags::Tentative | AddressFlags::Dadfailed, false),
+        ("fd00::2", AddressFlags::Deprecated, false),
+        ("fe80::2", AddressFlags::Permanent, false),
+        ("10.1.1.5", AddressFlags::Deprecated, false),
+        ("169.254.20.10", AddressFlags::Permanent, true),
+    ];
+    for (text, flags, counts) in cases {
+        let mut message = AddressMessage::default();
+        message.header.index = 4;
+        message.attributes = vec![AddressAttribute::Address(text.parse().unwrap()), AddressAttribute::Flags(flags)];
+
+        let found = address(&message);
+
+        assert_eq!(found.map(|own| own.ifindex), counts.then_some(4), "{text} {flags:?}");
+        assert!(found.is_none_or(|own| own.is_secondary == (flags == AddressFlags::Secondary)), "{text} {flags:?}");
+    }
+}
+
+#[test]
+fn flags_are_read_from_the_header_where_there_are_no_others() {
+    let mut message = AddressMessage::default();
+    message.attributes = vec![AddressAttribute::Address("fd00::2".parse().unwrap())];
+    assert!(address(&message).is_some());
+
+    message.header.flags = AddressHeaderFlags::Tentative;
+    assert_eq!(address(&message), None);
 }
 
 #[test]
 fn only_live_routes_of_main_and_local_count() {
     type Change = fn(&mut RouteMessage);
-    let cases: [(&str, Change, bool); 7] = [
+    let cases: [(&str, Change, bool); 8] = [
         ("main", |_| {}, true),
         ("local", |message| message.header.table = libc::RT_TABLE_LOCAL, true),
         ("another table", |message| message.attributes.push(RouteAttribute::Table(100)), false),
         ("path MTU exception", |message| message.header.flags = RouteFlags::Cloned, false),
         ("dead next hop", |message| message.header.flags = RouteFlags::Dead, false),
         ("type of service", |message| message.header.tos = 16, false),
+        ("some sources", |message| message.header.source_prefix_length = 64, false),
         ("broadcast", |message| message.header.kind = RouteType::Broadcast, false),
     ];
     for (name, change, counts) in cases {
@@ -73,12 +111,44 @@ fn only_live_routes_of_main_and_local_count() {
 }
 
 #[test]
-fn a_route_through_an_ipv6_gateway_has_a_gateway() {
-    let gateway = "fe80::1".parse().unwrap();
-    let mut message = route_message();
-    message.attributes.push(RouteAttribute::Via(RouteVia::Inet6(gateway)));
+fn an_ipv6_route_keeps_its_destination_unless_it_is_one_that_every_link_has() {
+    let cases = [
+        (Some(("fd00:1::", 64)), Some(("fd00:1::", 64))),
+        (Some(("fd00:1::5", 128)), Some(("fd00:1::5", 128))),
+        (None, Some(("::", 0))),
+        (Some(("fe80::", 64)), None),
+        (Some(("ff00::", 8)), None),
+    ];
+    for (given, expected) in cases {
+        let mut message = route_message();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = given.map_or(0, |(_, length)| length);
+        let destination =
+            given.map(|(text, _)| RouteAttribute::Destination(RouteAddress::Inet6(text.parse().unwrap())));
+        message.attributes =
+            destination.into_iter().chain([RouteAttribute::Gateway(RouteAddress::Inet6(ROUTER))]).collect();
 
-    assert_eq!(route(&message).and_then(|route| route.gateway), Some(IpAddr::V6(gateway)));
+        let found = route(&message);
+
+        let expected = expected.map(|(text, length)| (text.parse().unwrap(), length, Some(IpAddr::V6(ROUTER))));
+        assert_eq!(found.map(|route| (route.destination, route.prefix_length, route.gateway)), expected, "{given:?}");
+    }
+}
+
+#[test]
+fn a_route_of_another_family_is_no_route() {
+    let mut message = route_message();
+    message.header.address_family = AddressFamily::Mpls;
+
+    assert_eq!(route(&message), None);
+}
+
+#[test]
+fn a_route_through_an_ipv6_gateway_has_a_gateway() {
+    let mut message = route_message();
+    message.attributes.push(RouteAttribute::Via(RouteVia::Inet6(ROUTER)));
+
+    assert_eq!(route(&message).and_then(|route| route.gateway), Some(IpAddr::V6(ROUTER)));
 }
 
 #[test]
@@ -103,7 +173,23 @@ fn a_neighbour_without_a_mac_is_no_neighbour() {
     assert_eq!(neighbour(&message), None);
 
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(MAC.to_vec()));
-    assert_eq!(neighbour(&message), Some(((3, POD), MAC)));
+    assert_eq!(neighbour(&message), Some(((3, POD.into()), MAC)));
+}
+
+#[test]
+fn an_ipv6_neighbour_counts_unless_its_address_is_one_that_every_link_has() {
+    for (text, counts) in [("fd00:1::5", true), ("fe80::5", false), ("ff02::1:ff00:5", false)] {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.ifindex = 3;
+        let address = text.parse().unwrap();
+        message.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)),
+            NeighbourAttribute::LinkLayerAddress(MAC.to_vec()),
+        ];
+
+        assert_eq!(neighbour(&message), counts.then_some(((3, address.into()), MAC)), "{text}");
+    }
 }
 
 fn route_message() -> RouteMessage {

@@ -187,7 +187,7 @@ fn a_sole_backend_keeps_serving_when_there_is_no_room_for_slots() {
     node.reach(&desired([("web", service(1, [1, 2]))]));
     let plan = node.reach(&desired([("web", service(1, [1, 2]))]));
     assert_eq!((plan.ops.len(), plan.refusals.len()), (0, 1));
-    assert_eq!(node.maps.owners(&frontend(&node, 1)), [[Some(([10, 1, 0, 2], 102))]]);
+    assert_eq!(node.maps.owners(&frontend(&node, 1)), [[Some((pod(2).ip(), 102))]]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn with_draining(mut service: DesiredService, pods: &[u16]) -> DesiredService {
 }
 
 fn frontend(node: &Node, last: u8) -> Frontend {
-    let found = node.observed.frontends.iter().find(|(key, _)| key.address == vip(last).octets());
+    let found = node.observed.frontends.iter().find(|(key, _)| key.socket.ip() == vip(last));
     *found.unwrap().1
 }
 

@@ -1,24 +1,37 @@
 //! The kernel's maps in memory, and what must be true of them after every single operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use xlb_common::abi::{Backend, EndpointKeyV4, Frontend, Member};
-use xlb_common::memory::MemoryTables;
+use ipnet::IpNet;
+use xlb_common::abi::{Backend, Frontend, Member, frontend_flags};
 use xlb_common::slot::SlotWord;
 
+use crate::plan::desired::Family;
 use crate::plan::observed::{Observed, ObservedService, QUARANTINE_MS};
-use crate::plan::{Limits, Op, Plan};
+use crate::plan::{Endpoint, Limits, Op, Plan};
 
 /// A pod as a flow sees it: its address and its link.
-pub type Owner = ([u8; 4], u32);
+pub type Owner = (IpAddr, u32);
 
 /// Who owns and owned each slot: the current owner (or none) and the previous ones.
 pub type Owners = Vec<Vec<Option<Owner>>>;
 
+/// The maps that the kernel reads.
+#[derive(Clone, Default)]
+pub struct Tables {
+    pub frontends: BTreeMap<Endpoint, Frontend>,
+    pub slots: BTreeMap<u32, u64>,
+    pub members: BTreeMap<u32, Member>,
+    pub backends: BTreeMap<u32, Backend>,
+    pub backend_ids: BTreeMap<Endpoint, u32>,
+    pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
+}
+
 /// The maps, and what the agent believes they hold.
 #[derive(Clone, Default)]
 pub struct Maps {
-    pub tables: MemoryTables,
+    pub tables: Tables,
     pub services: BTreeMap<u32, ObservedService>,
     pub stack_in_use: bool,
     pub generation: u64,
@@ -48,11 +61,16 @@ impl Node {
 
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), String> {
         for op in ops {
-            self.maps.apply(op, self.now_ms);
-            self.observed.apply(op, self.now_ms);
+            self.follow(op);
             self.maps.check_after(op, &self.limits).map_err(|wrong| format!("after `{op}`: {wrong}"))?;
         }
         Ok(())
+    }
+
+    /// Does one operation without a check.
+    pub fn follow(&mut self, op: &Op) {
+        self.maps.apply(op, self.now_ms);
+        self.observed.apply(op, self.now_ms);
     }
 
     /// The agent dies and another one reads the maps.
@@ -78,6 +96,7 @@ impl Maps {
             members: indexes.map(|index| (index, tables.members.get(&index).copied().unwrap_or_default())).collect(),
             backends: tables.backends.clone(),
             backend_ids: tables.backend_ids.clone(),
+            source_ranges: tables.source_ranges.clone(),
             stack_in_use: self.stack_in_use,
             generation: self.generation,
             ..Observed::default()
@@ -97,9 +116,23 @@ impl Maps {
         words.map(named).collect()
     }
 
+    /// Whom a frontend is open to; none: everybody.
+    pub fn open_to(&self, frontend: &Frontend) -> Option<BTreeSet<IpNet>> {
+        let is_filtered = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
+        is_filtered.then(|| self.tables.source_ranges.get(&frontend.service).cloned().unwrap_or_default())
+    }
+
+    /// Each owner that a frontend's slots name, and whether its entry says that it takes new connections.
+    pub fn members(&self, frontend: &Frontend) -> BTreeMap<Owner, bool> {
+        let words = (frontend.slots_base..frontend.slots_base + frontend.slots).map(|index| self.word(index));
+        let locals: BTreeSet<u8> = words.flat_map(|word| word.current().into_iter().chain(word.previous())).collect();
+        let members = locals.iter().map(|&local| self.tables.members[&(frontend.members_base + u32::from(local))]);
+        members.filter_map(|member| Some((self.owner(member)?, member.takes_new()))).collect()
+    }
+
     fn owner(&self, member: Member) -> Option<Owner> {
         let backend = self.tables.backends.get(&member.id()).filter(|backend| is_live(backend, member))?;
-        Some((backend.address[..4].try_into().unwrap(), backend.ifindex))
+        Some((backend.socket().ip(), backend.ifindex))
     }
 
     fn word(&self, index: u32) -> SlotWord {
@@ -127,6 +160,16 @@ impl Maps {
             }
             Op::PutFrontend { key, frontend } => drop(tables.frontends.insert(key, frontend)),
             Op::RemoveFrontend { key } => assert!(tables.frontends.remove(&key).is_some()),
+            Op::PutSourceRange { service, range } => {
+                assert!(tables.source_ranges.entry(service).or_default().insert(range));
+            }
+            Op::RemoveSourceRange { service, range } => {
+                let ranges = tables.source_ranges.get_mut(&service).unwrap();
+                assert!(ranges.remove(&range));
+                if ranges.is_empty() {
+                    tables.source_ranges.remove(&service);
+                }
+            }
             Op::RemoveService { id } => assert!(self.services.remove(&id).is_some()),
             Op::RemoveBackendId { key } => assert!(tables.backend_ids.remove(&key).is_some()),
             Op::PutConfig { stack_in_use, generation } => {
@@ -172,9 +215,9 @@ impl Maps {
         Ok(())
     }
 
-    fn is_backend(&self, key: &EndpointKeyV4, id: u32) -> bool {
+    fn is_backend(&self, key: &Endpoint, id: u32) -> bool {
         let backend = self.tables.backends.get(&id).filter(|backend| backend.is_in_use());
-        backend.is_some_and(|backend| backend.address[..4] == key.address && backend.port == key.port)
+        backend.is_some_and(|backend| Endpoint::of(backend) == *key)
     }
 
     fn check_limits(&self, op: &Op, limits: &Limits) -> Result<(), String> {
@@ -185,7 +228,14 @@ impl Maps {
             Op::PutService { id, slots_base, slots, members_base, members, .. } => {
                 id < limits.services && slots_base + slots <= limits.slots && members_base + members <= limits.members
             }
-            _ => self.tables.frontends.len() <= limits.frontends as usize,
+            Op::PutSourceRange { .. } => Family::ALL.iter().all(|family| {
+                let ranges = self.tables.source_ranges.values().flatten();
+                ranges.filter(|range| Family::of(range.addr()) == *family).count() <= limits.source_ranges as usize
+            }),
+            _ => Family::ALL.iter().all(|family| {
+                let frontends = self.tables.frontends.keys();
+                frontends.filter(|key| key.family() == *family).count() <= limits.frontends as usize
+            }),
         };
         fits.then_some(()).ok_or("beyond a limit".into())
     }

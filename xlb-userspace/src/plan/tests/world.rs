@@ -1,31 +1,68 @@
 //! Desired states in few words.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use crate::node::PodLink;
-use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Protocol, ServiceName, WhenEmpty};
+use crate::plan::desired::{
+    Delivery, Desired, DesiredBackend, DesiredService, Family, Protocol, ServiceName, WhenEmpty,
+};
 
 /// `default/NAME` over TCP.
 pub fn name(name: &str) -> ServiceName {
+    name_of(Family::V4, name)
+}
+
+pub fn name_of(family: Family, name: &str) -> ServiceName {
     let (namespace, port) = ("default".into(), String::new());
-    ServiceName { namespace, name: name.into(), port, protocol: Protocol::Tcp }
+    ServiceName { namespace, name: name.into(), port, protocol: Protocol::Tcp, family }
 }
 
 /// The pods' port 8080.
-pub fn pod(pod: u16) -> SocketAddrV4 {
-    let [high, low] = pod.to_be_bytes();
-    SocketAddrV4::new([10, 1, high, low].into(), 8080)
+pub fn pod(pod: u16) -> SocketAddr {
+    pod_of(Family::V4, pod)
 }
 
-pub fn vip(last: u8) -> Ipv4Addr {
-    [192, 0, 2, last].into()
+pub fn pod_of(family: Family, pod: u16) -> SocketAddr {
+    let [high, low] = pod.to_be_bytes();
+    match family {
+        Family::V4 => ([10, 1, high, low], 8080).into(),
+        Family::V6 => ([0xfd01, 0, 0, 0, 0, 0, 0, pod], 8080).into(),
+    }
+}
+
+pub fn vip(last: u8) -> IpAddr {
+    vip_of(Family::V4, last)
+}
+
+pub fn vip_of(family: Family, last: u8) -> IpAddr {
+    match family {
+        Family::V4 => [192, 0, 2, last].into(),
+        Family::V6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)].into(),
+    }
+}
+
+/// One of some ranges of clients, each within the one before.
+pub fn range_of(family: Family, number: u8) -> IpNet {
+    let (address, bits): (IpAddr, u8) = match family {
+        Family::V4 => ([198, 51, 100, 0].into(), 24),
+        Family::V6 => ([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0].into(), 48),
+    };
+    IpNet::new_assert(address, bits + number)
 }
 
 /// A service at 192.0.2.VIP:80 with these pods, all ready.
 pub fn service(last: u8, pods: impl IntoIterator<Item = u16>) -> DesiredService {
     let backends = pods.into_iter().map(|number| (pod(number), ready(number))).collect();
-    DesiredService { vips: BTreeSet::from([vip(last)]), port: 80, when_empty: WhenEmpty::Drop, backends }
+    DesiredService {
+        vips: BTreeSet::from([vip(last)]),
+        port: 80,
+        when_empty: WhenEmpty::Drop,
+        backends,
+        ..DesiredService::default()
+    }
 }
 
 /// A ready pod behind a veth whose index is 100 more than its number.

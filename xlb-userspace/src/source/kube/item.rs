@@ -144,7 +144,7 @@ impl Watched for Service {
     const RESOURCE: Resource = Resource::Services;
 
     fn content(&self) -> Result<Readable<Content>, FieldError> {
-        Ok(translate::service(self)?.map(|service| Content::Object(Object::Service(service))))
+        Ok(translate::service(self)?.map(|service| Content::Object(service.into())))
     }
 
     fn proxy_labels(content: &Content) -> Option<&ProxyLabels> {

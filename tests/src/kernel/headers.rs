@@ -1,0 +1,166 @@
+//! The headers of test packets, and where their fields are, by family.
+
+use std::net::IpAddr;
+
+use xlb_common::abi::{TCP, UDP};
+use xlb_common::checksum::checksum;
+
+use super::flows::socket;
+use super::frame::{ICMP_V6, Spec};
+
+/// Where the fields of a family's packets are: without options and extension headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes of an address.
+    pub address_length: usize,
+    /// The source address; the destination follows.
+    pub addresses_at: usize,
+    /// TTL or hop limit.
+    pub hops_at: usize,
+    /// IP protocol number, or next header.
+    pub protocol_at: usize,
+    /// The transport header, which begins with the ports.
+    pub transport_at: usize,
+}
+
+impl Layout {
+    /// IPv4.
+    pub const V4: Self = Self { address_length: 4, addresses_at: 26, hops_at: 22, protocol_at: 23, transport_at: 34 };
+    /// IPv6.
+    pub const V6: Self = Self { address_length: 16, addresses_at: 22, hops_at: 21, protocol_at: 20, transport_at: 54 };
+
+    /// By the frame's Ethernet type; none if the frame has neither family's, or ends before the transport header.
+    #[must_use]
+    pub fn of(frame: &[u8]) -> Option<&'static Self> {
+        let layout = match frame.get(12..14)? {
+            [0x08, 0x00] => &Self::V4,
+            [0x86, 0xdd] => &Self::V6,
+            _ => return None,
+        };
+        (frame.len() >= layout.transport_at).then_some(layout)
+    }
+
+    /// Source and destination address.
+    #[must_use]
+    pub fn addresses(&self, frame: &[u8]) -> [IpAddr; 2] {
+        [0, self.address_length].map(|offset| {
+            let at = self.addresses_at + offset;
+            match self.address_length {
+                4 => IpAddr::from(bytemuck::pod_read_unaligned::<[u8; 4]>(&frame[at..at + 4])),
+                _ => IpAddr::from(bytemuck::pod_read_unaligned::<[u8; 16]>(&frame[at..at + 16])),
+            }
+        })
+    }
+
+    /// Source and destination, with their ports.
+    #[must_use]
+    pub fn ends(&self, frame: &[u8]) -> [std::net::SocketAddr; 2] {
+        let [source, destination] = self.addresses(frame);
+        let port = |at: usize| [frame[at], frame[at + 1]];
+        [socket(source, port(self.transport_at)), socket(destination, port(self.transport_at + 2))]
+    }
+
+    /// The packet with its addresses and ports exchanged.
+    #[must_use]
+    pub fn swapped(&self, frame: &[u8]) -> Vec<u8> {
+        let [a, b, c] = [0, 1, 2].map(|number| self.addresses_at + number * self.address_length);
+        let [d, e, f] = [0, 2, 4].map(|offset| self.transport_at + offset);
+        [&frame[..a], &frame[b..c], &frame[a..b], &frame[c..d], &frame[e..f], &frame[d..e], &frame[f..]].concat()
+    }
+}
+
+/// The checksum over pseudo-header (RFC 9293 chapter 3.1, RFC 8200 chapter 8.1) and segment. Zero if the segment
+/// contains a right one.
+#[must_use]
+pub fn transport_sum([source, destination]: [IpAddr; 2], protocol: u8, segment: &[u8]) -> [u8; 2] {
+    let of = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    // Both families' sums are the same: zeros do not count, nor does the width of the length.
+    let length = (segment.len() as u32).to_be_bytes();
+    checksum(0, &[&of(source)[..], &of(destination), &length, &[0, protocol], segment].concat())
+}
+
+/// IPv4's header (RFC 791).
+pub(super) fn ipv4(spec: &Spec, addresses: [[u8; 4]; 2], payload: usize) -> Vec<u8> {
+    let words = 5 + spec.options.0;
+    let total = spec.lies.length.unwrap_or((words * 4 + payload) as u16);
+    let first = spec.lies.version.unwrap_or(4) << 4 | spec.lies.ip_words.unwrap_or(words as u8);
+    let mut header = vec![first, 0];
+    header.extend(total.to_be_bytes());
+    header.extend([0x1c, 0x46]);
+    header.extend(spec.fragment.to_be_bytes());
+    header.extend([spec.ttl, spec.protocol, 0, 0]);
+    header.extend(addresses.concat());
+    // No-operation options (RFC 791).
+    header.resize(words * 4, 1);
+    let sum = checksum(0, &header);
+    header[10..12].copy_from_slice(&sum);
+    header
+}
+
+/// IPv6's header (RFC 8200), perhaps with an extension of eight bytes.
+pub(super) fn ipv6(spec: &Spec, addresses: [[u8; 16]; 2], payload: usize) -> Vec<u8> {
+    let extension = spec.extension.map_or(0, |_| 8);
+    let length = spec.lies.length.unwrap_or((extension + payload) as u16);
+    // Traffic class and flow label.
+    let mut header = vec![spec.lies.version.unwrap_or(6) << 4 | 0x2, 0x01, 0x23, 0x45];
+    header.extend(length.to_be_bytes());
+    header.extend([spec.extension.unwrap_or(spec.protocol), spec.ttl]);
+    header.extend(addresses.concat());
+    if extension != 0 {
+        // An option of padding (RFC 8200 chapter 4.2); for a fragment header, offset zero and nothing after it.
+        header.extend([spec.protocol, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    header
+}
+
+/// The transport header and its payload, with the sum that the text asks for.
+pub(super) fn transport(spec: &Spec) -> Vec<u8> {
+    let mut bytes = [spec.source.port().to_be_bytes(), spec.destination.port().to_be_bytes()].concat();
+    let sum_at = match spec.protocol {
+        TCP => {
+            let words = 5 + spec.options.1;
+            bytes.extend(1_000_u32.to_be_bytes());
+            bytes.extend(spec.acknowledged.to_be_bytes());
+            bytes.extend([spec.lies.tcp_words.unwrap_or(words as u8) << 4, spec.flags, 0x20, 0, 0, 0, 0, 0]);
+            bytes.resize(words * 4, 1);
+            16
+        }
+        UDP => {
+            bytes.extend(((8 + spec.data) as u16).to_be_bytes());
+            bytes.extend([0, 0]);
+            6
+        }
+        // A neighbour solicitation (RFC 4861 chapter 4.3) and an echo request (RFC 792), without their bodies.
+        ICMP_V6 => return vec![135, 0, 0, 0, 0, 0, 0, 0],
+        _ => return vec![8, 0, 0xf7, 0xff, 0, 0, 0, 0],
+    };
+    let data_at = bytes.len();
+    bytes.extend((0..spec.data).map(|index| index as u8));
+    complete(spec, &mut bytes, sum_at, data_at);
+    bytes
+}
+
+fn complete(spec: &Spec, bytes: &mut [u8], sum_at: usize, data_at: usize) {
+    if spec.no_sum {
+        return;
+    }
+    let sum = |bytes: &[u8]| transport_sum([spec.source.ip(), spec.destination.ip()], spec.protocol, bytes);
+    if let Some(wanted) = spec.wanted_sum {
+        // The sum is linear: the first word of payload takes up what is missing.
+        bytes[data_at..data_at + 2].fill(0);
+        let plain = !u16::from_be_bytes(sum(bytes));
+        let missing = u32::from(!wanted) + u32::from(!plain);
+        let word = (missing & 0xffff) + (missing >> 16);
+        bytes[data_at..data_at + 2].copy_from_slice(&(word as u16).to_be_bytes());
+        bytes[sum_at..sum_at + 2].copy_from_slice(&wanted.to_be_bytes());
+        return;
+    }
+    let sum = match sum(bytes) {
+        [0, 0] if spec.protocol == UDP => [0xff, 0xff],
+        sum => sum,
+    };
+    bytes[sum_at..sum_at + 2].copy_from_slice(&sum);
+}

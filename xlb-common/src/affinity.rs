@@ -1,0 +1,64 @@
+//! Session affinity `ClientIP`: a client's new connections go where its last one went.
+//!
+//! The slots of such a service are chosen by the client's address alone, so a client meets one slot, and its record names
+//! an owner of that slot, present or former. A slot without a history needs no record to be read: its owner is the one.
+//!
+//! | packet | record | goes to | what is written |
+//! |---|---|---|---|
+//! | new connection | younger than the timeout, of an owner that takes new connections | that owner | the record, with the time |
+//! | new connection | none, too old, or of another backend | the slot's current owner | the record, with the time |
+//! | inside a connection | not read | as for any service | - |
+//!
+//! New is a SYN, and a UDP datagram of a flow that no flow map knows.
+
+use crate::abi::{AffinityEntry, Frontend};
+use crate::family::Family;
+use crate::parse::Parsed;
+use crate::slot::{OWNERS, SlotWord};
+use crate::tables::{Stage, Tables};
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// The member of the slot that a new connection's client went to last, if the record counts.
+#[inline(never)]
+pub fn recorded_owner<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    word: SlotWord,
+) -> Option<AffinityEntry> {
+    let record = tables.affinity(frontend.service, parsed.source.0)?;
+    // A clock that is read on another CPU may be a tick behind the record's.
+    let age_ns = tables.now_ns().saturating_sub(record.last_new_ns);
+    let is_followed =
+        age_ns <= u64::from(frontend.affinity_s) * NS_PER_S && takes_new::<F, T>(tables, frontend, word, &record);
+    tables.note(Stage::Affinity { backend: record.backend, age_ns, is_followed });
+    is_followed.then_some(record)
+}
+
+/// Whether the record's backend is an owner of the slot, and takes new connections.
+#[inline(always)]
+fn takes_new<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, word: SlotWord, record: &AffinityEntry) -> bool {
+    for position in 0..OWNERS {
+        let Some(owner) = word.owner(position) else { continue };
+        let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)));
+        if member.is_some_and(|member| member.id() == record.backend && member.generation == record.generation) {
+            return member.is_some_and(|member| member.takes_new());
+        }
+    }
+    false
+}
+
+/// Records where a new connection went.
+#[inline(always)]
+pub fn record<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    (backend, generation): (u32, u32),
+) {
+    if frontend.affinity_s != 0 {
+        let entry = AffinityEntry { backend, generation, last_new_ns: tables.now_ns() };
+        tables.record_affinity(frontend.service, parsed.source.0, &entry);
+    }
+}

@@ -1,0 +1,140 @@
+//! IPv4 (RFC 791), without options.
+
+use crate::abi::{EndpointKeyV4, FlowKeyV4, SourceKeyV4};
+use crate::checksum::Difference;
+use crate::family::{End, Family, HeaderChange};
+use crate::packet::Packet;
+use crate::parse::{self, ETHERNET_LENGTH, Parsed};
+use crate::reason::Reason;
+use crate::refusal::report_v4;
+
+/// IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct V4;
+
+const HEADER_LENGTH: usize = 20;
+/// The protocol follows it in the same checksum word.
+const TTL_AT: usize = ETHERNET_LENGTH + 8;
+const CHECKSUM_AT: usize = ETHERNET_LENGTH + 10;
+/// Bytes of the header before the addresses.
+const ADDRESSES_AT: usize = 12;
+const SOURCE_AT: usize = ETHERNET_LENGTH + ADDRESSES_AT;
+const DESTINATION_AT: usize = SOURCE_AT + 4;
+/// More-fragments flag and fragment offset.
+const FRAGMENT_MASK: u16 = 0x3fff;
+
+impl Family for V4 {
+    type Address = [u8; 4];
+    type EndpointKey = EndpointKeyV4;
+    type FlowKey = FlowKeyV4;
+    type SourceKey = SourceKeyV4;
+    const VERSION: u8 = 4;
+    const TRANSPORT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
+    const UDP_SUM_IS_OPTIONAL: bool = true;
+    const HAS_HEADER_SUM: bool = true;
+
+    #[inline(always)]
+    fn endpoint_key(address: [u8; 4], port: [u8; 2], protocol: u8) -> EndpointKeyV4 {
+        EndpointKeyV4 { address, port, protocol, zero: 0 }
+    }
+
+    #[inline(always)]
+    fn peer(key: EndpointKeyV4) -> ([u8; 4], [u8; 2]) {
+        (key.address, key.port)
+    }
+
+    #[inline(always)]
+    fn flow_key(client: ([u8; 4], [u8; 2]), pod: ([u8; 4], [u8; 2])) -> FlowKeyV4 {
+        FlowKeyV4 { client: client.0, pod: pod.0, client_port: client.1, pod_port: pod.1 }
+    }
+
+    #[inline(always)]
+    fn source_key(service: u32, client: [u8; 4]) -> SourceKeyV4 {
+        SourceKeyV4 { service, client }
+    }
+
+    #[inline(always)]
+    fn to_stored(address: [u8; 4]) -> [u8; 16] {
+        (u128::from(u32::from_be_bytes(address)) << 96).to_be_bytes()
+    }
+
+    #[inline(always)]
+    fn from_stored(stored: [u8; 16]) -> [u8; 4] {
+        ((u128::from_be_bytes(stored) >> 96) as u32).to_be_bytes()
+    }
+
+    #[inline(always)]
+    fn to_hash(address: [u8; 4]) -> u64 {
+        u64::from(u32::from_be_bytes(address))
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason> {
+        let macs = parse::macs(packet)?;
+        let header = packet.load::<ADDRESSES_AT>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
+        let source = packet.load::<4>(SOURCE_AT).ok_or(Reason::Truncated)?;
+        let destination = packet.load::<4>(DESTINATION_AT).ok_or(Reason::Truncated)?;
+        if header[0] >> 4 != 4 {
+            return Err(Reason::Malformed);
+        }
+        if header[0] != 0x45 {
+            return Err(Reason::IpOptions);
+        }
+        if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK != 0 {
+            return Err(Reason::Fragment);
+        }
+        let payload = payload_length(u16::from_be_bytes([header[2], header[3]]))?;
+        let (transport, source_port, destination_port) = parse::transport::<Self, P>(packet, header[9], payload)?;
+        Ok(Parsed {
+            source: (source, source_port),
+            destination: (destination, destination_port),
+            transport,
+            hops: header[8],
+            macs,
+        })
+    }
+
+    #[inline(always)]
+    fn difference(old: [u8; 4], new: [u8; 4]) -> Difference {
+        Difference::of_address(old, new)
+    }
+
+    #[inline(always)]
+    fn store_header<P: Packet>(packet: &mut P, parsed: &Parsed<Self>, change: HeaderChange<Self>) -> Option<()> {
+        let (old, at) = match change.end {
+            End::Source => (parsed.source.0, SOURCE_AT),
+            End::Destination => (parsed.destination.0, DESTINATION_AT),
+        };
+        let mut difference = Difference::of_address(old, change.address);
+        if change.counts_hop {
+            let [hops, protocol] = packet.load::<2>(TTL_AT)?;
+            let fewer = [hops.wrapping_sub(1), protocol];
+            difference = difference.plus(Difference::of_word([hops, protocol], fewer));
+            packet.store(TTL_AT, fewer)?;
+        }
+        packet.store(at, change.address)?;
+        let checksum = packet.load::<2>(CHECKSUM_AT)?;
+        packet.store(CHECKSUM_AT, difference.applied_to(checksum))
+    }
+
+    /// Not "this network", loopback, multicast, reserved or broadcast (RFC 6890).
+    #[inline(always)]
+    fn is_unicast(address: [u8; 4]) -> bool {
+        !matches!(address[0], 0 | 127 | 224..)
+    }
+
+    #[inline(always)]
+    fn report_unreachable<P: Packet>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
+        report_v4(packet, reporter)
+    }
+}
+
+/// Bytes after the header. A total length of zero is a GSO packet beyond 64 kB (Linux, "BIG TCP").
+#[inline(always)]
+fn payload_length(total: u16) -> Result<u32, Reason> {
+    match total {
+        0 => Ok(u32::MAX),
+        total if (total as usize) < HEADER_LENGTH => Err(Reason::Malformed),
+        total => Ok(u32::from(total) - HEADER_LENGTH as u32),
+    }
+}

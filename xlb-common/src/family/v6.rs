@@ -1,0 +1,153 @@
+//! IPv6 (RFC 8200), with the transport header right behind the fixed one.
+//!
+//! Extension headers have their place in [`refusal`], where the next header is none of the transports: today each leads
+//! to the stack. Walking them means a transport offset that varies, and the verifier's care with it.
+
+use crate::abi::{EndpointKeyV6, FlowKeyV6, SourceKeyV6, TCP, UDP};
+use crate::checksum::Difference;
+use crate::family::{End, Family, HeaderChange};
+use crate::hash::fold_address;
+use crate::packet::Packet;
+use crate::parse::{self, ETHERNET_LENGTH, Parsed};
+use crate::reason::Reason;
+use crate::refusal::report_v6;
+
+/// IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct V6;
+
+const HEADER_LENGTH: usize = 40;
+/// Bytes of the header before the addresses.
+const FIRST_LENGTH: usize = 8;
+const HOP_LIMIT_AT: usize = ETHERNET_LENGTH + 7;
+const SOURCE_AT: usize = ETHERNET_LENGTH + FIRST_LENGTH;
+const DESTINATION_AT: usize = SOURCE_AT + 16;
+
+/// Next headers that stand between the fixed header and the transport's (RFC 8200 chapter 4, RFC 4302).
+mod extension {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const DESTINATION: u8 = 60;
+}
+
+impl Family for V6 {
+    type Address = [u8; 16];
+    type EndpointKey = EndpointKeyV6;
+    type FlowKey = FlowKeyV6;
+    type SourceKey = SourceKeyV6;
+    const VERSION: u8 = 6;
+    const TRANSPORT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
+    const UDP_SUM_IS_OPTIONAL: bool = false;
+    const HAS_HEADER_SUM: bool = false;
+
+    #[inline(always)]
+    fn endpoint_key(address: [u8; 16], port: [u8; 2], protocol: u8) -> EndpointKeyV6 {
+        EndpointKeyV6 { address, port, protocol, zero: 0 }
+    }
+
+    #[inline(always)]
+    fn peer(key: EndpointKeyV6) -> ([u8; 16], [u8; 2]) {
+        (key.address, key.port)
+    }
+
+    #[inline(always)]
+    fn flow_key(client: ([u8; 16], [u8; 2]), pod: ([u8; 16], [u8; 2])) -> FlowKeyV6 {
+        FlowKeyV6 { client: client.0, pod: pod.0, client_port: client.1, pod_port: pod.1 }
+    }
+
+    #[inline(always)]
+    fn source_key(service: u32, client: [u8; 16]) -> SourceKeyV6 {
+        SourceKeyV6 { service, client }
+    }
+
+    #[inline(always)]
+    fn to_stored(address: [u8; 16]) -> [u8; 16] {
+        address
+    }
+
+    #[inline(always)]
+    fn from_stored(stored: [u8; 16]) -> [u8; 16] {
+        stored
+    }
+
+    #[inline(always)]
+    fn to_hash(address: [u8; 16]) -> u64 {
+        fold_address(address)
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason> {
+        let macs = parse::macs(packet)?;
+        let first = packet.load::<FIRST_LENGTH>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
+        let source = packet.load::<16>(SOURCE_AT).ok_or(Reason::Truncated)?;
+        let destination = packet.load::<16>(DESTINATION_AT).ok_or(Reason::Truncated)?;
+        if first[0] >> 4 != 6 {
+            return Err(Reason::Malformed);
+        }
+        let [next_header, hops] = [first[6], first[7]];
+        if next_header != TCP && next_header != UDP {
+            return Err(refusal(next_header));
+        }
+        let payload = payload_length(u16::from_be_bytes([first[4], first[5]]));
+        let (transport, source_port, destination_port) = parse::transport::<Self, P>(packet, next_header, payload)?;
+        Ok(Parsed {
+            source: (source, source_port),
+            destination: (destination, destination_port),
+            transport,
+            hops,
+            macs,
+        })
+    }
+
+    #[inline(always)]
+    fn difference(old: [u8; 16], new: [u8; 16]) -> Difference {
+        Difference::of_long_address(old, new)
+    }
+
+    #[inline(always)]
+    fn store_header<P: Packet>(packet: &mut P, parsed: &Parsed<Self>, change: HeaderChange<Self>) -> Option<()> {
+        if change.counts_hop {
+            packet.store(HOP_LIMIT_AT, [parsed.hops.wrapping_sub(1)])?;
+        }
+        match change.end {
+            End::Source => packet.store(SOURCE_AT, change.address),
+            End::Destination => packet.store(DESTINATION_AT, change.address),
+        }
+    }
+
+    /// Not unspecified, loopback or multicast (RFC 4291).
+    #[inline(always)]
+    fn is_unicast(address: [u8; 16]) -> bool {
+        let is_beginning = u128::from_be_bytes(address) <= 1;
+        address[0] != 0xff && !is_beginning
+    }
+
+    #[inline(always)]
+    fn report_unreachable<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
+        report_v6(packet, reporter)
+    }
+}
+
+/// Why a packet is not served whose fixed header is not followed by TCP or UDP. ICMPv6, and with it neighbour discovery,
+/// is another protocol.
+#[inline(always)]
+const fn refusal(next_header: u8) -> Reason {
+    match next_header {
+        extension::FRAGMENT => Reason::Fragment,
+        extension::HOP_BY_HOP | extension::ROUTING | extension::AUTHENTICATION | extension::DESTINATION => {
+            Reason::ExtensionHeaders
+        }
+        _ => Reason::OtherProtocol,
+    }
+}
+
+/// Bytes after the fixed header. A payload length of zero, with TCP or UDP behind it, is a GSO packet beyond 64 kB.
+#[inline(always)]
+const fn payload_length(length: u16) -> u32 {
+    match length {
+        0 => u32::MAX,
+        length => length as u32,
+    }
+}

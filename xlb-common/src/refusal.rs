@@ -1,0 +1,138 @@
+//! "Port unreachable": what the client of a service hears that has no usable pod in the whole cluster.
+//!
+//! The report is made of the packet itself: its head is quoted, its ends are exchanged, and it goes back by the interface
+//! and to the MAC that it came from. kube-proxy answers TCP in the same way; a client that connects takes it for "refused".
+
+use crate::checksum::Sum;
+use crate::family::Family;
+use crate::packet::Packet;
+use crate::parse::{ETHERNET_LENGTH, Macs, Parsed, macs};
+use crate::path::Arrival;
+use crate::reason::Reason;
+use crate::rewrite::readdress_frame;
+use crate::tables::Tables;
+
+/// TTL and hop limit of a report.
+const HOPS: u8 = 64;
+/// Length of an ICMP header.
+const ICMP_LENGTH: usize = 8;
+
+mod v4 {
+    /// IP protocol number of ICMP (RFC 792).
+    pub const ICMP: u8 = 1;
+    /// Internetwork control, the precedence of ICMP errors (RFC 1812 chapter 4.3.2.5).
+    pub const TYPE_OF_SERVICE: u8 = 0xc0;
+    /// Never fragmented, so the identification may be zero (RFC 6864).
+    pub const DONT_FRAGMENT: u8 = 0x40;
+    /// Type destination unreachable, code port unreachable (RFC 792).
+    pub const PORT_UNREACHABLE: [u8; 2] = [3, 3];
+    pub const HEADER_LENGTH: usize = 20;
+    /// The IP header and eight bytes behind it (RFC 792): ports, and TCP's sequence number.
+    pub const QUOTE: usize = HEADER_LENGTH + 8;
+    pub const LENGTH: usize = HEADER_LENGTH + super::ICMP_LENGTH + QUOTE;
+}
+
+mod v6 {
+    /// Next header of ICMPv6 (RFC 4443).
+    pub const ICMP: u8 = 58;
+    /// Type destination unreachable, code port unreachable (RFC 4443 chapter 3.1).
+    pub const PORT_UNREACHABLE: [u8; 2] = [1, 4];
+    pub const HEADER_LENGTH: usize = 40;
+    /// The IP header and eight bytes behind it. RFC 4443 asks for as much as fits; what a sender needs to find its socket
+    /// are ports and sequence number, and a constant length is what the verifier needs. Every packet that was parsed is
+    /// so long.
+    pub const QUOTE: usize = HEADER_LENGTH + 8;
+    pub const PAYLOAD: usize = super::ICMP_LENGTH + QUOTE;
+    pub const LENGTH: usize = HEADER_LENGTH + PAYLOAD;
+}
+
+/// Answers the packet, if it may be answered now. It is parsed once more: this way is rare, and costs the other one
+/// nothing.
+#[inline(never)]
+pub fn refuse<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, arrival: &Arrival) -> Reason {
+    let Ok(parsed) = F::parse(packet) else { return Reason::RejectSuppressed };
+    if !has_one_sender(&parsed) || !tables.may_report() {
+        return Reason::RejectSuppressed;
+    }
+    let reporter = tables.report_address(arrival.ifindex).unwrap_or(parsed.destination.0);
+    match F::report_unreachable(packet, reporter) {
+        Some(()) => Reason::EmptyRejected,
+        None => Reason::RejectSuppressed,
+    }
+}
+
+/// Whether one host sent the packet, to this one alone: all others must not be answered (RFC 1122 chapter 3.2.2).
+#[inline(always)]
+fn has_one_sender<F: Family>(parsed: &Parsed<F>) -> bool {
+    let is_group = |mac: [u8; 6]| mac[0] & 1 != 0;
+    F::is_unicast(parsed.source.0) && !is_group(parsed.macs.source) && !is_group(parsed.macs.destination)
+}
+
+/// Makes an IPv4 packet its own report. None, and the packet unchanged, if it cannot be given the report's length.
+#[inline(never)]
+pub fn report_v4<P: Packet>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
+    const MESSAGE_AT: usize = ETHERNET_LENGTH + v4::HEADER_LENGTH;
+    packet.resize(ETHERNET_LENGTH + v4::LENGTH)?;
+    let quote = moved::<P, 16>(packet, ETHERNET_LENGTH, MESSAGE_AT + ICMP_LENGTH)?;
+    let rest = moved::<P, { v4::QUOTE - 16 }>(packet, ETHERNET_LENGTH + 16, MESSAGE_AT + ICMP_LENGTH + 16)?;
+    let quote = quote.plus(rest);
+    store_message(packet, MESSAGE_AT, v4::PORT_UNREACHABLE, quote)?;
+    let addresses = exchange::<P, 4>(packet, ETHERNET_LENGTH + 12, MESSAGE_AT + ICMP_LENGTH + 12, reporter)?;
+    let [l0, l1] = (v4::LENGTH as u16).to_be_bytes();
+    let first = [0x45, v4::TYPE_OF_SERVICE, l0, l1, 0, 0, v4::DONT_FRAGMENT, 0, HOPS, v4::ICMP];
+    packet.store(ETHERNET_LENGTH, first)?;
+    packet.store(ETHERNET_LENGTH + 10, addresses.and(first).checksum())?;
+    turn_frame(packet)
+}
+
+/// Makes an IPv6 packet its own report. None, and the packet unchanged, if it cannot be given the report's length.
+#[inline(never)]
+pub fn report_v6<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
+    const MESSAGE_AT: usize = ETHERNET_LENGTH + v6::HEADER_LENGTH;
+    packet.resize(ETHERNET_LENGTH + v6::LENGTH)?;
+    let quote = moved::<P, 16>(packet, ETHERNET_LENGTH, MESSAGE_AT + ICMP_LENGTH)?;
+    let more = moved::<P, 16>(packet, ETHERNET_LENGTH + 16, MESSAGE_AT + ICMP_LENGTH + 16)?;
+    let rest = moved::<P, { v6::QUOTE - 32 }>(packet, ETHERNET_LENGTH + 32, MESSAGE_AT + ICMP_LENGTH + 32)?;
+    let quote = quote.plus(more).plus(rest);
+    let addresses = exchange::<P, 16>(packet, ETHERNET_LENGTH + 8, MESSAGE_AT + ICMP_LENGTH + 8, reporter)?;
+    let [l0, l1] = (v6::PAYLOAD as u16).to_be_bytes();
+    packet.store(ETHERNET_LENGTH, [0x60, 0, 0, 0, l0, l1, v6::ICMP, HOPS])?;
+    // The pseudo-header (RFC 8200 chapter 8.1): addresses, length, next header.
+    let sum = quote.plus(addresses).and([l0, l1]).and([0, v6::ICMP]);
+    store_message(packet, MESSAGE_AT, v6::PORT_UNREACHABLE, sum)?;
+    turn_frame(packet)
+}
+
+/// The ICMP header, with a checksum over it and `sum`.
+#[inline(always)]
+fn store_message<P: Packet>(packet: &mut P, at: usize, [kind, code]: [u8; 2], sum: Sum) -> Option<()> {
+    let [s0, s1] = sum.and([kind, code]).checksum();
+    packet.store(at, [kind, code, s0, s1, 0, 0, 0, 0])
+}
+
+/// Writes the report's two addresses of `N` bytes: the reporter's, and the one that the quoted packet came from.
+#[inline(always)]
+fn exchange<P: Packet, const N: usize>(packet: &mut P, at: usize, quoted_at: usize, reporter: [u8; N]) -> Option<Sum> {
+    packet.store(at, reporter)?;
+    Some(moved::<P, N>(packet, quoted_at, at + N)?.and(reporter))
+}
+
+/// Copies `N` bytes, and sums them up. A function of its own for few bytes: their words need their places on the stack.
+#[inline(never)]
+fn moved<P: Packet, const N: usize>(packet: &mut P, from: usize, to: usize) -> Option<Sum> {
+    const { assert!(N.is_multiple_of(4)) };
+    let mut sum = Sum::default();
+    for index in 0..N / 4 {
+        let word = packet.load::<4>(from + 4 * index)?;
+        packet.store(to + 4 * index, word)?;
+        sum = sum.and(word);
+    }
+    Some(sum)
+}
+
+/// Back to the sender.
+#[inline(always)]
+fn turn_frame<P: Packet>(packet: &mut P) -> Option<()> {
+    let Macs { destination, source } = macs(packet).ok()?;
+    readdress_frame(packet, source, destination)
+}

@@ -1,0 +1,169 @@
+//! The maps that each family has for itself.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{HashMap, MapData};
+use ipnet::IpNet;
+use xlb_common::abi::{AffinityEntry, FlowEntry, Frontend};
+use xlb_common::tables::FlowTable;
+
+use crate::maps::keys::{Keys, unstored};
+use crate::maps::live::open_map;
+use crate::maps::pins::PinDirectory;
+use crate::maps::raw::Raw;
+use crate::plan::{Endpoint, Observed};
+
+type Hash<K, V> = HashMap<MapData, Raw<K>, Raw<V>>;
+type Ranges<K> = LpmTrie<MapData, Raw<K>, Raw<u32>>;
+
+/// Bits of the service's id, which counts in full, before a range's own.
+const SERVICE_BITS: u32 = u32::BITS;
+/// What an entry of the source ranges says: nothing beyond that it is there.
+const LISTED: u32 = 1;
+
+/// One family's maps, with the keys that `K` stands for.
+pub struct FamilyMaps<K: Keys> {
+    frontends: Hash<K, Frontend>,
+    backend_ids: Hash<K, u32>,
+    /// In the order of `FlowTable`.
+    flows: [Hash<K::FlowKey, FlowEntry>; 4],
+    source_ranges: Ranges<K::SourceKey>,
+    affinity: Hash<K::SourceKey, AffinityEntry>,
+}
+
+/// What the agent does with a family's maps, whichever it is. A key of the other family is an error.
+pub(super) trait Written {
+    fn put_frontend(&mut self, key: &Endpoint, frontend: Frontend) -> Result<()>;
+    fn remove_frontend(&mut self, key: &Endpoint) -> Result<()>;
+    fn put_backend_id(&mut self, key: &Endpoint, id: u32) -> Result<()>;
+    fn remove_backend_id(&mut self, key: &Endpoint) -> Result<()>;
+    fn put_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
+    fn remove_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
+    /// Adds what they hold.
+    fn read_into(&self, observed: &mut Observed);
+}
+
+/// A flow of either family.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// The client.
+    pub client: SocketAddr,
+    /// The VIP and port that it speaks to.
+    pub vip: SocketAddr,
+    /// The pod that answers.
+    pub pod: SocketAddr,
+    /// The rest.
+    pub entry: FlowEntry,
+}
+
+impl<K: Keys> FamilyMaps<K> {
+    pub(super) fn open(pins: &PinDirectory) -> Result<Self> {
+        let open = |name: &str| open_map(pins, &format!("{name}_{}", K::SUFFIX));
+        Ok(Self {
+            frontends: open("FRONTENDS")?.try_into()?,
+            backend_ids: open("BACKEND_IDS")?.try_into()?,
+            flows: [
+                open("FLOWS")?.try_into()?,
+                open("PENDING")?.try_into()?,
+                open("UDP_FLOWS")?.try_into()?,
+                open("UDP_PENDING")?.try_into()?,
+            ],
+            source_ranges: open("SOURCE_RANGES")?.try_into()?,
+            affinity: open("AFFINITY")?.try_into()?,
+        })
+    }
+
+    /// A frontend.
+    #[must_use]
+    pub fn frontend(&self, key: &K) -> Option<Frontend> {
+        self.frontends.get(&Raw(*key), 0).ok().map(|Raw(frontend)| frontend)
+    }
+
+    /// Whether there is a backend with this address, port and protocol.
+    #[must_use]
+    pub fn is_backend(&self, key: &K) -> bool {
+        self.backend_ids.get(&Raw(*key), 0).is_ok()
+    }
+
+    /// A flow's entry.
+    #[must_use]
+    pub fn flow(&self, table: FlowTable, key: &K::FlowKey) -> Option<FlowEntry> {
+        self.flows[table as usize].get(&Raw(*key), 0).ok().map(|Raw(entry)| entry)
+    }
+
+    /// Whether a service's source ranges contain a client.
+    #[must_use]
+    pub fn is_allowed_source(&self, client: K::SourceKey) -> bool {
+        let all_bits = size_of::<K::SourceKey>() as u32 * u8::BITS;
+        self.source_ranges.get(&Key::new(all_bits, Raw(client)), 0).is_ok()
+    }
+
+    /// Where a client's last new connection to a service went.
+    #[must_use]
+    pub fn affinity(&self, client: K::SourceKey) -> Option<AffinityEntry> {
+        self.affinity.get(&Raw(client), 0).ok().map(|Raw(entry)| entry)
+    }
+
+    /// The entries of a flow map, in no order; entries that vanish meanwhile are left out.
+    pub fn flows(&self, table: FlowTable) -> impl Iterator<Item = Flow> + '_ {
+        self.flows[table as usize].iter().flatten().map(|(Raw(key), Raw(entry))| {
+            let (client, pod) = K::ends(&key);
+            let vip = unstored(entry.vip, client.ip());
+            Flow { client, vip: (vip, u16::from_be_bytes(entry.vip_port)).into(), pod, entry }
+        })
+    }
+}
+
+impl<K: Keys> Written for FamilyMaps<K> {
+    fn put_frontend(&mut self, key: &Endpoint, frontend: Frontend) -> Result<()> {
+        Ok(self.frontends.insert(endpoint_key::<K>(key)?, Raw(frontend), 0)?)
+    }
+
+    fn remove_frontend(&mut self, key: &Endpoint) -> Result<()> {
+        Ok(self.frontends.remove(&endpoint_key(key)?)?)
+    }
+
+    fn put_backend_id(&mut self, key: &Endpoint, id: u32) -> Result<()> {
+        Ok(self.backend_ids.insert(endpoint_key::<K>(key)?, Raw(id), 0)?)
+    }
+
+    fn remove_backend_id(&mut self, key: &Endpoint) -> Result<()> {
+        Ok(self.backend_ids.remove(&endpoint_key(key)?)?)
+    }
+
+    fn put_source_range(&mut self, service: u32, range: &IpNet) -> Result<()> {
+        Ok(self.source_ranges.insert(&range_key::<K>(service, range)?, Raw(LISTED), 0)?)
+    }
+
+    fn remove_source_range(&mut self, service: u32, range: &IpNet) -> Result<()> {
+        Ok(self.source_ranges.remove(&range_key::<K>(service, range)?)?)
+    }
+
+    fn read_into(&self, observed: &mut Observed) {
+        let frontends = self.frontends.iter().flatten();
+        observed.frontends.extend(frontends.map(|(Raw(key), Raw(frontend))| (key.endpoint(), frontend)));
+        let backend_ids = self.backend_ids.iter().flatten();
+        observed.backend_ids.extend(backend_ids.map(|(Raw(key), Raw(id))| (key.endpoint(), id)));
+        for (key, _) in self.source_ranges.iter().flatten() {
+            let (service, address) = K::client(key.data().0);
+            let bits = key.prefix_len().saturating_sub(SERVICE_BITS);
+            let range = u8::try_from(bits).ok().and_then(|bits| IpNet::new(address, bits).ok());
+            let ranges: &mut BTreeSet<IpNet> = observed.source_ranges.entry(service).or_default();
+            ranges.extend(range);
+        }
+    }
+}
+
+fn endpoint_key<K: Keys>(endpoint: &Endpoint) -> Result<Raw<K>> {
+    let other_family = || format!("{endpoint} is no endpoint of the maps {}", K::SUFFIX);
+    K::of_endpoint(endpoint).map(Raw).with_context(other_family)
+}
+
+fn range_key<K: Keys>(service: u32, range: &IpNet) -> Result<Key<Raw<K::SourceKey>>> {
+    let other_family = || format!("{range} is no range of the maps {}", K::SUFFIX);
+    let key = K::of_client(service, range.addr()).with_context(other_family)?;
+    Ok(Key::new(SERVICE_BITS + u32::from(range.prefix_len()), Raw(key)))
+}
