@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use xlb_common::Reason;
 use xlb_common::abi::{Config, FlowEntry, NETNS_HOST};
+use xlb_common::budget::REPORTS_BURST;
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::Proof;
 use xlb_tests::kernel::dataplane::Dataplane;
@@ -17,6 +18,7 @@ use xlb_tests::kernel::describe::{Sums, describe, describe_flows, sums};
 use xlb_tests::kernel::flows::{FlowKey, Flows};
 use xlb_tests::kernel::frame::Spec;
 use xlb_tests::kernel::headers::Layout;
+use xlb_tests::kernel::kernel_maps::affinity_of;
 use xlb_tests::kernel::outcome::{Hook, Outcome, Verdict};
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::rows::{self, without_times};
@@ -31,6 +33,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// Random packets of a run: each program sees a fifth.
 const PACKETS: usize = 30_000;
+/// Packets within which a CPU's budget of refusals is used up.
+const REFUSALS_MAX: usize = 20_000;
+/// Records of affinity that a run leaves at least.
+const AFFINE_CLIENTS_MIN: usize = 50;
 /// After so many packets the flow maps are compared as a whole, and begin anew.
 const PACKETS_PER_BATCH: usize = 200;
 
@@ -50,6 +56,26 @@ fn every_row_holds_in_the_kernel() -> Result<()> {
         ensure!(outcome == on_host, "the host's path made of it\n{}", describe(&on_host.frame));
         Ok(())
     })
+}
+
+#[test]
+fn refusals_beyond_the_budget_are_silence() -> Result<()> {
+    let mut dataplane = Dataplane::load(&sample::tables(), Config::default())?;
+    let frame = Spec::parse("tcp 198.51.100.9:40000 203.0.113.33:80 S")?.build();
+    for hook in Hook::ALL.into_iter().filter(|hook| hook.is_ingress()) {
+        dataplane.maps.refill_reports()?;
+        let refuse = || dataplane.run(hook, &frame)?.context("the kernel refused the packet");
+        for number in 0..REPORTS_BURST {
+            ensure!(refuse()?.reason == Some(Reason::EmptyRejected), "number {number} at {hook:?}");
+        }
+        // Each CPU has a budget of its own, and gets a report a millisecond meanwhile.
+        let silent = (0..REFUSALS_MAX)
+            .map(|_| refuse())
+            .find(|outcome| outcome.as_ref().map_or(true, |outcome| outcome.reason != Some(Reason::EmptyRejected)));
+        let silence = Outcome { verdict: Verdict::Drop, reason: Some(Reason::RejectSuppressed), frame: frame.clone() };
+        assert_eq!(silent.context("every packet was answered")??, silence);
+    }
+    Ok(())
 }
 
 #[test]
@@ -91,6 +117,9 @@ fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
             describe_flows(&host)
         );
     }
+    let (kernel, host) = (dataplane.maps.affinity()?, affinity_of(&tables));
+    ensure!(kernel == host, "affinity: the kernel has {kernel:?}\nthe host has {host:?}");
+    ensure!(host.len() > AFFINE_CLIENTS_MIN, "the generator has lost its aim: {} clients with affinity", host.len());
     let has_aim = Hook::ALL.iter().all(|hook| served.get(hook).is_some_and(|&served| served > PACKETS / 100));
     ensure!(has_aim, "the generator has lost its aim: only these packets of {PACKETS} were served: {served:?}");
     Ok(())

@@ -31,7 +31,7 @@ pub fn note_client<F: Family, T: Tables<F>>(
     choice: &Choice,
     entry: &FlowEntry,
 ) -> bool {
-    let key = F::flow_key(parsed.source, (F::from_stored(choice.backend.address), choice.backend.port));
+    let key = F::flow_key(parsed.source.pair(), (F::from_stored(choice.backend.address), choice.backend.port));
     if !parsed.transport.is_udp() {
         tables.remember(FlowTable::TcpPending, &key, entry);
         return true;
@@ -58,19 +58,20 @@ fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
 /// The entry by which a packet of a pod becomes a reply of its VIP; a way out if it is none.
 #[inline(always)]
 pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Result<(FlowEntry, Reason), Reason> {
-    let key = F::flow_key(parsed.destination, parsed.source);
+    let key = F::flow_key(parsed.destination.pair(), parsed.source.pair());
     let found = match parsed.transport.tcp() {
         Some(tcp) if tcp.is_syn() => None,
         Some(tcp) if tcp.is_syn_ack() => syn_ack(tables, &key, &tcp),
         Some(tcp) => tcp_reply(tables, &key, &tcp),
         None => udp_reply(tables, &key),
     };
-    match found {
-        Some(found) => Ok(found),
-        None if tables.is_backend(&F::endpoint_key(parsed.source.0, parsed.source.1, parsed.transport.number())) => {
+    // Without an entry it has a value nevertheless: the verifier refuses to copy what one of two cases leaves open.
+    match found.unwrap_or((FlowEntry::default(), Reason::NotAReply)) {
+        (entry, reason) if reason != Reason::NotAReply => Ok((entry, reason)),
+        _ if tables.is_backend(&F::endpoint_key(parsed.source.0, parsed.source.1, parsed.transport.number())) => {
             Err(Reason::ReplyUnknown)
         }
-        None => Err(Reason::NotAReply),
+        _ => Err(Reason::NotAReply),
     }
 }
 
@@ -117,7 +118,7 @@ fn is_accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpV
 const fn is_strict_proof(tcp: &TcpView, entry: &FlowEntry) -> bool {
     let is_beyond_syn_ack =
         entry.flags & flow_flags::SYN_ACK_SEEN != 0 && tcp.acknowledged != entry.syn_ack_acknowledged;
-    tcp.carries_data || tcp.is_fin() || is_beyond_syn_ack
+    tcp.data_length != 0 || tcp.is_fin() || is_beyond_syn_ack
 }
 
 /// UDP: the first answer moves the flow, and so does the first after the client has come by another way: its newest

@@ -11,7 +11,7 @@
 //!
 //! New is a SYN, and a UDP datagram of a flow that no flow map knows.
 
-use crate::abi::{AffinityEntry, Frontend};
+use crate::abi::{AffinityEntry, Frontend, Member};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::slot::{OWNERS, SlotWord};
@@ -20,33 +20,42 @@ use crate::tables::{Stage, Tables};
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// The member of the slot that a new connection's client went to last, if the record counts.
-#[inline(never)]
+#[inline(always)]
 pub fn recorded_owner<F: Family, T: Tables<F>>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
     word: SlotWord,
-) -> Option<AffinityEntry> {
+) -> Option<Member> {
     let record = tables.affinity(frontend.service, parsed.source.0)?;
     // A clock that is read on another CPU may be a tick behind the record's.
     let age_ns = tables.now_ns().saturating_sub(record.last_new_ns);
-    let is_followed =
-        age_ns <= u64::from(frontend.affinity_s) * NS_PER_S && takes_new::<F, T>(tables, frontend, word, &record);
-    tables.note(Stage::Affinity { backend: record.backend, age_ns, is_followed });
-    is_followed.then_some(record)
+    let is_young = age_ns <= u64::from(frontend.affinity_s) * NS_PER_S;
+    let owner = if is_young { owner_of::<F, T>(tables, frontend, word, &record) } else { None };
+    let followed = owner.filter(Member::takes_new);
+    tables.note(Stage::Affinity { backend: record.backend, age_ns, is_followed: followed.is_some() });
+    followed
 }
 
-/// Whether the record's backend is an owner of the slot, and takes new connections.
+/// The record's backend, as one of the slot's owners.
 #[inline(always)]
-fn takes_new<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, word: SlotWord, record: &AffinityEntry) -> bool {
+fn owner_of<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    word: SlotWord,
+    record: &AffinityEntry,
+) -> Option<Member> {
     for position in 0..OWNERS {
         let Some(owner) = word.owner(position) else { continue };
         let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)));
-        if member.is_some_and(|member| member.id() == record.backend && member.generation == record.generation) {
-            return member.is_some_and(|member| member.takes_new());
+        if let Some(member) = member
+            && member.id() == record.backend
+            && member.generation == record.generation
+        {
+            return Some(member);
         }
     }
-    false
+    None
 }
 
 /// Records where a new connection went.

@@ -16,7 +16,7 @@ mod v6;
 /// An IP version.
 pub trait Family: Copy + Sized {
     /// An address, network byte order.
-    type Address: Copy + PartialEq;
+    type Address: Copy + PartialEq + Debug;
     /// Key of an address, port and protocol.
     type EndpointKey: Copy + Ord + Debug + 'static;
     /// Key of the flow maps.

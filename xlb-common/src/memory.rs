@@ -146,8 +146,8 @@ impl InMemory for V6 {
 }
 
 impl<F: InMemory> Tables<F> for MemoryTables {
-    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend> {
-        F::of(self).frontends.get(key).copied()
+    fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
+        F::of(self).frontends.get(&key).copied().map(Box::new)
     }
 
     fn slot(&self, index: u32) -> Option<SlotWord> {

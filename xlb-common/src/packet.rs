@@ -14,9 +14,9 @@ pub trait Packet {
     /// Called after the last `store`: it may move the packet's memory.
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()>;
 
-    /// Makes the packet `length` bytes long, at its end; what is new there is to be written. None, and nothing changed,
-    /// if it cannot be.
-    fn resize(&mut self, length: usize) -> Option<()>;
+    /// Makes a packet of `length` bytes of this one: all behind the Ethernet header is to be written anew, with every
+    /// sum complete. None if it cannot be.
+    fn renew(&mut self, length: usize) -> Option<()>;
 }
 
 /// The transport checksum of a packet whose sum is complete: what XDP and the host do for [`Packet::follow`].
@@ -48,7 +48,7 @@ impl Packet for BytePacket<'_> {
         follow_by_arithmetic(self, at, change)
     }
 
-    fn resize(&mut self, length: usize) -> Option<()> {
+    fn renew(&mut self, length: usize) -> Option<()> {
         self.0.resize(length, 0);
         Some(())
     }

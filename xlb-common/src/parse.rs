@@ -3,6 +3,8 @@
 //!
 //! VLAN tags have their place here, options and fragments in the families: each is a `Reason` today.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::abi;
 use crate::family::Family;
 use crate::packet::Packet;
@@ -31,74 +33,76 @@ pub mod tcp_flags {
 /// verifier refuses to copy what one case of an enum leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
-    number: u8,
     tcp: TcpView,
+    number: u32,
 }
 
 /// What the rules of admission look at in a TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpView {
-    /// [`tcp_flags`].
-    pub flags: u8,
+    /// Those of [`tcp_flags`], and beside them nothing.
+    pub flags: u32,
     /// Acknowledgement number, host byte order.
     pub acknowledged: u32,
-    /// Whether there are bytes after the header.
-    pub carries_data: bool,
+    /// Bytes after the header.
+    pub data_length: u32,
 }
+
+const SYN_AND_ACK: u32 = (tcp_flags::SYN | tcp_flags::ACK) as u32;
 
 impl TcpView {
     /// A first packet: SYN without ACK.
     #[inline(always)]
     #[must_use]
     pub const fn is_syn(&self) -> bool {
-        self.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+        self.flags & SYN_AND_ACK == tcp_flags::SYN as u32
     }
 
     /// The answer to a first packet.
     #[inline(always)]
     #[must_use]
     pub const fn is_syn_ack(&self) -> bool {
-        self.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN | tcp_flags::ACK
+        self.flags & SYN_AND_ACK == SYN_AND_ACK
     }
 
     /// A reset.
     #[inline(always)]
     #[must_use]
     pub const fn is_reset(&self) -> bool {
-        self.flags & tcp_flags::RST != 0
+        self.flags & tcp_flags::RST as u32 != 0
     }
 
     /// The sender's last segment with data.
     #[inline(always)]
     #[must_use]
     pub const fn is_fin(&self) -> bool {
-        self.flags & tcp_flags::FIN != 0
+        self.flags & tcp_flags::FIN as u32 != 0
     }
 }
 
 impl Transport {
     /// UDP.
-    pub const UDP: Self = Self { number: abi::UDP, tcp: TcpView { flags: 0, acknowledged: 0, carries_data: false } };
+    pub const UDP: Self = Self { number: abi::UDP as u32, tcp: TcpView { flags: 0, acknowledged: 0, data_length: 0 } };
 
     /// TCP.
     #[inline(always)]
     #[must_use]
     pub const fn of_tcp(tcp: TcpView) -> Self {
-        Self { number: abi::TCP, tcp }
+        Self { number: abi::TCP as u32, tcp }
     }
 
     /// IP protocol number.
     #[inline(always)]
     #[must_use]
     pub const fn number(&self) -> u8 {
-        self.number
+        self.number as u8
     }
 
     /// Whether it is UDP.
     #[inline(always)]
     #[must_use]
     pub const fn is_udp(&self) -> bool {
-        self.number == abi::UDP
+        self.number == abi::UDP as u32
     }
 
     /// The segment, if it is TCP.
@@ -119,10 +123,10 @@ impl Transport {
 /// What a packet says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Parsed<F: Family> {
-    /// Source address and port, network byte order.
-    pub source: (F::Address, [u8; 2]),
-    /// Destination address and port, network byte order.
-    pub destination: (F::Address, [u8; 2]),
+    /// Source address and port.
+    pub source: Endpoint<F>,
+    /// Destination address and port.
+    pub destination: Endpoint<F>,
     /// The protocol, with what the rules need of it.
     pub transport: Transport,
     /// TTL or hop limit.
@@ -131,8 +135,23 @@ pub struct Parsed<F: Family> {
     pub macs: Macs,
 }
 
+/// An address and a port, network byte order. Aligned, so that the compiler moves them in words.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4))]
+pub struct Endpoint<F: Family>(pub F::Address, pub [u8; 2]);
+
+impl<F: Family> Endpoint<F> {
+    /// Both.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pair(self) -> (F::Address, [u8; 2]) {
+        (self.0, self.1)
+    }
+}
+
 /// The addresses of an Ethernet header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(4))]
 pub struct Macs {
     /// To whom.
     pub destination: [u8; 6],
@@ -164,40 +183,38 @@ pub fn ether_type<P: Packet>(packet: &P) -> Result<EtherType, Reason> {
 /// The MACs of the frame.
 #[inline(always)]
 pub fn macs<P: Packet>(packet: &P) -> Result<Macs, Reason> {
-    let destination = packet.load::<6>(0).ok_or(Reason::Truncated)?;
-    let source = packet.load::<6>(6).ok_or(Reason::Truncated)?;
-    Ok(Macs { destination, source })
+    packet.load::<12>(0).map(bytemuck::cast).ok_or(Reason::Truncated)
 }
 
-/// The transport, its source port and its destination port.
-type Headers = (Transport, [u8; 2], [u8; 2]);
-
-/// The transport header behind `payload` bytes of IP payload, with its source and destination port.
+/// The transport header behind `payload` bytes of IP payload.
 #[inline(always)]
-pub fn transport<F: Family, P: Packet>(packet: &P, protocol: u8, payload: u32) -> Result<Headers, Reason> {
-    let transport = match protocol {
-        abi::TCP => Transport::of_tcp(tcp::<F, P>(packet, payload)?),
+pub fn transport<F: Family, P: Packet>(packet: &P, protocol: u8, payload: u32) -> Result<Transport, Reason> {
+    match protocol {
+        abi::TCP => Ok(Transport::of_tcp(tcp::<F, P>(packet, payload)?)),
         abi::UDP => {
             let sum = packet.load::<2>(F::TRANSPORT_AT + 6).ok_or(Reason::Truncated)?;
             if payload < 8 || (sum == [0, 0] && !F::UDP_SUM_IS_OPTIONAL) {
                 return Err(Reason::Malformed);
             }
-            Transport::UDP
+            Ok(Transport::UDP)
         }
-        _ => return Err(Reason::OtherProtocol),
-    };
-    let source = packet.load::<2>(F::TRANSPORT_AT).ok_or(Reason::Truncated)?;
-    let destination = packet.load::<2>(F::TRANSPORT_AT + 2).ok_or(Reason::Truncated)?;
-    Ok((transport, source, destination))
+        _ => Err(Reason::OtherProtocol),
+    }
 }
 
 #[inline(always)]
 fn tcp<F: Family, P: Packet>(packet: &P, payload: u32) -> Result<TcpView, Reason> {
-    let [length, flags, ..] = packet.load::<8>(F::TRANSPORT_AT + 12).ok_or(Reason::Truncated)?;
     let acknowledged = packet.load::<4>(F::TRANSPORT_AT + 8).ok_or(Reason::Truncated)?;
+    let [length, flags, ..] = packet.load::<4>(F::TRANSPORT_AT + 12).ok_or(Reason::Truncated)?;
+    // Checksum and urgent pointer: only that they are there.
+    packet.load::<4>(F::TRANSPORT_AT + 16).ok_or(Reason::Truncated)?;
     let header = u32::from(length >> 4) * 4;
     if header < 20 || header > payload {
         return Err(Reason::Malformed);
     }
-    Ok(TcpView { flags, acknowledged: u32::from_be_bytes(acknowledged), carries_data: payload > header })
+    Ok(TcpView {
+        flags: u32::from(flags),
+        acknowledged: u32::from_be_bytes(acknowledged),
+        data_length: payload - header,
+    })
 }

@@ -1,11 +1,14 @@
 //! The packet path: forward, from the client to the pod, and back. Everything xlb does to a packet is on this page.
 
-use crate::abi::{Backend, FlowEntry, Frontend, flow_flags};
+use core::num::NonZeroU32;
+use core::ops::Deref;
+
+use crate::abi::{Backend, FlowEntry, Frontend, flow_flags, frontend_flags};
 use crate::admit::{find_reply, note_client};
 use crate::affinity;
 use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::packet::Packet;
-use crate::parse::{EtherType, Parsed, ether_type};
+use crate::parse::{Endpoint, EtherType, Parsed, ether_type};
 use crate::reason::Reason;
 use crate::refusal::refuse;
 use crate::rewrite::{readdress, readdress_frame};
@@ -37,7 +40,7 @@ pub struct Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Hand it to this interface; none: let the host's stack deliver it.
-    pub to: Option<u32>,
+    pub to: Option<NonZeroU32>,
     /// Why there.
     pub reason: Reason,
 }
@@ -50,109 +53,83 @@ pub fn ingress<P: Packet, T: Tables<V4> + Tables<V6>>(
     arrival: Arrival,
 ) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => serve::<V4, P, T>(packet, tables, arrival),
-        EtherType::V6 => serve::<V6, P, T>(packet, tables, arrival),
+        EtherType::V4 => answered::<V4, P, T>(packet, tables, &arrival),
+        EtherType::V6 => answered::<V6, P, T>(packet, tables, &arrival),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
 
-/// The stack of a kernel program has 512 bytes. So what is rare stands beside [`forward`], parses the packet once more,
-/// and costs the others nothing: [`ask`] and [`refuse`].
+/// A packet that is served, or refused by an answer.
 #[inline(always)]
-fn serve<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, arrival: Arrival) -> Result<Delivery, Reason> {
-    let verdict = match forward::<F, P, T>(packet, tables, &arrival, None) {
-        Ok(None) => {
-            let picked = ask::<F, P, T>(packet, tables);
-            forward::<F, P, T>(packet, tables, &arrival, Some(&picked))
-        }
-        verdict => verdict,
-    };
-    match verdict {
-        Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, &arrival)),
-        verdict => verdict?.ok_or(Reason::StaleReference),
-    }
-}
-
-/// A packet whose backend the slot alone tells, or that was `picked` before. None: the slot's owners have to be asked.
-#[inline(never)]
-fn forward<F: Family, P: Packet, T: Tables<F>>(
+fn answered<F: Family, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
-    picked: Option<&Pick>,
-) -> Result<Option<Delivery>, Reason> {
-    let parsed = &F::parse(packet)?;
-    let frontend = frontend_of(tables, parsed)?;
+) -> Result<Delivery, Reason> {
+    match serve::<F, P, T>(packet, tables, arrival) {
+        Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, arrival)),
+        verdict => verdict,
+    }
+}
+
+/// A packet whose IP version is known. A function for each: both in one need more than the 512 bytes of stack that a
+/// kernel program has. What few packets need is in functions beside it ([`pick_by_asking`], [`sources::admit`],
+/// [`note_opening`]), which answer in one register: of a larger answer the verifier refuses the pointer that is left in it.
+#[inline(never)]
+fn serve<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+) -> Result<Delivery, Reason> {
+    let parsed = F::parse(packet)?;
+    let frontend = frontend_of(tables, &parsed)?;
+    let frontend: &Frontend = &frontend;
     if !tables.is_our_mac(arrival.ifindex, parsed.macs.destination) {
         return Err(Reason::OtherHost);
     }
-    let Some(choice) = choose(tables, &frontend, parsed, picked)? else { return Ok(None) };
+    tables.note(Stage::Frontend(*frontend));
+    let pick = match pick_at_once(tables, frontend, &parsed) {
+        Some(pick) => pick,
+        None => pick_by_asking(tables, frontend, &parsed),
+    };
+    if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, frontend, &parsed, pick) {
+        return Err(Reason::SourceNotAllowed);
+    }
+    let choice = choice_of(tables, &pick)?;
     let backend = &choice.backend;
     tables.note(Stage::Chosen(*backend));
     passable(arrival.door, backend)?;
     if backend.is_direct() && parsed.hops <= 1 {
         return Err(Reason::TtlExpired);
     }
-    if opens_flow(parsed) {
-        note_opening(tables, &frontend, parsed, &choice, arrival);
+    if opens_flow(&parsed) {
+        note_opening(tables, frontend, &parsed, pick, arrival);
     }
-    translate(packet, parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
-    Ok(Some(Delivery { to: backend.is_direct().then_some(backend.ifindex), reason: choice.reason }))
+    translate(packet, &parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
+    let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
+    Ok(Delivery { to, reason: pick.reason() })
 }
 
 #[inline(always)]
-fn frontend_of<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Result<Frontend, Reason> {
-    let (vip, port) = parsed.destination;
-    tables.frontend(&F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)
-}
-
-/// The backend for a packet, if its sender may reach it.
-#[inline(always)]
-fn choose<F: Family, T: Tables<F>>(
-    tables: &T,
-    frontend: &Frontend,
+fn frontend_of<'a, F: Family, T: Tables<F>>(
+    tables: &'a T,
     parsed: &Parsed<F>,
-    picked: Option<&Pick>,
-) -> Result<Option<Choice>, Reason> {
-    let pick = match picked {
-        Some(picked) => *picked,
-        None => {
-            tables.note(Stage::Frontend(*frontend));
-            let Some(pick) = pick_at_once(tables, frontend, parsed) else { return Ok(None) };
-            pick
-        }
-    };
-    let may_open = sources::may_open(tables, frontend, parsed);
-    match choice_of(tables, &pick) {
-        Ok(choice) if may_open || sources::is_accepted(tables, frontend, parsed, &choice) => Ok(Some(choice)),
-        Err(reason) if may_open => Err(reason),
-        _ => Err(Reason::SourceNotAllowed),
-    }
-}
-
-/// The backend that the owners of the packet's slot leave it to.
-#[inline(never)]
-fn ask<F: Family, P: Packet, T: Tables<F>>(packet: &P, tables: &T) -> Pick {
-    let parsed = match F::parse(packet) {
-        Ok(parsed) => parsed,
-        Err(reason) => return Pick::none(reason),
-    };
-    match frontend_of(tables, &parsed) {
-        Ok(frontend) => pick_by_asking(tables, &frontend, &parsed),
-        Err(reason) => Pick::none(reason),
-    }
+) -> Result<impl Deref<Target = Frontend> + use<'a, F, T>, Reason> {
+    let Endpoint(vip, port) = parsed.destination;
+    tables.frontend(F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)
 }
 
 /// What has to be known of a flow before its pod answers, and of its client.
-#[inline(always)]
+#[inline(never)]
 fn note_opening<F: Family, T: Tables<F>>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
-    choice: &Choice,
+    pick: Pick,
     arrival: &Arrival,
 ) {
-    if note_client(tables, parsed, choice, &flow_entry(tables, parsed, choice, frontend.service, arrival)) {
+    let Ok(choice) = choice_of(tables, &pick) else { return };
+    if note_client(tables, parsed, &choice, &flow_entry(tables, parsed, &choice, frontend.service, arrival)) {
         affinity::record(tables, frontend, parsed, (choice.id, choice.backend.generation));
     }
 }
@@ -223,7 +200,7 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
     }
     readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
     restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
-    Ok(Delivery { to: Some(entry.ingress_ifindex), reason })
+    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
 }
 
 /// A packet that leaves by the uplink after the host's stack: a reply of a `stack` backend becomes the VIP's.

@@ -29,9 +29,9 @@ pub enum Direction {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $label:literal, $direction:ident, $disposition:ident, $sentence:literal;)*) => {
-        /// Why a packet went the way it went. The number is the index into `REASONS`.
+        /// Why a packet went the way it went. The number is the index into `REASONS`; a verdict with it fits a register.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u32)]
+        #[repr(u16)]
         pub enum Reason { $(#[doc = $sentence] $name,)* }
 
         impl Reason {

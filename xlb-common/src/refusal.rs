@@ -6,7 +6,7 @@
 use crate::checksum::Sum;
 use crate::family::Family;
 use crate::packet::Packet;
-use crate::parse::{ETHERNET_LENGTH, Macs, Parsed, macs};
+use crate::parse::{ETHERNET_LENGTH, Parsed, macs};
 use crate::path::Arrival;
 use crate::reason::Reason;
 use crate::rewrite::readdress_frame;
@@ -68,39 +68,46 @@ fn has_one_sender<F: Family>(parsed: &Parsed<F>) -> bool {
     F::is_unicast(parsed.source.0) && !is_group(parsed.macs.source) && !is_group(parsed.macs.destination)
 }
 
-/// Makes an IPv4 packet its own report. None, and the packet unchanged, if it cannot be given the report's length.
+/// Makes an IPv4 packet its own report. None if it cannot be given the report's length.
 #[inline(never)]
 pub fn report_v4<P: Packet>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
     const MESSAGE_AT: usize = ETHERNET_LENGTH + v4::HEADER_LENGTH;
-    packet.resize(ETHERNET_LENGTH + v4::LENGTH)?;
-    let quote = moved::<P, 16>(packet, ETHERNET_LENGTH, MESSAGE_AT + ICMP_LENGTH)?;
-    let rest = moved::<P, { v4::QUOTE - 16 }>(packet, ETHERNET_LENGTH + 16, MESSAGE_AT + ICMP_LENGTH + 16)?;
-    let quote = quote.plus(rest);
-    store_message(packet, MESSAGE_AT, v4::PORT_UNREACHABLE, quote)?;
-    let addresses = exchange::<P, 4>(packet, ETHERNET_LENGTH + 12, MESSAGE_AT + ICMP_LENGTH + 12, reporter)?;
+    let macs = macs(packet).ok()?;
+    let quote = packet.load::<{ v4::QUOTE }>(ETHERNET_LENGTH)?;
+    let [_, _, _, sender, ..]: [[u8; 4]; v4::QUOTE / 4] = bytemuck::cast(quote);
+    packet.renew(ETHERNET_LENGTH + v4::LENGTH)?;
     let [l0, l1] = (v4::LENGTH as u16).to_be_bytes();
     let first = [0x45, v4::TYPE_OF_SERVICE, l0, l1, 0, 0, v4::DONT_FRAGMENT, 0, HOPS, v4::ICMP];
     packet.store(ETHERNET_LENGTH, first)?;
-    packet.store(ETHERNET_LENGTH + 10, addresses.and(first).checksum())?;
-    turn_frame(packet)
+    packet.store(ETHERNET_LENGTH + 10, Sum::of(first).and(reporter).and(sender).checksum())?;
+    packet.store(ETHERNET_LENGTH + 12, reporter)?;
+    packet.store(ETHERNET_LENGTH + 16, sender)?;
+    packet.store(MESSAGE_AT + ICMP_LENGTH, quote)?;
+    store_message(packet, MESSAGE_AT, v4::PORT_UNREACHABLE, Sum::of(quote))?;
+    readdress_frame(packet, macs.source, macs.destination)
 }
 
-/// Makes an IPv6 packet its own report. None, and the packet unchanged, if it cannot be given the report's length.
+/// Makes an IPv6 packet its own report. None if it cannot be given the report's length.
 #[inline(never)]
 pub fn report_v6<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
     const MESSAGE_AT: usize = ETHERNET_LENGTH + v6::HEADER_LENGTH;
-    packet.resize(ETHERNET_LENGTH + v6::LENGTH)?;
-    let quote = moved::<P, 16>(packet, ETHERNET_LENGTH, MESSAGE_AT + ICMP_LENGTH)?;
-    let more = moved::<P, 16>(packet, ETHERNET_LENGTH + 16, MESSAGE_AT + ICMP_LENGTH + 16)?;
-    let rest = moved::<P, { v6::QUOTE - 32 }>(packet, ETHERNET_LENGTH + 32, MESSAGE_AT + ICMP_LENGTH + 32)?;
-    let quote = quote.plus(more).plus(rest);
-    let addresses = exchange::<P, 16>(packet, ETHERNET_LENGTH + 8, MESSAGE_AT + ICMP_LENGTH + 8, reporter)?;
+    const REST: usize = v6::QUOTE - v6::HEADER_LENGTH;
+    let macs = macs(packet).ok()?;
+    let header = packet.load::<{ v6::HEADER_LENGTH }>(ETHERNET_LENGTH)?;
+    let rest = packet.load::<REST>(ETHERNET_LENGTH + v6::HEADER_LENGTH)?;
+    let [_, s0, s1, ..]: [[u8; 8]; v6::HEADER_LENGTH / 8] = bytemuck::cast(header);
+    let sender: [u8; 16] = bytemuck::cast([s0, s1]);
+    packet.renew(ETHERNET_LENGTH + v6::LENGTH)?;
     let [l0, l1] = (v6::PAYLOAD as u16).to_be_bytes();
     packet.store(ETHERNET_LENGTH, [0x60, 0, 0, 0, l0, l1, v6::ICMP, HOPS])?;
+    packet.store(ETHERNET_LENGTH + 8, reporter)?;
+    packet.store(ETHERNET_LENGTH + 24, sender)?;
+    packet.store(MESSAGE_AT + ICMP_LENGTH, header)?;
+    packet.store(MESSAGE_AT + ICMP_LENGTH + v6::HEADER_LENGTH, rest)?;
     // The pseudo-header (RFC 8200 chapter 8.1): addresses, length, next header.
-    let sum = quote.plus(addresses).and([l0, l1]).and([0, v6::ICMP]);
-    store_message(packet, MESSAGE_AT, v6::PORT_UNREACHABLE, sum)?;
-    turn_frame(packet)
+    let pseudo_header = Sum::of(reporter).and(sender).and([l0, l1]).and([0, v6::ICMP]);
+    store_message(packet, MESSAGE_AT, v6::PORT_UNREACHABLE, pseudo_header.and(header).and(rest))?;
+    readdress_frame(packet, macs.source, macs.destination)
 }
 
 /// The ICMP header, with a checksum over it and `sum`.
@@ -108,31 +115,4 @@ pub fn report_v6<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
 fn store_message<P: Packet>(packet: &mut P, at: usize, [kind, code]: [u8; 2], sum: Sum) -> Option<()> {
     let [s0, s1] = sum.and([kind, code]).checksum();
     packet.store(at, [kind, code, s0, s1, 0, 0, 0, 0])
-}
-
-/// Writes the report's two addresses of `N` bytes: the reporter's, and the one that the quoted packet came from.
-#[inline(always)]
-fn exchange<P: Packet, const N: usize>(packet: &mut P, at: usize, quoted_at: usize, reporter: [u8; N]) -> Option<Sum> {
-    packet.store(at, reporter)?;
-    Some(moved::<P, N>(packet, quoted_at, at + N)?.and(reporter))
-}
-
-/// Copies `N` bytes, and sums them up. A function of its own for few bytes: their words need their places on the stack.
-#[inline(never)]
-fn moved<P: Packet, const N: usize>(packet: &mut P, from: usize, to: usize) -> Option<Sum> {
-    const { assert!(N.is_multiple_of(4)) };
-    let mut sum = Sum::default();
-    for index in 0..N / 4 {
-        let word = packet.load::<4>(from + 4 * index)?;
-        packet.store(to + 4 * index, word)?;
-        sum = sum.and(word);
-    }
-    Some(sum)
-}
-
-/// Back to the sender.
-#[inline(always)]
-fn turn_frame<P: Packet>(packet: &mut P) -> Option<()> {
-    let Macs { destination, source } = macs(packet).ok()?;
-    readdress_frame(packet, source, destination)
 }

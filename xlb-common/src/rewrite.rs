@@ -3,7 +3,7 @@
 use crate::checksum::{Difference, TransportChange};
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
-use crate::parse::Parsed;
+use crate::parse::{Endpoint, Parsed};
 
 /// Gives one end of the packet a new address and port. None if the packet is shorter than it was when it was parsed.
 #[inline(always)]
@@ -13,7 +13,7 @@ pub fn readdress<F: Family, P: Packet>(
     change: HeaderChange<F>,
     port: [u8; 2],
 ) -> Option<()> {
-    let ((old_address, old_port), port_at) = match change.end {
+    let (Endpoint(old_address, old_port), port_at) = match change.end {
         End::Source => (parsed.source, F::TRANSPORT_AT),
         End::Destination => (parsed.destination, F::TRANSPORT_AT + 2),
     };

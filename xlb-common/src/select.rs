@@ -28,18 +28,17 @@ pub struct Choice {
     pub id: u32,
     /// The backend.
     pub backend: Backend,
-    /// One of the forwarding reasons.
-    pub reason: Reason,
 }
 
-/// A backend as the rules name it, or why there is none. Whole in each case: the verifier refuses to copy what one of two
-/// cases leaves open, as `Result` does.
+/// A backend as the rules name it, or why there is none. It fits a register, and has a value in each case: the verifier
+/// refuses to copy what one of two cases leaves open, as `Result` does.
 #[derive(Clone, Copy, Debug)]
 pub struct Pick {
-    id: u32,
     generation: u32,
+    id: u16,
     reason: Reason,
 }
+const _: () = assert!(size_of::<Option<Pick>>() == 8);
 
 /// What the slot alone says of a packet to `frontend`: rules 1 and 4. None: its owners have to be asked.
 #[inline(always)]
@@ -58,7 +57,7 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
 }
 
 /// What the owners of the slot say: rules 2 and 5, and the client's record.
-#[inline(always)]
+#[inline(never)]
 pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
     let is_by_client = frontend.affinity_s != 0;
     let Some((_, word)) = word_of(tables, frontend, parsed, is_by_client) else {
@@ -77,9 +76,9 @@ pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, 
     }
     if is_by_client
         && opens_flow(parsed)
-        && let Some(record) = recorded_owner(tables, frontend, parsed, word)
+        && let Some(member) = recorded_owner(tables, frontend, parsed, word)
     {
-        return Pick { id: record.backend, generation: record.generation, reason: Reason::AffineOwner };
+        return Pick::of(member, Reason::AffineOwner);
     }
     current(tables, frontend, parsed, word, Reason::UnprovenOwner)
 }
@@ -90,8 +89,9 @@ pub fn choice_of<F: Family, T: Tables<F>>(tables: &T, pick: &Pick) -> Result<Cho
     if pick.id == NO_BACKEND {
         return Err(pick.reason);
     }
-    let backend = live(tables, pick.id, pick.generation).ok_or(Reason::StaleReference)?;
-    Ok(Choice { id: pick.id, backend, reason: pick.reason })
+    let id = u32::from(pick.id);
+    let backend = live(tables, id, pick.generation).ok_or(Reason::StaleReference)?;
+    Ok(Choice { id, backend })
 }
 
 /// Whether the packet may belong to a connection that lies where the other hash leads.
@@ -156,7 +156,7 @@ fn claims<F: Family, T: Tables<F>>(
     backend: &Backend,
     parsed: &Parsed<F>,
 ) -> Option<Reason> {
-    let key = F::flow_key(parsed.source, (F::from_stored(backend.address), backend.port));
+    let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
     let (accepted, pending) = match parsed.transport.tcp() {
         Some(tcp) if !backend.is_hidden() => {
             let proof = tables.prove(backend, &key);
@@ -219,9 +219,16 @@ fn owner_backend<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner
 }
 
 /// [`Pick::id`] where there is none: above any id.
-const NO_BACKEND: u32 = u32::MAX;
+const NO_BACKEND: u16 = u16::MAX;
 
 impl Pick {
+    /// One of the forwarding reasons; without a backend, one of the others.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
     /// No backend, and why.
     #[inline(always)]
     #[must_use]
@@ -231,7 +238,7 @@ impl Pick {
 
     #[inline(always)]
     const fn of(member: Member, reason: Reason) -> Self {
-        Self { id: member.id(), generation: member.generation, reason }
+        Self { id: member.backend, generation: member.generation, reason }
     }
 }
 

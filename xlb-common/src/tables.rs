@@ -1,5 +1,7 @@
 //! What the path asks of the maps and of the pods' kernels, whoever answers.
 
+use core::ops::Deref;
+
 use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Member};
 use crate::family::Family;
 use crate::reason::Reason;
@@ -97,8 +99,8 @@ pub enum Stage {
 
 /// The maps and the pods' kernels.
 pub trait Tables<F: Family> {
-    /// The frontend of a VIP, port and protocol.
-    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend>;
+    /// The frontend of a VIP, port and protocol: where it is, so that a program need not copy it.
+    fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>>;
     /// A word of `SLOTS`.
     fn slot(&self, index: u32) -> Option<SlotWord>;
     /// An entry of `MEMBERS`.

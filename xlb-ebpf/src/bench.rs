@@ -14,6 +14,8 @@ mod object;
 mod prove;
 mod skb;
 
+use core::num::NonZeroU32;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::Array;
@@ -22,7 +24,7 @@ use xlb_common::V4;
 use xlb_common::abi::TCP;
 use xlb_common::family::{End, Family as _, HeaderChange};
 use xlb_common::packet::Packet as _;
-use xlb_common::parse::{Macs, Parsed, TcpView, Transport};
+use xlb_common::parse::{Endpoint, Macs, Parsed, TcpView, Transport};
 use xlb_common::path::{self, Arrival, Delivery, Door};
 use xlb_common::reason::Reason;
 use xlb_common::rewrite::{readdress, readdress_frame};
@@ -41,7 +43,7 @@ struct Traffic {
     /// Their VIP; an IPv4 address is in the first four bytes.
     vip: [u8; 16],
     /// The VIP's port, network byte order, and the first flow's client port.
-    ports: [[u8; 2]; 2],
+    ports: [u8; 4],
 }
 
 #[map]
@@ -91,17 +93,17 @@ pub fn path_xdp_v6(ctx: XdpContext) -> u32 {
     forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
-/// Undoes what the path did to the packet before, and makes it the next flow's.
+/// Undoes what the path did to the packet before, and makes it the next flow's. In the words that the path reads: a
+/// packet's bytes come from a device long before, and a read that spans two fresh writes would wait for both.
 #[inline(always)]
 fn vary(frame: &mut Frame) -> Option<()> {
     let (traffic, flow) = next_flow()?;
+    let [[v0, v1, c0, c1], [s0, s1, s2, s3]] = [traffic.ports, (0x0a00_0000 + flow).to_be_bytes()];
+    let [d0, d1, d2, d3] = V4::from_stored(traffic.vip);
     frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
     // TTL, protocol, and a checksum: only its arithmetic costs, whatever it is.
-    frame.store(22, [64, TCP, 0x12, 0x34])?;
-    frame.store(26, (0x0a00_0000 + flow).to_be_bytes())?;
-    frame.store(30, V4::from_stored(traffic.vip))?;
-    frame.store(34, traffic.ports[1])?;
-    frame.store(36, traffic.ports[0])?;
+    frame.store(22, [64, TCP, 0x12, 0x34, s0, s1, s2, s3])?;
+    frame.store(30, [d0, d1, d2, d3, c0, c1, v0, v1])?;
     frame.store(50, [0x56, 0x78])
 }
 
@@ -109,12 +111,13 @@ fn vary(frame: &mut Frame) -> Option<()> {
 #[inline(always)]
 fn vary_v6(frame: &mut Frame) -> Option<()> {
     let (traffic, flow) = next_flow()?;
+    let [[v0, v1, c0, c1], [f0, f1, f2, f3]] = [traffic.ports, flow.to_be_bytes()];
+    let [a, b, c, d, e, f, g, _] = frame.load::<8>(14)?;
     frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
-    frame.store(21, [64])?;
-    frame.store(34, flow.to_be_bytes())?;
+    frame.store(14, [a, b, c, d, e, f, g, 64])?;
+    frame.store(30, [0, 0, 0, 0, f0, f1, f2, f3])?;
     frame.store(38, traffic.vip)?;
-    frame.store(54, traffic.ports[1])?;
-    frame.store(56, traffic.ports[0])?;
+    frame.store(54, [c0, c1, v0, v1])?;
     frame.store(70, [0x56, 0x78])
 }
 
@@ -131,21 +134,22 @@ fn next_flow() -> Option<(&'static Traffic, u32)> {
 
 #[inline(always)]
 fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery> {
-    let header = frame.load::<26>(12)?;
-    if [header[0], header[1], header[2], header[11]] != [8, 0, 0x45, TCP] {
+    let (kind, header) = (frame.load::<2>(12)?, frame.load::<24>(14)?);
+    if kind != [8, 0] || [header[0], header[9]] != [0x45, TCP] {
         return None;
     }
-    let view = TcpView { flags: 0, acknowledged: 0, carries_data: false };
+    let view = TcpView { flags: 0, acknowledged: 0, data_length: 0 };
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3, c0, c1, v0, v1] = header;
     let parsed: Parsed<V4> = Parsed {
-        source: ([header[14], header[15], header[16], header[17]], [header[22], header[23]]),
-        destination: ([header[18], header[19], header[20], header[21]], [header[24], header[25]]),
+        source: Endpoint([s0, s1, s2, s3], [c0, c1]),
+        destination: Endpoint([d0, d1, d2, d3], [v0, v1]),
         transport: Transport::of_tcp(view),
-        hops: header[10],
+        hops: header[8],
         macs: Macs { destination: [0; 6], source: [0; 6] },
     };
-    Tables::<V4>::frontend(maps, &V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
+    Tables::<V4>::frontend(maps, V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
     readdress_frame(frame, [2, 0, 0, 1, 0, 1], [2, 0, 0, 2, 0, 1])?;
     let change = HeaderChange { end: End::Destination, address: [10, 244, 1, 1], counts_hop: true };
     readdress(frame, &parsed, change, [0x1f, 0x90])?;
-    Some(Delivery { to: Some(1), reason: Reason::SlotOwner })
+    Some(Delivery { to: NonZeroU32::new(1), reason: Reason::SlotOwner })
 }

@@ -1,74 +1,121 @@
 //! The bytes of a packet, between the two pointers that the kernel gives a program.
 //!
-//! An IPv6 address lies at an odd multiple of two bytes, and what may be unaligned the compiler reads and writes byte by
-//! byte. The kernel does not mind: the verifier asks for alignment only where the machine does. So addresses are read and
-//! written in two words, by instructions of their own.
+//! What may be unaligned the compiler reads and writes byte by byte. The kernel does not mind: the verifier asks for
+//! alignment only where the machine does. So packets are read and written in words, by instructions of their own.
 
 use core::arch::asm;
 
-/// Bytes of an IPv6 address.
-const ADDRESS: usize = 16;
+/// Most bytes that are read or written at once.
+const BYTES_MAX: usize = 47;
 
 /// The `N` bytes at `at`, if they lie before `end`.
 #[inline(always)]
 pub fn load<const N: usize>(start: usize, end: usize, at: usize) -> Option<[u8; N]> {
     let from = within::<N>(start, end, at)?;
-    if N == ADDRESS {
-        let mut bytes = [0; N];
-        let to = bytes.as_mut_ptr().cast::<u64>();
-        // SAFETY: the array has room for two words, and `within` has compared their end with the packet's.
-        unsafe {
-            to.write_unaligned(load_word(from.cast()));
-            to.add(1).write_unaligned(load_word(from.cast::<u64>().add(1)));
+    let mut bytes = Aligned([0; N]);
+    let to = bytes.0.as_mut_ptr();
+    // SAFETY: the words are those of `N` bytes, which is the array's length, and `within` has compared the end of as many
+    // bytes of the packet with the packet's.
+    words::<N>(|at, length| unsafe {
+        match length {
+            8 => to.add(at).cast::<u64>().write_unaligned(load_8(from.add(at))),
+            4 => to.add(at).cast::<u32>().write_unaligned(load_4(from.add(at)) as u32),
+            2 => to.add(at).cast::<u16>().write_unaligned(load_2(from.add(at)) as u16),
+            _ => to.add(at).write(*from.add(at)),
         }
-        return Some(bytes);
-    }
-    // SAFETY: `within` has compared their end with the packet's; byte arrays have no alignment and every value.
-    Some(unsafe { *from })
+    });
+    Some(bytes.0)
 }
 
 /// Writes `bytes` at `at`, if they end before `end`.
 #[inline(always)]
 pub fn store<const N: usize>(start: usize, end: usize, at: usize, bytes: [u8; N]) -> Option<()> {
     let to = within::<N>(start, end, at)?;
-    if N == ADDRESS {
-        let from = bytes.as_ptr().cast::<u64>();
-        // SAFETY: as for `load`; whose memory it is, is said below.
-        unsafe {
-            store_word(to.cast(), from.read_unaligned());
-            store_word(to.cast::<u64>().add(1), from.add(1).read_unaligned());
-        }
-        return Some(());
-    }
+    let bytes = Aligned(bytes);
+    let from = bytes.0.as_ptr();
     // SAFETY: as for `load`, and the memory is this program's for the run: a frame is nobody else's, and the verifier's
     // prologue has made an skb's linear part its own.
-    unsafe { *to = bytes };
+    words::<N>(|at, length| unsafe {
+        match length {
+            8 => store_8(to.add(at), from.add(at).cast::<u64>().read_unaligned()),
+            4 => store_4(to.add(at), from.add(at).cast::<u32>().read_unaligned().into()),
+            2 => store_2(to.add(at), from.add(at).cast::<u16>().read_unaligned().into()),
+            _ => to.add(at).write(*from.add(at)),
+        }
+    });
     Some(())
 }
 
-/// A word of a packet.
-///
-/// # Safety
-/// Its end has been compared with the packet's.
+/// Bytes that the compiler can move in words, too.
+#[repr(C, align(8))]
+struct Aligned<const N: usize>([u8; N]);
+
+/// Each word of `N` bytes, the largest first, by its place and length. Not a loop: the compiler does not unroll one with
+/// instructions that it does not know.
 #[inline(always)]
-unsafe fn load_word(from: *const u64) -> u64 {
-    let word;
-    // SAFETY: the instruction reads what the caller vouches for.
-    unsafe { asm!("{0} = *(u64 *)({1} + 0)", out(reg) word, in(reg) from, options(readonly, nostack)) };
-    word
+fn words<const N: usize>(mut word: impl FnMut(usize, usize)) {
+    const { assert!(N <= BYTES_MAX) };
+    if N >= 8 {
+        word(0, 8);
+    }
+    if N >= 16 {
+        word(8, 8);
+    }
+    if N >= 24 {
+        word(16, 8);
+    }
+    if N >= 32 {
+        word(24, 8);
+    }
+    if N >= 40 {
+        word(32, 8);
+    }
+    if N & 4 != 0 {
+        word(N & !7, 4);
+    }
+    if N & 2 != 0 {
+        word(N & !3, 2);
+    }
+    if N & 1 != 0 {
+        word(N & !1, 1);
+    }
 }
 
-/// Writes a word of a packet.
-///
-/// # Safety
-/// Its end has been compared with the packet's, and the memory is this program's.
-#[inline(always)]
-unsafe fn store_word(to: *mut u64, word: u64) {
-    // SAFETY: the instruction writes what the caller vouches for.
-    unsafe { asm!("*(u64 *)({0} + 0) = {1}", in(reg) to, in(reg) word, options(nostack)) };
+/// The instructions for a word of one size.
+macro_rules! word {
+    ($load:ident, $store:ident, $word:literal) => {
+        /// A word of a packet.
+        ///
+        /// # Safety
+        /// Its end has been compared with the packet's.
+        #[inline(always)]
+        unsafe fn $load(from: *const u8) -> u64 {
+            let word;
+            // SAFETY: the instruction reads what the caller vouches for.
+            unsafe {
+                asm!(concat!("{0} = *(", $word, " *)({1} + 0)"), out(reg) word, in(reg) from,
+                    options(pure, readonly, nostack));
+            }
+            word
+        }
+
+        /// Writes a word of a packet.
+        ///
+        /// # Safety
+        /// Its end has been compared with the packet's, and the memory is this program's.
+        #[inline(always)]
+        unsafe fn $store(to: *mut u8, word: u64) {
+            // SAFETY: the instruction writes what the caller vouches for.
+            unsafe { asm!(concat!("*(", $word, " *)({0} + 0) = {1}"), in(reg) to, in(reg) word, options(nostack)) };
+        }
+    };
 }
 
+word!(load_8, store_8, "u64");
+word!(load_4, store_4, "u32");
+word!(load_2, store_2, "u16");
+
 #[inline(always)]
-fn within<const N: usize>(start: usize, end: usize, at: usize) -> Option<*mut [u8; N]> {
-    if start + at + N > end { None } else { Some((start + at) as *mut [u8; N]) }
+fn within<const N: usize>(start: usize, end: usize, at: usize) -> Option<*mut u8> {
+    if start + at + N > end { None } else { Some((start + at) as *mut u8) }
 }

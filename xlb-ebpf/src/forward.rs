@@ -15,7 +15,7 @@ pub const TC_NEXT: i32 = -1;
 pub fn xdp(verdict: Result<Delivery, Reason>) -> u32 {
     match counted(verdict) {
         // SAFETY: the helper only records the target for the driver's redirect.
-        Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect(ifindex, 0) }) as u32,
+        Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect(ifindex.get(), 0) }) as u32,
         Ok(_) => xdp_action::XDP_PASS,
         Err(Disposition::Drop) => xdp_action::XDP_DROP,
         Err(Disposition::Reply) => xdp_action::XDP_TX,
@@ -28,7 +28,7 @@ pub fn xdp(verdict: Result<Delivery, Reason>) -> u32 {
 pub fn to_pod(verdict: Result<Delivery, Reason>, uplink: u32) -> i32 {
     match counted(verdict) {
         // SAFETY: the helper only records the target; the kernel checks it when the program has returned.
-        Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect_peer(ifindex, 0) }) as i32,
+        Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect_peer(ifindex.get(), 0) }) as i32,
         // SAFETY: as above.
         Err(Disposition::Reply) => (unsafe { bpf_redirect(uplink, 0) }) as i32,
         Err(Disposition::Drop) => TC_ACT_SHOT as i32,
@@ -41,7 +41,7 @@ pub fn to_pod(verdict: Result<Delivery, Reason>, uplink: u32) -> i32 {
 pub fn to_uplink(verdict: Result<Delivery, Reason>) -> i32 {
     match counted(verdict) {
         // SAFETY: the helper only records the target; the kernel checks it when the program has returned.
-        Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect(ifindex, 0) }) as i32,
+        Ok(Delivery { to: Some(ifindex), .. }) => (unsafe { bpf_redirect(ifindex.get(), 0) }) as i32,
         Err(Disposition::Drop) => TC_ACT_SHOT as i32,
         _ => TC_NEXT,
     }

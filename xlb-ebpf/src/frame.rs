@@ -7,7 +7,7 @@ use xlb_common::packet::{Packet, follow_by_arithmetic};
 
 use crate::bytes;
 
-/// The memory of a frame: only [`Packet::resize`] moves it.
+/// The memory of a frame: only [`Packet::renew`] moves it.
 pub struct Frame<'a> {
     ctx: &'a XdpContext,
     start: usize,
@@ -40,7 +40,7 @@ impl Packet for Frame<'_> {
 
     /// A frame in several buffers cannot grow where its driver does not say how large they are; it never has to.
     #[inline(always)]
-    fn resize(&mut self, length: usize) -> Option<()> {
+    fn renew(&mut self, length: usize) -> Option<()> {
         // The whole of a frame in several buffers, of which `end - start` is only the first.
         // SAFETY: the helper only reads the context.
         let whole = unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) };

@@ -1,5 +1,7 @@
 //! The maps, and how they answer for the path's tables.
 
+use core::ops::Deref;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
@@ -221,9 +223,10 @@ impl FamilyMaps for V6 {
 
 impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     #[inline(always)]
-    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend> {
-        // SAFETY: the value is replaced as a whole by the agent, never changed in place; it is read at once.
-        unsafe { F::frontends().get(key) }.copied()
+    fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
+        // SAFETY: the agent replaces the value as a whole, never in place, and the kernel frees the old one when every
+        // program that may see it has ended.
+        unsafe { F::frontends().get(&key) }
     }
 
     #[inline(always)]
@@ -249,7 +252,9 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
 
     #[inline(always)]
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool {
-        UPLINKS.get(ifindex % UPLINKS_MAX).is_none_or(|uplink| uplink.ifindex != ifindex || uplink.mac == mac)
+        UPLINKS
+            .get(ifindex % UPLINKS_MAX)
+            .is_none_or(|uplink| uplink.ifindex != ifindex || word(uplink.mac) == word(mac))
     }
 
     #[inline(always)]
@@ -319,4 +324,10 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     fn count(&self, reason: Reason) {
         count(reason);
     }
+}
+
+/// Compared as a number, which is one instruction.
+#[inline(always)]
+const fn word([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
 }

@@ -1,7 +1,8 @@
 //! An skb as a packet of the path.
 
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_pull_data};
+use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data};
 use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
@@ -10,6 +11,8 @@ use crate::bytes;
 
 /// Bytes that the path may read: Ethernet, IPv6 and TCP headers.
 const HEADERS: u32 = 74;
+/// Bytes behind the Ethernet header that are cut off a packet to be renewed: no transport header begins behind them.
+const CUT: u32 = 64;
 /// `bpf_l4_csum_replace`: no header sum takes the change of an IPv6 address up, so the sum that the device made of the
 /// whole packet stays (BPF_F_IPV6 of include/uapi/linux/bpf.h, since Linux 6.16 and in stable kernels).
 const BPF_F_IPV6: u32 = 1 << 7;
@@ -85,12 +88,21 @@ impl Packet for Skb<'_> {
             .or_else(|| self.replace(at, change.addresses, addresses))
     }
 
-    /// The helper is meant for answers made of the packet: the skb becomes linear and its own, and loses its segments.
-    /// A sum that is left to the device stays so: it is then the receiver's on the same machine, which takes it as right.
+    /// The helpers are meant for answers made of the packet: the skb becomes linear and its own, and loses its segments.
+    ///
+    /// What the kernel knew of its sum has to go, too. What a device summed up goes when the skb grows
+    /// (`__skb_grow_rcsum`); what a device is still to sum up goes when its beginning is cut off (`skb_postpull_rcsum`):
+    /// a sum that is left to the device would be written into the answer.
     #[inline(always)]
-    fn resize(&mut self, length: usize) -> Option<()> {
-        // SAFETY: the helper checks the length; pointers into the skb are read anew from the context at each access.
-        (unsafe { bpf_skb_change_tail(self.ctx.skb.skb, length as u32, 0) } == 0).then_some(())
+    fn renew(&mut self, length: usize) -> Option<()> {
+        let (skb, length) = (self.ctx.skb.skb, length as u32);
+        // SAFETY: the helpers check the lengths; pointers into the skb are read anew from the context at each access.
+        let failed = unsafe {
+            bpf_skb_change_tail(skb, length, 0) != 0
+                || bpf_skb_change_tail(skb, length + CUT, 0) != 0
+                || bpf_skb_adjust_room(skb, -(CUT as i32), BPF_ADJ_ROOM_MAC, 0) != 0
+        };
+        (!failed).then_some(())
     }
 }
 

@@ -31,12 +31,16 @@ const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-usersp
 
 /// The helpers of the lab have logic of their own; `path` is the packet path without a kernel, `scenarios` the
 /// runner of scenario files.
-const HOST_OF_LAB: [&str; 11] = [
+const HOST_OF_LAB: [&str; 15] = [
     "-p",
     "xlb-tests",
     "--lib",
     "--test",
     "path",
+    "--test",
+    "clients",
+    "--test",
+    "openmetrics",
     "--test",
     "scenarios",
     "--test",
@@ -48,7 +52,20 @@ const HOST_OF_LAB: [&str; 11] = [
 const KERNEL: [&str; 4] = ["-p", "xlb-tests", "--test", "kernel"];
 
 /// `lab_selftest` are the tests of the lab itself.
-const LAB: [&str; 8] = ["-p", "xlb-tests", "--test", "lab", "--test", "agent", "--test", "lab_selftest"];
+const LAB: [&str; 12] = [
+    "-p",
+    "xlb-tests",
+    "--test",
+    "lab",
+    "--test",
+    "refusals",
+    "--test",
+    "inside",
+    "--test",
+    "agent",
+    "--test",
+    "lab_selftest",
+];
 
 /// Prepares, runs the groups, and prints the sum as the last line.
 pub fn run(checkout: &Checkout, group: Group, args: &[String]) -> ExitCode {

@@ -7,7 +7,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
-use xlb_common::abi::{Config, FlowEntry, UPLINKS_MAX, Uplink};
+use xlb_common::abi::{AffinityEntry, Config, FlowEntry, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4, V6};
 
@@ -26,6 +26,20 @@ pub struct KernelMaps {
     flows_v6: Vec<FlowMap<36>>,
     reasons: PerCpuArray<MapData, u64>,
     report_budget: PerCpuArray<MapData, u64>,
+    affinity_v4: HashMap<MapData, [u8; 8], [u8; 16]>,
+    affinity_v6: HashMap<MapData, [u8; 20], [u8; 16]>,
+}
+
+/// Where clients' last connections to a service went: service and client to backend and its generation.
+pub type Affinity = BTreeMap<(u32, [u8; 16]), (u32, u32)>;
+
+/// The records that the tables have.
+#[must_use]
+pub fn affinity_of(tables: &MemoryTables) -> Affinity {
+    let (v4, v6) = (tables.v4.affinity.borrow(), tables.v6.affinity.borrow());
+    let of_v4 = v4.iter().map(|(key, entry)| ((key.service, V4::to_stored(key.client)), entry));
+    let of_v6 = v6.iter().map(|(key, entry)| ((key.service, key.client), entry));
+    of_v4.chain(of_v6).map(|(key, entry)| (key, (entry.backend, entry.generation))).collect()
 }
 
 impl KernelMaps {
@@ -36,6 +50,8 @@ impl KernelMaps {
             flows_v6: FLOW_MAPS_V6.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
             reasons: taken(object, "REASONS", PerCpuArray::try_from)?,
             report_budget: taken(object, "REPORT_BUDGET", PerCpuArray::try_from)?,
+            affinity_v4: taken(object, "AFFINITY_V4", HashMap::try_from)?,
+            affinity_v6: taken(object, "AFFINITY_V6", HashMap::try_from)?,
         })
     }
 
@@ -78,6 +94,26 @@ impl KernelMaps {
             .context("forgetting a flow")?;
         }
         flows.iter().try_for_each(|((table, key), entry)| self.remember(*table, key, entry))
+    }
+
+    /// Where clients' last connections went.
+    pub fn affinity(&self) -> Result<Affinity> {
+        let backend = |entry| {
+            let AffinityEntry { backend, generation, .. } = bytes(entry);
+            (backend, generation)
+        };
+        let mut records = Affinity::new();
+        for record in self.affinity_v4.iter() {
+            let (key, entry): ([u8; 8], [u8; 16]) = record.context("reading AFFINITY_V4")?;
+            let SourceKeyV4 { service, client } = bytes(key);
+            records.insert((service, V4::to_stored(client)), backend(entry));
+        }
+        for record in self.affinity_v6.iter() {
+            let (key, entry): ([u8; 20], [u8; 16]) = record.context("reading AFFINITY_V6")?;
+            let SourceKeyV6 { service, client } = bytes(key);
+            records.insert((service, client), backend(entry));
+        }
+        Ok(records)
     }
 
     /// Lets every CPU send errors as after a silence.

@@ -21,6 +21,8 @@ mod wiring;
 mod kube_proxy;
 mod namespace;
 pub use namespace::Namespace;
+mod cgroup;
+pub use cgroup::Cgroup;
 mod lease;
 mod leftovers;
 

@@ -1,6 +1,6 @@
 //! Single frames from the router: what expires, what is for another host, what only pretends to open a connection.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::Result;
 use xlb_common::Reason;
@@ -47,7 +47,7 @@ fn frames_for_other_hosts_are_not_taken() -> Result<()> {
         let client = scene.lab.client_address(0);
         let ours = scene.frame(&format!("udp {client}:40000 {} data 32", scene.vip()))?;
         for (port, to) in [(40_001, OTHER_MAC), (40_002, [0xff; 6]), (40_003, ours.to)] {
-            scene.send(&Spec { to, source: (client.octets(), port).into(), ..ours.clone() })?;
+            scene.send(&Spec { to, source: SocketAddr::from((client, port)), ..ours.clone() })?;
         }
         let peers = || scene.udp.values().flat_map(|server| server.peers()).filter(|peer| *peer.ip() == client);
         let arrived = wait_for(ANSWER_TIMEOUT, || peers().any(|peer| peer.port() == 40_003).then_some(()));
@@ -68,7 +68,7 @@ fn spoofed_syns_are_not_remembered_as_accepted() -> Result<()> {
         let captures = captures?;
 
         let syn = scene.frame(&format!("tcp 100.64.0.0:1024 {} S", scene.vip()))?;
-        let source = |number: u16| ([100, 64, (number >> 8) as u8, number as u8], 1024);
+        let source = |number: u16| SocketAddr::from(([100, 64, (number >> 8) as u8, number as u8], 1024));
         let syns: Vec<Vec<u8>> =
             (0..SPOOFED).map(|number| Spec { source: source(number).into(), ..syn.clone() }.build()).collect();
         send_frames(scene.lab.router(), &scene.lab.uplink(0).router_device, &syns)?;

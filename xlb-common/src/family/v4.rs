@@ -1,10 +1,12 @@
 //! IPv4 (RFC 791), without options.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::abi::{EndpointKeyV4, FlowKeyV4, SourceKeyV4};
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
-use crate::parse::{self, ETHERNET_LENGTH, Parsed};
+use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed};
 use crate::reason::Reason;
 use crate::refusal::report_v4;
 
@@ -22,6 +24,16 @@ const SOURCE_AT: usize = ETHERNET_LENGTH + ADDRESSES_AT;
 const DESTINATION_AT: usize = SOURCE_AT + 4;
 /// More-fragments flag and fragment offset.
 const FRAGMENT_MASK: u16 = 0x3fff;
+
+/// What is read at once: the header, and the ports of TCP and UDP behind it.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(4))]
+struct Headers {
+    first: [u8; ADDRESSES_AT],
+    source: [u8; 4],
+    destination: [u8; 4],
+    ports: [[u8; 2]; 2],
+}
 
 impl Family for V4 {
     type Address = [u8; 4];
@@ -71,9 +83,8 @@ impl Family for V4 {
     #[inline(always)]
     fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason> {
         let macs = parse::macs(packet)?;
-        let header = packet.load::<ADDRESSES_AT>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
-        let source = packet.load::<4>(SOURCE_AT).ok_or(Reason::Truncated)?;
-        let destination = packet.load::<4>(DESTINATION_AT).ok_or(Reason::Truncated)?;
+        let headers = packet.load::<{ size_of::<Headers>() }>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
+        let Headers { first: header, source, destination, ports } = bytemuck::cast(headers);
         if header[0] >> 4 != 4 {
             return Err(Reason::Malformed);
         }
@@ -84,10 +95,10 @@ impl Family for V4 {
             return Err(Reason::Fragment);
         }
         let payload = payload_length(u16::from_be_bytes([header[2], header[3]]))?;
-        let (transport, source_port, destination_port) = parse::transport::<Self, P>(packet, header[9], payload)?;
+        let transport = parse::transport::<Self, P>(packet, header[9], payload)?;
         Ok(Parsed {
-            source: (source, source_port),
-            destination: (destination, destination_port),
+            source: Endpoint(source, ports[0]),
+            destination: Endpoint(destination, ports[1]),
             transport,
             hops: header[8],
             macs,

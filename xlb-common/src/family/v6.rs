@@ -3,12 +3,14 @@
 //! Extension headers have their place in [`refusal`], where the next header is none of the transports: today each leads
 //! to the stack. Walking them means a transport offset that varies, and the verifier's care with it.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::abi::{EndpointKeyV6, FlowKeyV6, SourceKeyV6, TCP, UDP};
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
 use crate::hash::fold_address;
 use crate::packet::Packet;
-use crate::parse::{self, ETHERNET_LENGTH, Parsed};
+use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed};
 use crate::reason::Reason;
 use crate::refusal::report_v6;
 
@@ -30,6 +32,15 @@ mod extension {
     pub const FRAGMENT: u8 = 44;
     pub const AUTHENTICATION: u8 = 51;
     pub const DESTINATION: u8 = 60;
+}
+
+/// What is read at once: the addresses, and the ports of TCP and UDP behind them.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(4))]
+struct Rest {
+    source: [u8; 16],
+    destination: [u8; 16],
+    ports: [[u8; 2]; 2],
 }
 
 impl Family for V6 {
@@ -81,8 +92,6 @@ impl Family for V6 {
     fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason> {
         let macs = parse::macs(packet)?;
         let first = packet.load::<FIRST_LENGTH>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
-        let source = packet.load::<16>(SOURCE_AT).ok_or(Reason::Truncated)?;
-        let destination = packet.load::<16>(DESTINATION_AT).ok_or(Reason::Truncated)?;
         if first[0] >> 4 != 6 {
             return Err(Reason::Malformed);
         }
@@ -90,11 +99,13 @@ impl Family for V6 {
         if next_header != TCP && next_header != UDP {
             return Err(refusal(next_header));
         }
+        let rest = packet.load::<{ size_of::<Rest>() }>(SOURCE_AT).ok_or(Reason::Truncated)?;
+        let Rest { source, destination, ports } = bytemuck::cast(rest);
         let payload = payload_length(u16::from_be_bytes([first[4], first[5]]));
-        let (transport, source_port, destination_port) = parse::transport::<Self, P>(packet, next_header, payload)?;
+        let transport = parse::transport::<Self, P>(packet, next_header, payload)?;
         Ok(Parsed {
-            source: (source, source_port),
-            destination: (destination, destination_port),
+            source: Endpoint(source, ports[0]),
+            destination: Endpoint(destination, ports[1]),
             transport,
             hops,
             macs,

@@ -1,6 +1,7 @@
 //! The live maps as the packet path sees them, for `xlb explain`: everything is read, nothing is written or counted.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -79,8 +80,8 @@ impl<F: Family> Tables<F> for LiveTables<'_>
 where
     F::EndpointKey: Live<FlowKey = F::FlowKey, SourceKey = F::SourceKey>,
 {
-    fn frontend(&self, key: &F::EndpointKey) -> Option<Frontend> {
-        F::EndpointKey::of(self.maps).frontend(key)
+    fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
+        F::EndpointKey::of(self.maps).frontend(&key).map(Box::new)
     }
 
     fn slot(&self, index: u32) -> Option<SlotWord> {
