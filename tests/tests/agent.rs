@@ -38,6 +38,8 @@ mod events;
 mod limits;
 #[path = "agent/delivery.rs"]
 mod delivery;
+#[path = "agent/inside.rs"]
+mod inside;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/inspect.rs"]

@@ -73,7 +73,11 @@ fn a_ready_pod_that_gets_nothing_is_a_failure_and_an_unready_one_is_not() {
 fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
     for (body, feature) in [
         (packet(", proto: SCTP", "outcome: drop"), "not yet: SCTP"),
-        (packet("", HERE).replace("external", "local-pod"), "not yet: in-cluster senders"),
+        (
+            packet("", HERE).replace("external", "local-pod") + "\n    pod_detection: none",
+            "not yet: in-cluster senders",
+        ),
+        (packet("", "outcome: drop").replace("external", "remote-pod"), "not yet: in-cluster senders"),
         (packet(", flow: {established_to: '10.1.0.2:8080'}", HERE), "not yet: remote delivery"),
     ] {
         let verdict = verdict("packet", "", "", &body);
@@ -82,6 +86,32 @@ fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
     let elsewhere = cleanup("UDP", 53, "10.1.0.2", false);
     assert_eq!(verdict("flow_cleanup", "", "", &elsewhere), "not yet: remote delivery");
     assert_eq!(verdict("flow_cleanup", "", "", &cleanup("SCTP", 53, "10.1.0.1", false)), "not yet: SCTP");
+}
+
+#[test]
+fn clients_inside_reach_the_endpoints_of_all_nodes_and_the_others_those_of_this_one() {
+    let both = "outcome: dnat, endpoints: ['10.1.0.1:8080', '10.1.0.2:8080']";
+    let local_only = format!("{both}, local_only: {{outcome: drop}}");
+    let established = |endpoint: &str| format!(", flow: {{established_to: '{endpoint}'}}");
+    let to = |endpoint: &str| format!("outcome: dnat, endpoints: ['{endpoint}']");
+    let udp = packet(&(established("10.1.0.2:53") + ", proto: UDP, dport: 53"), &to("10.1.0.2:53"));
+    let rows = [
+        (packet("", both), "", "pass"),
+        (packet("", &local_only), "", "pass"),
+        (packet("", HERE), "", "FAIL: its packet: expected 10.1.0.1:8080, got 10.1.0.1:8080 10.1.0.2:8080"),
+        (packet("", "outcome: drop"), ", lb_source_ranges: [203.0.113.9/32]", "pass"),
+        (packet("", both), ", lb_source_ranges: [203.0.113.0/24]", "pass"),
+        (packet(&established("10.1.0.2:8080"), &to("10.1.0.2:8080")), "", "pass"),
+        (udp, "", "pass"),
+        (packet(", proto: ICMP", "outcome: pass"), "", "pass"),
+    ];
+    for kind in ["local-pod", "host"] {
+        for (body, service, expected) in &rows {
+            let body = body.replace("external", kind);
+            assert_eq!(verdict("packet", service, "", &body), *expected, "{service} {body}");
+        }
+    }
+    assert_eq!(verdict("packet", "", "", &packet("", HERE).replace("external", "remote-pod")), "pass");
 }
 
 #[test]

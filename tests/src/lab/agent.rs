@@ -20,6 +20,10 @@ use super::wait::wait_for;
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const CONDITION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Labs share the machine's cgroups and their VIPs: agents that served clients inside would meet the sockets of other
+/// labs, and those of the lab's own clients, which stand for machines elsewhere. Who wants it names a cgroup, too.
+const CLIENTS_INSIDE: &str = "--clients-inside";
+
 /// A running or stopped agent. Dropping it stops it and removes its pins, if it was the first to pin there.
 pub struct Agent {
     node: Namespace,
@@ -43,7 +47,8 @@ impl Agent {
         let uplinks: Vec<&str> = lab.uplinks().iter().map(|uplink| uplink.node_device.as_str()).collect();
         let uplinks = uplinks.join(",");
         let first = ["run", "--uplink", &uplinks, "--node-name", "node"];
-        let arguments = first.iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
+        let inside: &[&str] = if arguments.contains(&CLIENTS_INSIDE) { &[] } else { &[CLIENTS_INSIDE, "off"] };
+        let arguments = first.iter().chain(arguments).chain(inside).map(|&argument| argument.to_owned()).collect();
         let pin_directory = lab.pin_directory();
         let mut agent = Agent {
             node: lab.node().clone(),

@@ -32,6 +32,11 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What programs are attached to.
     pub fn open(&self) -> Result<File> {
         File::open(&self.path).with_context(|| format!("opening the cgroup {}", self.path.display()))

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use xlb_userspace::source::address::parse_address;
 
 use super::case::{Client, Expect, Packet, Slice};
+use super::inside::is_inside;
 
 /// Something that xlb cannot do yet, as the summary names it.
 pub type Feature = &'static str;
 
-/// Senders that do not come in by the uplink.
+/// Senders that are pods for xlb and not for kube-proxy as it is set, or the other way round.
 pub const IN_CLUSTER: Feature = "in-cluster senders";
 /// SCTP services.
 pub const SCTP: Feature = "SCTP";
@@ -50,17 +51,20 @@ impl Situation<'_> {
         checks.into_iter().filter(|(_, is_missing)| *is_missing).map(|(feature, _)| feature).collect()
     }
 
-    /// A pod of another node comes in by the uplink; whether it counts as a pod is the detection's affair.
+    /// Whether a sender is a pod is the detection's affair in kube-proxy. Here sockets tell the pods of this node, whatever
+    /// is detected; those of others come in by the uplink, where nothing tells them from clients outside: they get the
+    /// pods of this node.
     fn is_in_cluster(&self) -> bool {
         match self.client.kind.as_str() {
             "external" => false,
-            "remote-pod" => !["node-local", "none"].contains(&self.pod_detection),
-            _ => true,
+            "remote-pod" => self.pod_detection == "cluster-cidr" && self.expect.outcome != "dnat",
+            "local-pod" => self.pod_detection == "none",
+            _ => !is_inside(self.client),
         }
     }
 
     fn is_of_remote_flow(&self) -> bool {
-        let Some(flow) = &self.packet.flow else { return false };
+        let Some(flow) = self.packet.flow.as_ref().filter(|_| !is_inside(self.client)) else { return false };
         is_remote(&flow.established_to, self.slices, self.this_node)
     }
 }

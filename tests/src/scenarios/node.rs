@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use xlb_common::Disposition;
-use xlb_common::abi::{Frontend, TCP};
+use xlb_common::abi::{Frontend, Inside, TCP};
 use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
 use xlb_common::parse::tcp_flags::{ACK, SYN};
 use xlb_common::tables::Proof;
@@ -13,8 +13,8 @@ use xlb_userspace::agent::linger;
 use xlb_userspace::maps::keys::Keys;
 use xlb_userspace::model::{DeliveryChoice, IpNet, Model, Object, Policy, desired, pods_of_interest};
 use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
-use xlb_userspace::plan::desired::Family;
-use xlb_userspace::plan::{Limits, Observed, plan};
+use xlb_userspace::plan::desired::{Family, Protocol};
+use xlb_userspace::plan::{Endpoint, Limits, Observed, plan};
 
 use crate::kernel::flows::{FlowKey, stored};
 use crate::kernel::host;
@@ -29,7 +29,7 @@ pub struct Node {
     pub view: NodeView,
     model: Model,
     observed: Observed,
-    tables: MemoryTables,
+    pub(super) tables: MemoryTables,
 }
 
 /// One packet's flow.
@@ -204,10 +204,26 @@ where
     tables.backend_ids = observed.backend_ids.iter().filter_map(keyed).collect();
     let keyed = |(key, frontend): (&_, &Frontend)| Some((F::EndpointKey::of_endpoint(key)?, *frontend));
     tables.frontends = observed.frontends.iter().filter_map(keyed).collect();
+    let keyed = |(key, inside): (&_, &Inside)| Some((F::EndpointKey::of_endpoint(key)?, *inside));
+    tables.inside = observed.inside.entries.iter().filter_map(keyed).collect();
+    tables.endpoints = endpoints::<F>(observed);
     let family = if F::VERSION == 4 { Family::V4 } else { Family::V6 };
     let ranges = observed.source_ranges.iter().flat_map(|(id, ranges)| ranges.iter().map(move |range| (*id, range)));
     let own = ranges.filter(|(_, range)| Family::of(range.addr()) == family);
     tables.source_ranges = own.map(|(id, range)| (id, stored(range.addr()), range.prefix_len().into())).collect();
+}
+
+/// The protocol that an endpoint is kept with counts for nothing.
+fn endpoints<F: InMemory>(observed: &Observed) -> BTreeMap<u32, F::EndpointKey>
+where
+    F::EndpointKey: Keys,
+{
+    let regions = observed.inside.regions.iter();
+    let endpoints = regions.flat_map(|(&(_, base), region)| (base..).zip(&region.endpoints));
+    let keyed = |(index, &socket): (u32, &SocketAddr)| {
+        Some((index, F::EndpointKey::of_endpoint(&Endpoint { socket, protocol: Protocol::Tcp })?))
+    };
+    endpoints.filter_map(keyed).collect()
 }
 
 fn link(ifindex: u32) -> PodLink {

@@ -12,6 +12,7 @@ use super::cleanup;
 use super::edge::{self, address};
 use super::expected::{compare, has_affinity};
 use super::health::{self, Asked};
+use super::inside::{Sockets, is_inside};
 use super::missing::{Feature, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
@@ -73,6 +74,7 @@ fn only_step(case: &Case) -> Step {
 /// A case under way.
 pub(super) struct Run {
     pub(super) node: Node,
+    sockets: Sockets,
     pub(super) services: Vec<Service>,
     pub(super) slices: Vec<Slice>,
     pod_detection: String,
@@ -92,6 +94,7 @@ impl Run {
         let addresses = addresses.iter().filter_map(|text| parse_address(text));
         Self {
             node: Node::new(this_node.clone(), zone.clone(), addresses.collect()),
+            sockets: Sockets::default(),
             services: case.services.clone(),
             slices: case.slices.clone(),
             pod_detection: case.pod_detection.as_ref().unwrap_or(&defaults.pod_detection).clone(),
@@ -201,7 +204,7 @@ impl Run {
     fn establish(&mut self, index: usize, step: &Step) -> Result<()> {
         let (Some(client), Some(packet)) = (&step.client, &step.packet) else { return Ok(()) };
         let Some(flow) = &packet.flow else { return Ok(()) };
-        let expect = Expect::parse(step.expect.as_ref())?.on_this_node();
+        let expect = expected_by(client, step)?;
         let missing = self.situation(client, packet, &expect).missing();
         if self.established.contains_key(&index) || !missing.is_empty() {
             return Ok(());
@@ -210,8 +213,11 @@ impl Run {
         let tries = if packet.sport.is_some() { 1 } else { FLOWS_PER_ESTABLISHED };
         for _ in 0..tries {
             let flow = self.flow(client, packet)?;
-            if self.node.open(flow)? == Outcome::Reached(endpoint) {
-                self.node.establish(flow, endpoint)?;
+            if self.open(client, flow)? == Outcome::Reached(endpoint) {
+                match is_inside(client) {
+                    true => self.sockets.establish(flow, endpoint),
+                    false => self.node.establish(flow, endpoint)?,
+                }
                 self.established.insert(index, flow);
                 return Ok(());
             }
@@ -220,22 +226,26 @@ impl Run {
     }
 
     fn check(&mut self, index: usize, step: &Step, client: &Client, packet: &Packet) -> Result<()> {
-        let expect = Expect::parse(step.expect.as_ref())?.on_this_node();
+        let expect = expected_by(client, step)?;
         let missing = self.situation(client, packet, &expect).missing();
         self.missing.extend(&missing);
         if !missing.is_empty() {
             return Ok(());
         }
         if packet.flow.is_some() {
-            let flow = self.established.get(&index).context("its flow could not be begun before")?;
-            return compare(&expect, &[self.node.go_on(*flow)?].into(), false);
+            let flow = *self.established.get(&index).context("its flow could not be begun before")?;
+            let outcome = match is_inside(client) {
+                true => self.sockets.go_on(&mut self.node.tables, flow),
+                false => self.node.go_on(flow)?,
+            };
+            return compare(&expect, &[outcome].into(), false);
         }
         let enough = (expect.endpoints.len() * FLOWS_PER_ENDPOINT).clamp(FLOWS_MIN, FLOWS_MAX);
         let flows = if packet.sport.is_some() { 1 } else { enough };
         let outcomes: Result<BTreeSet<Outcome>> = (0..flows)
             .map(|_| {
                 let flow = self.flow(client, packet)?;
-                self.node.open(flow)
+                self.open(client, flow)
             })
             .collect();
         let (outcomes, is_sticky) = (outcomes?, has_affinity(&self.services, packet));
@@ -245,6 +255,10 @@ impl Run {
         }
         ensure!(!is_sticky || outcomes.len() == 1, "one client met several endpoints: {outcomes:?}");
         self.check_same(&expect, index)
+    }
+
+    fn open(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {
+        if is_inside(client) { Ok(self.sockets.open(&mut self.node.tables, flow)) } else { self.node.open(flow) }
     }
 
     fn check_same(&self, expect: &Expect, index: usize) -> Result<()> {
@@ -280,6 +294,12 @@ impl Run {
             destination: SocketAddr::new(address(&packet.dst)?, packet.dport.unwrap_or_default()),
         })
     }
+}
+
+/// Clients inside reach the endpoints of all nodes.
+fn expected_by(client: &Client, step: &Step) -> Result<Expect> {
+    let expect = Expect::parse(step.expect.as_ref())?;
+    Ok(if is_inside(client) { expect } else { expect.on_this_node() })
 }
 
 /// IP protocol number of a protocol's name.

@@ -19,8 +19,9 @@ pub const LATER: Duration = Duration::from_secs(40);
 
 const PORTS: &[(&str, &str, u16)] = &[("http", "TCP", PORT)];
 const TARGET_PORTS: &[(&str, &str, u16)] = &[("http", "TCP", TARGET_PORT)];
-/// Sizes for a test: maps of the usual ones would take long to make and to read.
-const SMALL: &[(&str, &str)] = &[("--max-flows", "16384"), ("--max-backends", "512")];
+/// Sizes for a test: maps of the usual ones would take long to make and to read. And no programs that meet the sockets of
+/// the whole machine.
+const SMALL: &[(&str, &str)] = &[("--max-flows", "16384"), ("--max-backends", "512"), ("--clients-inside", "off")];
 
 /// A lab with an agent. The fields go in this order.
 pub struct Stage {

@@ -40,7 +40,9 @@ pub struct Options {
     pub policy: Policy,
     /// Leave programs and maps in place at the end.
     pub keep_dataplane: bool,
-    /// The cgroup whose sockets are followed; none: the root of the hierarchy.
+    /// Serve clients inside: processes of this node, and of pods on it.
+    pub clients_inside: bool,
+    /// The cgroup whose sockets are followed and served; none: the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// Sizes of the maps.
     pub sizes: Sizes,

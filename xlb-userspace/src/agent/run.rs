@@ -17,7 +17,7 @@ use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::{kernel, object};
 use crate::model::Event;
-use crate::node::{Changes, Netlink};
+use crate::node::{Changes, Netlink, own_netns_cookie};
 use crate::source::Source;
 
 /// A round without any event, in case one was missed.
@@ -60,19 +60,22 @@ async fn lead(
     changes: Changes,
 ) -> Result<()> {
     let mut outside = Outside::open(options, pins, source)?;
-    serve(start(options, pins, netlink)?, source, changes, &mut outside).await
+    serve(start(options, pins, netlink).await?, source, changes, &mut outside).await
 }
 
-/// Loads the programs over the pinned maps, and follows the pods' sockets.
-fn start(options: &Options, pins: &PinDirectory, netlink: Netlink) -> Result<Agent> {
+/// Loads the programs over the pinned maps, and follows the pods' sockets. The node's own address is known before any
+/// program learns one.
+async fn start(options: &Options, pins: &PinDirectory, netlink: Netlink) -> Result<Agent> {
     let cgroup = options.cgroup.clone().map_or_else(kernel::root_cgroup, Ok)?;
     let mut ebpf = object::load(pins, &options.sizes)?;
     if log::max_level() >= log::Level::Debug {
         follow_programs_log(&mut ebpf);
     }
+    let (mut maps, snapshot) = (LiveMaps::open(pins)?, netlink.snapshot().await?);
+    maps.put_netns_addresses(own_netns_cookie()?, &snapshot.primary_addresses())?;
     let mut hooks = Hooks::new(ebpf, pins.clone());
-    hooks.attach_cgroup(&cgroup)?;
-    Agent::new(options.clone(), netlink, hooks, LiveMaps::open(pins)?)
+    hooks.attach_cgroup(&cgroup, options.clients_inside)?;
+    Agent::new(options.clone(), netlink, hooks, maps)
 }
 
 /// Lines that the programs log (at debug level only) become lines of this process.

@@ -14,7 +14,7 @@ use crate::agent::uplinks::{self, ServedUplink};
 use crate::maps::attach::{FrontDoor, Hooks};
 use crate::maps::live::LiveMaps;
 use crate::model::{Model, desired, pods_of_interest};
-use crate::node::{FamilyAddresses, Location, Netlink, NodeView, Snapshot, complete_with_xdp};
+use crate::node::{FamilyAddresses, Location, Netlink, NodeView, Snapshot, complete_with_xdp, own_netns_cookie};
 use crate::plan::desired::{Delivery, Desired, Family, Refusal};
 use crate::plan::{Observed, plan};
 
@@ -41,6 +41,8 @@ pub struct Agent {
     provoked: BTreeMap<IpAddr, Instant>,
     report: Report,
     started: Instant,
+    /// The cookie of this node's network namespace.
+    netns: u64,
     /// When to plan again for what waits for room.
     pub(super) retry_at: Option<Instant>,
 }
@@ -72,6 +74,7 @@ impl Agent {
             provoked: BTreeMap::new(),
             report,
             started: Instant::now(),
+            netns: own_netns_cookie()?,
             retry_at: None,
         })
     }
@@ -86,6 +89,7 @@ impl Agent {
         let snapshot = self.netlink.snapshot().await?;
         let node = (&self.netlink, &snapshot);
         let missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, node, kernel)?;
+        self.maps.put_netns_addresses(self.netns, &snapshot.primary_addresses())?;
         self.locate_pods(&snapshot).await;
         let mut desired = self.desired(&snapshot);
         self.families = served_families(&snapshot, &desired);
@@ -200,6 +204,9 @@ impl Agent {
         };
         let mut desired = desired(&self.options.policy, &self.model, &view, self.options.delivery);
         linger::keep_living(&mut desired, &self.observed, &self.pods);
+        if !self.options.clients_inside {
+            desired.services.values_mut().for_each(|service| service.inside = None);
+        }
         desired
     }
 

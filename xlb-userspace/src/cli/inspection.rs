@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, Frontend, Member, TCP, frontend_flags as flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, TCP, frontend_flags as flags};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
@@ -77,6 +77,18 @@ pub struct ServiceView {
     pub slots: u32,
     /// Its backends on this node.
     pub backends: Vec<ShareView>,
+    /// What clients inside get; absent: they are not served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside: Option<InsideView>,
+}
+
+/// What clients inside get: processes of this node, and of pods on it.
+#[derive(Debug, Serialize)]
+pub struct InsideView {
+    /// Endpoints of the whole cluster that get their connections; zero: they are refused.
+    pub endpoints: u32,
+    /// Those that only go on with the datagrams of sockets that they had.
+    pub lingering: u32,
 }
 
 /// The clients that a service is open to.
@@ -192,7 +204,12 @@ fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> Serv
         affinity_s: frontends.clone().map(|(_, frontend)| frontend.affinity_s).find(|&seconds| seconds != 0),
         slots: if sole.is_some() { 0 } else { service.slots },
         backends,
+        inside: observed.inside.entries.values().find(|inside| inside.service == id).map(inside_view),
     }
+}
+
+fn inside_view(&Inside { endpoints, lingering, .. }: &Inside) -> InsideView {
+    InsideView { endpoints, lingering }
 }
 
 fn when_empty(flags: impl Iterator<Item = u32>) -> &'static str {

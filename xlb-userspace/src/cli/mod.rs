@@ -87,7 +87,11 @@ struct RunArgs {
     /// Leave programs and maps in place at the end: they keep serving until an agent takes them over
     #[arg(long)]
     keep_dataplane: bool,
-    /// Follow the sockets below this cgroup instead of the root of the cgroup v2 hierarchy
+    /// Serve processes of this node, and of pods on it, that connect or send to a VIP: they get the endpoints of the whole
+    /// cluster, whatever the Service's externalTrafficPolicy
+    #[arg(long, value_enum, default_value = "on")]
+    clients_inside: Switch,
+    /// Follow and serve the sockets below this cgroup instead of the root of the cgroup v2 hierarchy
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// Most VIP, port and protocol combinations of each IP version
@@ -131,6 +135,12 @@ impl SourceArgs {
             None => bail!("give --manifests PATH, or --kubeconfig FILE to follow a cluster from outside of it"),
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -255,6 +265,7 @@ fn run(args: RunArgs) -> Result<()> {
             source_ranges_fail_closed: args.source_ranges_fail_closed,
         },
         keep_dataplane: args.keep_dataplane,
+        clients_inside: args.clients_inside == Switch::On,
         cgroup: args.cgroup,
         sizes: Sizes {
             frontends: args.max_frontends,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use xlb_common::Reason;
 
 use crate::cli::Section;
-use crate::cli::inspection::{Inspection, ServiceView};
+use crate::cli::inspection::{InsideView, Inspection, ServiceView};
 
 /// The section as lines.
 #[must_use]
@@ -54,7 +54,21 @@ fn service(service: &ServiceView) -> String {
         };
         let _ = writeln!(text, "  backend  {:<21} {part}", share.address.to_string());
     }
+    if let Some(inside) = &service.inside {
+        let _ = writeln!(text, "  inside   {}", clients_inside(inside));
+    }
     text
+}
+
+fn clients_inside(inside: &InsideView) -> String {
+    let lingering = match inside.lingering {
+        0 => String::new(),
+        lingering => format!(", {lingering} more keep what they have"),
+    };
+    match inside.endpoints {
+        0 => format!("clients on this node are refused: no endpoint is usable in the cluster{lingering}"),
+        endpoints => format!("clients on this node reach {endpoints} endpoints of the cluster{lingering}"),
+    }
 }
 
 fn backends(inspection: &Inspection) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,10 +11,12 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
 use aya::programs::xdp::XdpLink;
-use aya::programs::{CgroupAttachMode, TcAttachType, XdpMode};
+use aya::programs::{TcAttachType, XdpMode};
 use tracing::{debug, info, warn};
 
-use crate::maps::object::{classifier, sock_ops, xdp};
+use crate::maps::cgroup;
+use crate::maps::link::{pin_link, remove_pin};
+use crate::maps::object::{classifier, xdp};
 use crate::maps::pins::PinDirectory;
 
 /// Which program meets the packets of an uplink first.
@@ -106,26 +108,19 @@ impl Hooks {
         self.remove_unwanted();
     }
 
-    /// Attaches to the root cgroup, beside whatever is attached there (links always are). An earlier agent's program hears of events until the new one does: twice is harmless.
+    /// Attaches to a cgroup, beside whatever is attached there (links always are): what follows the pods' sockets and, if
+    /// so, what serves clients inside.
     ///
     /// # Errors
     /// When the cgroup cannot be opened or the kernel refuses.
-    pub fn attach_cgroup(&mut self, cgroup: &Path) -> Result<()> {
-        let pin = self.pins.links().join("accepted");
-        let directory = File::open(cgroup).with_context(|| format!("opening the cgroup {}", cgroup.display()))?;
-        let program = sock_ops(&mut self.ebpf, "accepted")?;
-        let id = program
-            .attach(directory, CgroupAttachMode::Single)
-            .with_context(|| format!("attaching to the cgroup {}", cgroup.display()))?;
-        let link = FdLink::try_from(program.take_link(id)?).context("the kernel made no link for the cgroup")?;
-        remove_pin(&pin)?;
-        pin_link(link, &pin)?;
-        self.wanted.insert(pin);
+    pub fn attach_cgroup(&mut self, path: &Path, serves_inside: bool) -> Result<()> {
+        self.wanted.extend(cgroup::attach(&mut self.ebpf, &self.pins, path, serves_inside)?);
         Ok(())
     }
 
     /// Removes links that an earlier agent left and this one does not want.
     pub fn remove_unwanted(&self) {
+        cgroup::detach_all_but(&self.wanted, &self.pins);
         let Ok(entries) = fs::read_dir(self.pins.links()) else { return };
         for path in entries.flatten().map(|entry| entry.path()).filter(|path| !self.wanted.contains(path)) {
             match fs::remove_file(&path) {
@@ -195,18 +190,5 @@ fn replace_program(pin: &Path, update: impl FnOnce(FdLink) -> Result<()>) -> Res
             remove_pin(pin)?;
             Ok(false)
         }
-    }
-}
-
-fn pin_link(link: FdLink, pin: &Path) -> Result<()> {
-    link.pin(pin).map(drop).with_context(|| format!("pinning {}", pin.display()))
-}
-
-fn remove_pin(pin: &Path) -> Result<()> {
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing the pin {}", pin.display()))
-        }
-        _ => Ok(()),
     }
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
-use xlb_common::abi::{AffinityEntry, FlowEntry, Frontend};
+use xlb_common::abi::{AffinityEntry, FlowEntry, Frontend, Inside};
 use xlb_common::tables::FlowTable;
 
 use crate::maps::keys::{Keys, unstored};
@@ -32,6 +32,8 @@ pub struct FamilyMaps<K: Keys> {
     flows: [Hash<K::FlowKey, FlowEntry>; 4],
     source_ranges: Ranges<K::SourceKey>,
     affinity: Hash<K::SourceKey, AffinityEntry>,
+    inside: Hash<K, Inside>,
+    endpoints: Array<MapData, Raw<K>>,
 }
 
 /// What the agent does with a family's maps, whichever it is. A key of the other family is an error.
@@ -42,6 +44,13 @@ pub(super) trait Written {
     fn remove_backend_id(&mut self, key: &Endpoint) -> Result<()>;
     fn put_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
     fn remove_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
+    fn put_endpoint(&mut self, index: u32, endpoint: &Endpoint) -> Result<()>;
+    fn put_inside(&mut self, key: &Endpoint, inside: Inside) -> Result<()>;
+    fn remove_inside(&mut self, key: &Endpoint) -> Result<()>;
+    /// The entries for clients inside.
+    fn insides(&self) -> Vec<(Endpoint, Inside)>;
+    /// What they lead to.
+    fn endpoint(&self, index: u32) -> Result<Endpoint>;
     /// Adds what they hold.
     fn read_into(&self, observed: &mut Observed);
 }
@@ -73,6 +82,8 @@ impl<K: Keys> FamilyMaps<K> {
             ],
             source_ranges: open("SOURCE_RANGES")?.try_into()?,
             affinity: open("AFFINITY")?.try_into()?,
+            inside: open("INSIDE")?.try_into()?,
+            endpoints: open("ENDPOINTS")?.try_into()?,
         })
     }
 
@@ -140,6 +151,26 @@ impl<K: Keys> Written for FamilyMaps<K> {
 
     fn remove_source_range(&mut self, service: u32, range: &IpNet) -> Result<()> {
         Ok(self.source_ranges.remove(&range_key::<K>(service, range)?)?)
+    }
+
+    fn put_endpoint(&mut self, index: u32, endpoint: &Endpoint) -> Result<()> {
+        Ok(self.endpoints.set(index, endpoint_key::<K>(endpoint)?, 0)?)
+    }
+
+    fn put_inside(&mut self, key: &Endpoint, inside: Inside) -> Result<()> {
+        Ok(self.inside.insert(endpoint_key::<K>(key)?, Raw(inside), 0)?)
+    }
+
+    fn remove_inside(&mut self, key: &Endpoint) -> Result<()> {
+        Ok(self.inside.remove(&endpoint_key(key)?)?)
+    }
+
+    fn insides(&self) -> Vec<(Endpoint, Inside)> {
+        self.inside.iter().flatten().map(|(Raw(key), Raw(inside))| (key.endpoint(), inside)).collect()
+    }
+
+    fn endpoint(&self, index: u32) -> Result<Endpoint> {
+        Ok(self.endpoints.get(&index, 0)?.0.endpoint())
     }
 
     fn read_into(&self, observed: &mut Observed) {

@@ -1,22 +1,28 @@
 //! The pinned maps as values: what the agent writes, what it reads back at start, what the command line shows.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use xlb_common::Reason;
 use xlb_common::abi::{
-    Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, SERVICE_NAME_MAX, ServiceRecord, UPLINKS_MAX, Uplink,
+    Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX, ServiceRecord,
+    UPLINKS_MAX, Uplink,
 };
+use xlb_common::inside::netns_address_key;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::FlowTable;
+use xlb_common::{Reason, V4, V6};
 
 use crate::maps::family::{FamilyMaps, Flow, Written};
+use crate::maps::keys::stored;
 use crate::maps::pins::PinDirectory;
 use crate::maps::raw::Raw;
 use crate::maps::slots::Slots;
-use crate::node;
+use crate::node::{self, FamilyAddresses};
 use crate::plan::desired::Family;
+use crate::plan::endpoints::ObservedInside;
 use crate::plan::observed::ObservedService;
-use crate::plan::{Limits, Observed, Op};
+use crate::plan::{Endpoint, Limits, Observed, Op};
 
 /// The maps of one pin directory.
 pub struct LiveMaps {
@@ -31,6 +37,7 @@ pub struct LiveMaps {
     reasons: PerCpuArray<MapData, u64>,
     config: Array<MapData, Raw<Config>>,
     uplinks: Array<MapData, Raw<Uplink>>,
+    netns_addresses: HashMap<MapData, Raw<NetnsAddressKey>, [u8; 16]>,
     limits: Limits,
 }
 
@@ -50,6 +57,7 @@ impl LiveMaps {
             members: entries(pins, "MEMBERS")?,
             backends: entries(pins, "BACKENDS")?,
             source_ranges: entries(pins, "SOURCE_RANGES_V4")?,
+            endpoints: entries(pins, "ENDPOINTS_V4")?,
         };
         Ok(Self {
             v4: FamilyMaps::open(pins)?,
@@ -61,6 +69,7 @@ impl LiveMaps {
             reasons: open("REASONS")?.try_into()?,
             config: open("CONFIG")?.try_into()?,
             uplinks: open("UPLINKS")?.try_into()?,
+            netns_addresses: open("NETNS_ADDRESSES")?.try_into()?,
             limits,
         })
     }
@@ -103,6 +112,13 @@ impl LiveMaps {
             }
             Op::PutFrontend { key, frontend } => self.of(key.family()).put_frontend(key, *frontend)?,
             Op::RemoveFrontend { key } => self.of(key.family()).remove_frontend(key)?,
+            Op::PutEndpoints { base, protocol, endpoints } => {
+                for (index, &socket) in (*base..).zip(endpoints) {
+                    self.of(Family::of(socket.ip())).put_endpoint(index, &Endpoint { socket, protocol: *protocol })?;
+                }
+            }
+            Op::PutInside { key, inside } => self.of(key.family()).put_inside(key, *inside)?,
+            Op::RemoveInside { key } => self.of(key.family()).remove_inside(key)?,
             Op::RemoveService { id } => self.services.remove(&Raw(*id))?,
             Op::RemoveBackendId { key } => self.of(key.family()).remove_backend_id(key)?,
             Op::PutConfig { stack_in_use, generation } => {
@@ -118,6 +134,27 @@ impl LiveMaps {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
         }
+    }
+
+    fn endpoint(&self, family: Family, index: u32) -> Result<SocketAddr> {
+        let endpoint = match family {
+            Family::V4 => self.v4.endpoint(index),
+            Family::V6 => self.v6.endpoint(index),
+        };
+        Ok(endpoint.with_context(|| format!("reading entry {index} of the endpoints"))?.socket)
+    }
+
+    /// Tells the programs the addresses of a network namespace, by which source ranges judge its processes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn put_netns_addresses(&mut self, netns: u64, addresses: &FamilyAddresses) -> Result<()> {
+        let v4 = addresses.v4.map(|address| (netns_address_key::<V4>(netns), stored(address.into())));
+        let v6 = addresses.v6.map(|address| (netns_address_key::<V6>(netns), stored(address.into())));
+        for (key, address) in v4.into_iter().chain(v6) {
+            self.netns_addresses.insert(Raw(key), address, 0).context("writing NETNS_ADDRESSES")?;
+        }
+        Ok(())
     }
 
     /// Tells the programs an uplink's MAC and addresses.
@@ -161,6 +198,8 @@ impl LiveMaps {
         }
         self.v4.read_into(&mut observed);
         self.v6.read_into(&mut observed);
+        let insides = self.v4.insides().into_iter().chain(self.v6.insides()).collect();
+        observed.inside = ObservedInside::read(insides, |family, index| self.endpoint(family, index))?;
         for id in 0..self.limits.backends {
             let Raw(backend) = self.backends.get(&id, 0)?;
             if backend.generation != 0 {

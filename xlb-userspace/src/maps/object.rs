@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
-use aya::programs::{Program, SchedClassifier, SockOps, Xdp};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use xlb_common::abi;
 
@@ -189,13 +189,4 @@ pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedCla
 pub fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
     program.try_into().with_context(|| format!("{name} is not an XDP program"))
-}
-
-/// The sock_ops program of the object.
-///
-/// # Errors
-/// When the object has none of this name.
-pub fn sock_ops<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SockOps> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-    program.try_into().with_context(|| format!("{name} is not a sock_ops program"))
 }

@@ -1,7 +1,9 @@
 //! Where maps, programs and links live when the agent does not: one directory on bpffs, by the version of the map ABI.
 //!
-//! `<bpffs-dir>/v1/maps/NAME`, `<bpffs-dir>/v1/links/PROGRAM-IFINDEX`, `<bpffs-dir>/v1/programs/prove`.
+//! `<bpffs-dir>/v1/maps/NAME`, `<bpffs-dir>/v1/links/PROGRAM-IFINDEX` or
+//! `PROGRAM-CGROUP`, `<bpffs-dir>/v1/programs/prove`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use xlb_common::abi::ABI_VERSION;
+
+use crate::maps::cgroup;
 
 /// Where bpffs is mounted by convention.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -138,6 +142,7 @@ impl PinDirectory {
     /// # Errors
     /// When a pin cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        cgroup::detach_all_but(&BTreeSet::new(), self);
         match fs::remove_dir_all(&self.root) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("removing the pins below {}", self.root.display()))

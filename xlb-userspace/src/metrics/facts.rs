@@ -110,12 +110,22 @@ impl Served {
             let ranges = observed.source_ranges.values().flatten();
             (frontends as u64, ranges.filter(|range| Family::of(range.addr()) == family).count() as u64)
         };
+        let inside = |family: Family| {
+            let entries = observed.inside.entries.keys().filter(|key| key.family() == family).count();
+            let regions = observed.inside.regions.range((family, 0)..=(family, u32::MAX));
+            (entries as u64, regions.map(|(_, region)| region.endpoints.len() as u64).sum())
+        };
+        let ((inside_v4, endpoints_v4), (inside_v6, endpoints_v6)) = (inside(Family::V4), inside(Family::V6));
         let ((frontends_v4, ranges_v4), (frontends_v6, ranges_v6)) = (of(Family::V4), of(Family::V6));
         let fills = vec![
             fill("FRONTENDS_V4", frontends_v4, limits.frontends),
             fill("FRONTENDS_V6", frontends_v6, limits.frontends),
             fill("SOURCE_RANGES_V4", ranges_v4, limits.source_ranges),
             fill("SOURCE_RANGES_V6", ranges_v6, limits.source_ranges),
+            fill("INSIDE_V4", inside_v4, limits.frontends),
+            fill("INSIDE_V6", inside_v6, limits.frontends),
+            fill("ENDPOINTS_V4", endpoints_v4, limits.endpoints),
+            fill("ENDPOINTS_V6", endpoints_v6, limits.endpoints),
             fill("SERVICES", services as u64, limits.services),
             fill("SLOTS", regions(|service| service.slots), limits.slots),
             fill("MEMBERS", regions(|service| service.members), limits.members),

@@ -38,6 +38,7 @@ pub fn desired(policy: &Policy, model: &Model, node: &NodeView, choice: Delivery
             when_empty: when_empty(traffic_policy, &endpoints),
             forgets_departed: endpoints.forgets_departed,
             backends: backends(&grant, endpoints.local, &placement, &mut refusals),
+            inside: Some(endpoints.inside),
             sources,
             affinity_s: grant.service.affinity_s.unwrap_or_default(),
         };

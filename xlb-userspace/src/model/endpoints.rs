@@ -1,12 +1,12 @@
-//! Which endpoints of a Service port are on this node, and which of them get new connections (semantics 2 and 3).
+//! Which endpoints of a Service port are on this node, which of them get new connections, and which ones of the whole
+//! cluster do from clients inside (semantics 2 and 3).
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::frontends::Grant;
 use super::objects::{Endpoint, Slice, TrafficPolicy};
 use crate::node::NodeView;
-use crate::plan::desired::{Family, Protocol};
+use crate::plan::desired::{DesiredInside, Family, Protocol};
 
 /// The endpoints of one Service port in one family, as far as they matter on this node.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Endpoints {
     pub is_any_usable: bool,
     /// UDP: whether an endpoint that no longer serves loses its flows, as others serve (semantics 11.2 and 11.3).
     pub forgets_departed: bool,
+    /// Those of the whole cluster for clients inside, whatever the policy says (semantics 6).
+    pub inside: DesiredInside,
 }
 
 /// An endpoint on this node.
@@ -34,40 +36,70 @@ pub struct LocalEndpoint {
 /// (KEP-1669). `Local` looks for ready ones on this node, `Cluster` in the whole cluster: there a ready pod elsewhere
 /// is better than one that is shutting down here, and hints may leave pods of this node to others.
 pub fn endpoints_of(slices: &[&Slice], grant: &Grant, policy: TrafficPolicy, node: &NodeView) -> Endpoints {
-    let all = || candidates(slices, grant);
-    let is_any_usable = all().any(|(_, endpoint)| endpoint.ready || (endpoint.serving && endpoint.terminating));
-    let forgets_departed = grant.name.protocol == Protocol::Udp && all().any(|(_, endpoint)| endpoint.serving);
-    // Most Services have no pod on this node, and some have thousands elsewhere.
-    let has_local = all().any(|(_, endpoint)| is_on(endpoint, &node.node_name));
-    let mut local = if has_local { local_endpoints(&distinct(all()), policy, node) } else { Vec::new() };
+    let everywhere = distinct(slices, grant);
+    let all = || everywhere.iter().map(|(_, endpoint)| *endpoint);
+    let is_udp = grant.name.protocol == Protocol::Udp;
+    let forgets_departed = is_udp && all().any(|endpoint| endpoint.serving);
+    let everyone = Choice::of(&everywhere, node);
+    let mut local = local_endpoints(&everywhere, policy, &everyone, node);
     if forgets_departed {
-        let serves = |address: IpAddr| all().any(|(socket, endpoint)| endpoint.serving && socket.ip() == address);
+        let serves = |address: IpAddr| all().any(|endpoint| endpoint.serving && endpoint.address == address);
         local.retain(|endpoint| endpoint.takes_new || serves(endpoint.socket.ip()));
     }
-    Endpoints { local, is_any_usable, forgets_departed }
+    let inside = inside(&everywhere, &everyone, is_udp);
+    Endpoints { local, is_any_usable: !inside.usable.is_empty(), forgets_departed, inside }
 }
 
 fn local_endpoints(
-    everywhere: &BTreeMap<SocketAddr, &Endpoint>,
+    everywhere: &[Candidate],
     policy: TrafficPolicy,
+    everyone: &Choice,
     node: &NodeView,
 ) -> Vec<LocalEndpoint> {
-    let is_local = |endpoint: &Endpoint| is_on(endpoint, &node.node_name);
-    let ready = everywhere.values().copied().filter(|endpoint| endpoint.ready);
-    let ready: Vec<&Endpoint> = match policy {
-        TrafficPolicy::Cluster => ready.collect(),
-        TrafficPolicy::Local => ready.filter(|endpoint| is_local(endpoint)).collect(),
+    let local = || everywhere.iter().filter(|(_, endpoint)| is_on(endpoint, &node.node_name));
+    let here = Choice { has_ready: local().any(|(_, endpoint)| endpoint.ready), filter: HintFilter::All };
+    let choice = match policy {
+        TrafficPolicy::Cluster => everyone,
+        TrafficPolicy::Local => &here,
     };
-    let filter = match policy {
-        TrafficPolicy::Cluster => HintFilter::of(&ready, node),
-        TrafficPolicy::Local => HintFilter::All,
-    };
-    let takes_new = |endpoint: &Endpoint| match ready.is_empty() {
-        true => endpoint.serving && endpoint.terminating,
-        false => endpoint.ready && filter.keeps(endpoint),
-    };
-    let local = everywhere.iter().filter(|(_, endpoint)| is_local(endpoint));
-    local.map(|(socket, endpoint)| LocalEndpoint { socket: *socket, takes_new: takes_new(endpoint) }).collect()
+    local().map(|&(socket, endpoint)| LocalEndpoint { socket, takes_new: choice.takes_new(endpoint) }).collect()
+}
+
+/// The cluster set. A socket's datagrams go on to an endpoint that serves, also when it left the set (semantics 11.2);
+/// a connection needs nobody to say where it goes.
+fn inside(everywhere: &[Candidate], everyone: &Choice, is_udp: bool) -> DesiredInside {
+    let mut inside = DesiredInside { usable: Vec::with_capacity(everywhere.len()), lingering: Vec::new() };
+    for &(socket, endpoint) in everywhere {
+        if everyone.takes_new(endpoint) {
+            inside.usable.push(socket);
+        } else if is_udp && endpoint.serving {
+            inside.lingering.push(socket);
+        }
+    }
+    inside
+}
+
+/// The endpoints that get new connections, out of some.
+struct Choice<'a> {
+    has_ready: bool,
+    filter: HintFilter<'a>,
+}
+
+impl<'a> Choice<'a> {
+    /// Out of the whole cluster's (semantics 3.1).
+    fn of(everywhere: &[Candidate], node: &'a NodeView) -> Self {
+        let ready = || everywhere.iter().map(|(_, endpoint)| *endpoint).filter(|endpoint| endpoint.ready);
+        Self { has_ready: ready().next().is_some(), filter: HintFilter::of(ready, node) }
+    }
+
+    fn takes_new(&self, endpoint: &Endpoint) -> bool {
+        if self.has_ready { endpoint.ready && self.filter.keeps(endpoint) } else { is_last_resort(endpoint) }
+    }
+}
+
+/// Gets new connections where nobody is ready (KEP-1669).
+fn is_last_resort(endpoint: &Endpoint) -> bool {
+    endpoint.serving && endpoint.terminating
 }
 
 /// Which of the ready endpoints are meant for this node (semantics 3.3). Hints count only if every ready endpoint has
@@ -80,12 +112,11 @@ enum HintFilter<'a> {
 }
 
 impl<'a> HintFilter<'a> {
-    fn of(ready: &[&Endpoint], node: &'a NodeView) -> Self {
+    fn of<'e, I: Iterator<Item = &'e Endpoint>>(ready: impl Fn() -> I, node: &'a NodeView) -> Self {
         let zone = node.zone.as_deref().filter(|zone| !zone.is_empty());
         let candidates = [Some(Self::Node(&node.node_name)), zone.map(Self::Zone)];
         let counts = |filter: &Self| {
-            ready.iter().all(|endpoint| !filter.hints(endpoint).is_empty())
-                && ready.iter().any(|endpoint| filter.keeps(endpoint))
+            ready().all(|endpoint| !filter.hints(endpoint).is_empty()) && ready().any(|endpoint| filter.keeps(endpoint))
         };
         candidates.into_iter().flatten().find(counts).unwrap_or(Self::All)
     }
@@ -112,8 +143,11 @@ pub fn is_on(endpoint: &Endpoint, node_name: &str) -> bool {
     endpoint.node_name.as_deref() == Some(node_name)
 }
 
+/// An endpoint at its target port.
+type Candidate<'a> = (SocketAddr, &'a Endpoint);
+
 /// Every endpoint of the port and family, in the whole cluster.
-fn candidates<'a>(slices: &[&'a Slice], grant: &Grant) -> impl Iterator<Item = (SocketAddr, &'a Endpoint)> {
+fn candidates<'a>(slices: &[&'a Slice], grant: &Grant) -> impl Iterator<Item = Candidate<'a>> {
     let (port, family) = (grant.port, grant.name.family);
     slices.iter().flat_map(move |slice| {
         let targets =
@@ -125,15 +159,19 @@ fn candidates<'a>(slices: &[&'a Slice], grant: &Grant) -> impl Iterator<Item = (
     })
 }
 
-/// Of two with the same address and port the first stays, unless a later one is not terminating: the pod network may have
-/// given the address of a terminating pod to a new one (semantics 2.5).
-fn distinct<'a>(candidates: impl Iterator<Item = (SocketAddr, &'a Endpoint)>) -> BTreeMap<SocketAddr, &'a Endpoint> {
-    let mut distinct: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
-    for (socket, endpoint) in candidates {
-        let kept = distinct.entry(socket).or_insert(endpoint);
-        if !endpoint.terminating {
-            *kept = endpoint;
+/// In order of address and port. Of two with the same the first stays, unless a later one is not terminating: the pod
+/// network may have given the address of a terminating pod to a new one (semantics 2.5).
+fn distinct<'a>(slices: &[&'a Slice], grant: &Grant) -> Vec<Candidate<'a>> {
+    let mut distinct: Vec<Candidate> = Vec::with_capacity(slices.iter().map(|slice| slice.endpoints.len()).sum());
+    distinct.extend(candidates(slices, grant));
+    // Stable: those of one address stay in the order of their slices.
+    distinct.sort_by_key(|(socket, _)| *socket);
+    distinct.dedup_by(|later, kept| {
+        let is_same = later.0 == kept.0;
+        if is_same && !later.1.terminating {
+            kept.1 = later.1;
         }
-    }
+        is_same
+    });
     distinct
 }

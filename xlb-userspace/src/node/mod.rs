@@ -1,7 +1,7 @@
 //! What this node looks like: pods, links, addresses. Values here; netlink in the files below.
 //!
 //! Read in this order: [`snapshot`] (the node at one moment), [`locate`] (where a pod is in it), [`addresses`] (the node's
-//! own), [`parse`] (netlink messages become a snapshot), [`netlink`] (asking and following the kernel), [`pod_end`] (what
+//! own), [`netns`] (its namespace), [`parse`] (netlink messages become a snapshot), [`netlink`] (asking and following the kernel), [`pod_end`] (what
 //! only the pod's own namespace can tell).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +13,12 @@ pub mod addresses;
 pub mod parse;
 pub mod netlink;
 pub mod pod_end;
+pub mod netns;
 mod ethtool;
 
 pub use addresses::{FamilyAddresses, NodeAddress};
 pub use netlink::{Changes, Netlink, Uplink};
+pub use netns::own_netns_cookie;
 pub use pod_end::{complete_with_xdp, takes_xdp_frames};
 pub use snapshot::{Link, Route, RouteKind, Snapshot};
 

@@ -104,6 +104,8 @@ pub struct DesiredService {
     pub when_empty: WhenEmpty,
     /// Backends on this node by address and target port.
     pub backends: BTreeMap<SocketAddr, DesiredBackend>,
+    /// What clients inside get: processes of this node, and of pods on it. None: nothing, their packets go to the VIP.
+    pub inside: Option<DesiredInside>,
     /// Which clients it is open to.
     pub sources: SourceFilter,
     /// How long after its last new connection a client's next one goes to the same backend, in seconds; zero: no
@@ -112,6 +114,16 @@ pub struct DesiredService {
     /// Whether an endpoint that no longer serves loses its flows: UDP has no end of a connection to wait for, and others
     /// serve (semantics 11.2).
     pub forgets_departed: bool,
+}
+
+/// The endpoints of a service in the whole cluster, as clients inside reach them. Both lists are in order of address and
+/// port, and no endpoint is in both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DesiredInside {
+    /// Those that get new connections. None: clients are refused.
+    pub usable: Vec<SocketAddr>,
+    /// Those that keep the datagrams of sockets which they have, and get nothing new.
+    pub lingering: Vec<SocketAddr>,
 }
 
 /// Which clients may open connections, and where that counts (semantics chapter 8).

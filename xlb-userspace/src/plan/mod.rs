@@ -1,17 +1,19 @@
 //! From what is desired and what is observed to the operations that close the gap. Pure.
 //!
 //! Read in this order: [`desired`] (the input), [`endpoint`] (an address with its port), [`observed`] (what the maps hold),
-//! [`op`] (one change to them), [`plan()`], `services` (each service in turn), `frontends` (where its VIPs lead), `sources`
-//! (for whom), `layout` (a service's members and slots), `table` (how they change), [`sticky`] (who owns which slot),
-//! `backends` (ids of pods), `space` (free parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that
-//! nodes agree on).
+//! [`endpoints`] (its part for clients inside), [`op`] (one change to them), [`plan()`], `services` (each service in turn),
+//! `frontends` (where its VIPs lead), `inside` (where they lead clients inside), `sources` (for whom), `layout` (a service's
+//! members and slots), `table` (how they change), [`sticky`] (who owns which slot), `backends` (ids of pods), `space` (free
+//! parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that nodes agree on).
 
 pub mod desired;
 pub mod endpoint;
 pub mod observed;
+pub mod endpoints;
 pub mod op;
 mod services;
 mod frontends;
+mod inside;
 mod sources;
 mod layout;
 mod table;
@@ -50,6 +52,8 @@ pub struct Limits {
     pub backends: u32,
     /// Entries of `SOURCE_RANGES_V4`, and as many of `SOURCE_RANGES_V6`.
     pub source_ranges: u32,
+    /// Entries of `ENDPOINTS_V4`, and as many of `ENDPOINTS_V6`.
+    pub endpoints: u32,
 }
 
 impl Default for Limits {
@@ -61,6 +65,7 @@ impl Default for Limits {
             members: abi::MEMBERS_MAX,
             backends: abi::BACKENDS_MAX,
             source_ranges: abi::SOURCE_RANGES_MAX,
+            endpoints: abi::ENDPOINTS_MAX,
         }
     }
 }
@@ -88,7 +93,7 @@ pub fn plan(desired: &Desired, observed: &Observed, limits: &Limits, now_ms: u64
     services.plan(desired);
     let (service_ops, shortages, mut refusals) = services.into_results();
     let ops = in_order(service_ops, &backends, observed);
-    let next_release_ms = observed.resting.next_release_ms(now_ms);
+    let next_release_ms = observed.next_release_ms(now_ms);
     let may_pass = |shortage: &Shortage| shortage.limit.may_pass(!ops.is_empty(), next_release_ms.is_some());
     let (passing, last): (Vec<_>, Vec<_>) = shortages.into_iter().partition(may_pass);
     let next_chance_ms = if ops.is_empty() { next_release_ms } else { Some(now_ms) };
@@ -106,6 +111,7 @@ fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> V
         put_backends,
         put_backend_ids,
         services.members,
+        services.endpoints,
         services.slots,
         services.records,
         services.early_removed_frontends,

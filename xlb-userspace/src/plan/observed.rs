@@ -7,6 +7,7 @@ use xlb_common::abi::{Backend, Frontend, Member};
 use xlb_common::slot::SlotWord;
 
 use super::endpoint::Endpoint;
+use super::endpoints::ObservedInside;
 use super::op::Op;
 
 /// How long what was freed is left alone, so that no packet under way and no flow entry of a moment ago can take the new
@@ -45,7 +46,7 @@ impl ObservedService {
     }
 }
 
-/// A part of `SLOTS` or `MEMBERS` that nobody uses any more.
+/// A part of an array that nobody uses any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestingRegion {
     /// First entry.
@@ -76,6 +77,8 @@ pub struct Observed {
     pub frontends: BTreeMap<Endpoint, Frontend>,
     /// `SOURCE_RANGES_V4` and `SOURCE_RANGES_V6`, by id of the service.
     pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// What clients inside get.
+    pub inside: ObservedInside,
     /// The part of `SLOTS` of each service, by its first index.
     pub slots: BTreeMap<u32, Vec<SlotWord>>,
     /// `MEMBERS` by index, as far as services use it.
@@ -121,6 +124,9 @@ impl Observed {
             Op::RemoveFrontend { key } => {
                 self.frontends.remove(key);
             }
+            Op::PutEndpoints { base, endpoints, .. } => self.inside.put_endpoints(*base, endpoints),
+            Op::PutInside { key, inside } => self.inside.put(*key, *inside, now_ms),
+            Op::RemoveInside { key } => self.inside.remove(key, now_ms),
             Op::RemoveService { id } => self.put_service(*id, None, now_ms),
             Op::RemoveBackendId { key } => {
                 self.backend_ids.remove(key);
@@ -129,8 +135,17 @@ impl Observed {
                 self.stack_in_use = *stack_in_use;
                 self.generation = *generation;
                 self.resting.forget_rested(now_ms);
+                self.inside.forget_rested(now_ms);
             }
         }
+    }
+
+    /// When the next thing that rests may be used again.
+    #[must_use]
+    pub fn next_release_ms(&self, now_ms: u64) -> Option<u64> {
+        let endpoints = self.inside.resting.iter().map(|(_, region)| release_ms(region.since_ms));
+        let endpoints = endpoints.filter(|&release| release > now_ms).min();
+        self.resting.next_release_ms(now_ms).into_iter().chain(endpoints).min()
     }
 
     /// A service's words, if it has any.
@@ -193,9 +208,7 @@ impl Observed {
 }
 
 impl Resting {
-    /// When the next thing may be used again.
-    #[must_use]
-    pub fn next_release_ms(&self, now_ms: u64) -> Option<u64> {
+    fn next_release_ms(&self, now_ms: u64) -> Option<u64> {
         let regions = self.slots.iter().chain(&self.members).map(|region| region.since_ms);
         let releases = regions.chain(self.backends.values().copied()).map(release_ms);
         releases.filter(|&release| release > now_ms).min()

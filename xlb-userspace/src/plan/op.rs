@@ -1,11 +1,14 @@
-//! One change to the maps. Each is a single map operation, so that a crash between two of them is a state like any other.
+//! One change to the maps. Each is a single map operation, so that a crash between two of them is a state like any other;
+//! but for one that fills a part of an array to which nothing leads yet.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use xlb_common::abi::{Backend, Frontend, Member};
+use xlb_common::abi::{Backend, Frontend, Inside, Member};
 use xlb_common::slot::SlotWord;
 
+use super::desired::Protocol;
 use super::endpoint::Endpoint;
 
 /// A change to the maps.
@@ -80,6 +83,27 @@ pub enum Op {
         /// VIP, protocol and port.
         key: Endpoint,
     },
+    /// Fills a part of `ENDPOINTS_V4` or `ENDPOINTS_V6`, as the addresses' family is.
+    PutEndpoints {
+        /// First index.
+        base: u32,
+        /// The service's protocol.
+        protocol: Protocol,
+        /// The endpoints: usable ones, then lingering ones.
+        endpoints: Vec<SocketAddr>,
+    },
+    /// Writes `INSIDE_V4[key]` or `INSIDE_V6[key]`.
+    PutInside {
+        /// VIP, protocol and port.
+        key: Endpoint,
+        /// Where they lead clients inside.
+        inside: Inside,
+    },
+    /// Deletes `INSIDE_V4[key]` or `INSIDE_V6[key]`; the endpoints rest before their part is used again.
+    RemoveInside {
+        /// VIP, protocol and port.
+        key: Endpoint,
+    },
     /// Deletes `SERVICES[id]`; its slots and members rest before they are used again.
     RemoveService {
         /// Id of the service.
@@ -120,6 +144,9 @@ impl fmt::Display for Op {
             }
             Self::PutFrontend { key, frontend } => write!(f, "put frontend {} = {}", key, target(frontend)),
             Self::RemoveFrontend { key } => write!(f, "remove frontend {}", key),
+            Self::PutEndpoints { base, endpoints, .. } => write!(f, "put endpoints {base}+{}", endpoints.len()),
+            Self::PutInside { key, inside } => write!(f, "put inside {key} = {}", inside_target(inside)),
+            Self::RemoveInside { key } => write!(f, "remove inside {key}"),
             Self::RemoveService { id } => write!(f, "remove service {id}"),
             Self::RemoveBackendId { key } => write!(f, "remove backend id {}", key),
             Self::PutConfig { stack_in_use, generation } => {
@@ -150,6 +177,14 @@ fn target(frontend: &Frontend) -> String {
     format!("service {service} flags {flags}{affinity} {target}")
 }
 
+fn inside_target(inside: &Inside) -> String {
+    let Inside { service, endpoints_base, endpoints, lingering, affinity_s, flags } = inside;
+    let affinity = if *affinity_s == 0 { String::new() } else { format!(" affinity {affinity_s} s") };
+    format!(
+        "service {service} flags {flags}{affinity} endpoints {endpoints_base}+{endpoints}, then {lingering} lingering"
+    )
+}
+
 fn owners(word: SlotWord) -> String {
     let current = word.current().map_or("none".into(), |owner| owner.to_string());
     let previous = word.previous().map(|owner| format!(" < {owner}"));
@@ -159,7 +194,6 @@ fn owners(word: SlotWord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::desired::Protocol;
 
     #[test]
     fn an_operation_is_written_in_words() {
@@ -181,6 +215,21 @@ mod tests {
             (
                 Op::PutSourceRange { service: 3, range: "192.0.2.0/24".parse().unwrap() },
                 "put source range 192.0.2.0/24 of service 3",
+            ),
+            (
+                Op::PutEndpoints {
+                    base: 5,
+                    protocol: Protocol::Tcp,
+                    endpoints: vec!["192.0.2.1:8080".parse().unwrap()],
+                },
+                "put endpoints 5+1",
+            ),
+            (
+                Op::PutInside {
+                    key: key("192.0.2.10:80"),
+                    inside: Inside { service: 3, endpoints_base: 5, endpoints: 1, ..Inside::default() },
+                },
+                "put inside 192.0.2.10:80/tcp = service 3 flags 0 endpoints 5+1, then 0 lingering",
             ),
             (Op::PutSlot { index: 9, word }, "put slot 9 = none < 7 < 4"),
             (Op::PutBackend { id: 2, backend: Backend::default() }, "put backend 2 generation 0 free"),

@@ -12,6 +12,8 @@ pub(super) enum Limit {
     Slots,
     Members,
     Backends,
+    /// Of clients inside.
+    Endpoints,
     /// All 255 local indexes of a service are taken, some by backends that just left.
     LocalIndexes,
     /// More than 255 backends of one service.
@@ -32,7 +34,9 @@ impl Limit {
         match self {
             Self::BackendsOfService => false,
             Self::Frontends | Self::Services | Self::SourceRanges => removes_something,
-            Self::Slots | Self::Members | Self::Backends | Self::LocalIndexes => removes_something || something_rests,
+            Self::Slots | Self::Members | Self::Backends | Self::Endpoints | Self::LocalIndexes => {
+                removes_something || something_rests
+            }
         }
     }
 
@@ -61,6 +65,10 @@ impl Limit {
             }
             Self::Backends => {
                 format!("the table of backends is full ({} pod ports): {}", limits.backends, raise("--max-backends"))
+            }
+            Self::Endpoints => {
+                let endpoints = limits.endpoints;
+                format!("no free part of the endpoint table ({endpoints} of a family) is large enough: {FEWER}")
             }
             Self::LocalIndexes => "backends that just left still have its places: it is tried again".into(),
             Self::BackendsOfService => {

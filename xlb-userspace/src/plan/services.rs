@@ -9,6 +9,7 @@ use super::backends::Backends;
 use super::desired::{Desired, DesiredService, Protocol, Refusal, ServiceName};
 use super::endpoint::Endpoint;
 use super::frontends::Frontends;
+use super::inside::{Insides, Led};
 use super::layout::{Layout, Share, Was, lay_out};
 use super::observed::{Observed, ObservedService};
 use super::op::Op;
@@ -20,9 +21,10 @@ use super::space::Space;
 #[derive(Default)]
 pub(super) struct ServiceOps {
     pub(super) members: Vec<Op>,
+    pub(super) endpoints: Vec<Op>,
     pub(super) slots: Vec<Op>,
     pub(super) records: Vec<Op>,
-    /// Frontends that no moment may see with the ranges that their service is to get.
+    /// Frontends, also those of clients inside, that no moment may see with the ranges that their service is to get.
     pub(super) early_removed_frontends: Vec<Op>,
     /// Before the frontends that they filter.
     pub(super) source_ranges: Vec<Op>,
@@ -45,6 +47,7 @@ pub(super) struct Services<'a, 'b> {
     backends: &'b mut Backends<'a>,
     space: Space<'a>,
     frontends: Frontends<'a>,
+    insides: Insides<'a>,
     sources: Sources<'a>,
     served: BTreeSet<u32>,
     next_id: u32,
@@ -69,6 +72,7 @@ impl<'a, 'b> Services<'a, 'b> {
             backends,
             space: Space::new(observed, limits, now_ms),
             frontends: Frontends::new(observed, limits.frontends),
+            insides: Insides::new(&observed.inside, limits.endpoints, now_ms),
             sources: Sources::new(observed, limits.source_ranges),
             served: BTreeSet::new(),
             next_id: 0,
@@ -118,10 +122,13 @@ impl<'a, 'b> Services<'a, 'b> {
         }
         self.ops.source_ranges.extend(self.sources.add(id, &service.sources.ranges, ranges));
         let (frontends, newly_filtered) = self.frontends.lead(id, &vips, service, &layout);
+        let led = self.lead_inside(id, &vips, candidate);
         let narrows = self.sources.narrows(id, &service.sources.ranges);
         let late = if narrows { &mut self.ops.late_frontends } else { &mut self.ops.frontends };
-        late.extend(newly_filtered);
-        self.ops.frontends.extend(frontends);
+        // An entry for clients inside comes after its frontend, and goes before it: then it has as much room.
+        late.extend(newly_filtered.into_iter().chain(led.newly_filtered));
+        self.ops.frontends.extend(frontends.into_iter().chain(led.entries));
+        self.ops.endpoints.extend(led.endpoints);
         self.record(id, candidate, record, &layout);
         let is_astray = self.frontends.reached(id).is_some_and(|reached| reached.is_astray);
         let come_last = layout.slots_come_last || is_astray;
@@ -185,6 +192,14 @@ impl<'a, 'b> Services<'a, 'b> {
         Was { region, is_served: record.is_some(), members: &self.observed.members }
     }
 
+    fn lead_inside(&mut self, id: u32, vips: &[Endpoint], candidate: &Candidate) -> Led {
+        let led = self.insides.lead(id, vips, candidate.service);
+        if let Some((what, limit)) = led.short {
+            self.report(&candidate.name, what.into(), limit);
+        }
+        led
+    }
+
     fn record(&mut self, id: u32, candidate: &Candidate, was: Option<&ObservedService>, layout: &Layout) {
         self.served.insert(id);
         let region = layout.region;
@@ -204,6 +219,9 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     fn remove_the_rest(&mut self) {
+        let (early, removals) = self.insides.removals(self.sources.widening());
+        self.ops.early_removed_frontends.extend(early);
+        self.ops.removed_frontends.extend(removals);
         let (early, removals) = self.frontends.removals(self.sources.widening());
         self.ops.early_removed_frontends.extend(early);
         self.ops.removed_frontends.extend(removals);

@@ -1,4 +1,4 @@
-//! Free parts of `SLOTS` and `MEMBERS`: the first gap that is large enough.
+//! Free parts of `SLOTS`, `MEMBERS` and the endpoints: the first gap that is large enough.
 
 use super::Limits;
 use super::observed::{Observed, rests};
@@ -67,11 +67,11 @@ fn used_members(observed: &Observed, now_ms: u64) -> Vec<(u32, u32)> {
 }
 
 /// Free ranges in order: first index and length.
-struct Gaps(Vec<(u32, u32)>);
+pub(super) struct Gaps(Vec<(u32, u32)>);
 
 impl Gaps {
     /// What `used` ranges, which may overlap, leave free below `limit`.
-    fn between(mut used: Vec<(u32, u32)>, limit: u32) -> Self {
+    pub(super) fn between(mut used: Vec<(u32, u32)>, limit: u32) -> Self {
         used.retain(|&(_, length)| length > 0);
         used.sort_unstable();
         let (mut gaps, mut end) = (Vec::new(), 0u32);
@@ -85,7 +85,8 @@ impl Gaps {
         Self(gaps)
     }
 
-    fn take(&mut self, length: u32) -> Option<u32> {
+    /// The first index of so many that are free, which are then not free any more.
+    pub(super) fn take(&mut self, length: u32) -> Option<u32> {
         let at = self.0.iter().position(|&(_, free)| free >= length)?;
         let (base, free) = self.0.get_mut(at)?;
         let taken = *base;

@@ -12,8 +12,20 @@ use xlb_common::slot::SlotWord;
 use xlb_userspace::maps::pins::PinDirectory;
 
 /// The maps whose size depends on services and their backends.
-const GROWING: [&str; 8] =
-    ["FRONTENDS_V4", "FRONTENDS_V6", "SERVICES", "SLOTS", "MEMBERS", "BACKENDS", "BACKEND_IDS_V4", "BACKEND_IDS_V6"];
+const GROWING: [&str; 12] = [
+    "FRONTENDS_V4",
+    "FRONTENDS_V6",
+    "SERVICES",
+    "SLOTS",
+    "MEMBERS",
+    "BACKENDS",
+    "BACKEND_IDS_V4",
+    "BACKEND_IDS_V6",
+    "INSIDE_V4",
+    "INSIDE_V6",
+    "ENDPOINTS_V4",
+    "ENDPOINTS_V6",
+];
 
 /// Bytes that each map locks, and their sum.
 pub fn map_bytes(pin_directory: &Path) -> Result<Vec<(String, u64)>> {

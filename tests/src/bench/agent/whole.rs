@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Figure;
 use super::maps::{ProbedFrontend, map_bytes};
 use crate::api::ApiServer;
-use crate::lab::{Agent, Lab, LabSpec};
+use crate::lab::{Agent, Cgroup, Lab, LabSpec};
 use crate::scale::{NODE, Scale, World};
 
 const CHANGES_PER_S: u32 = 500;
@@ -47,8 +47,11 @@ pub fn measure(scale: Scale, changes: u32) -> Result<Vec<Figure>> {
     let kubeconfig = directory.path().join("kubeconfig");
     listening.write_kubeconfig(&kubeconfig)?;
 
+    let cgroup = Cgroup::enter()?;
     let started = Instant::now();
-    let agent = Agent::start_with(&lab, &["--kubeconfig", kubeconfig.to_str().context("a path that is no text")?])?;
+    let [kubeconfig, path] = [&kubeconfig, cgroup.path()].map(|path| path.display().to_string());
+    let inside = ["--clients-inside", "on", "--cgroup", &path];
+    let agent = Agent::start_with(&lab, &[&["--kubeconfig", &kubeconfig], &inside[..]].concat())?;
     wait_in_sync(&agent, scale.services + 1)?;
     let mut figures = vec![Figure::ms("agent: process started to in sync", started.elapsed())];
     figures.push(Figure::mib("agent: RSS after the start", resident(&agent)?));

@@ -7,5 +7,6 @@ mod external_ips;
 mod contests;
 mod backends;
 mod hints;
+mod inside;
 mod delivery;
 mod order;

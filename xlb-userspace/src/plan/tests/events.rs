@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::maps::Owner;
-use super::world::{link, name_of, pod_of, range_of, service, vip_of};
+use super::world::{inside, link, name_of, pod_of, range_of, service, vip_of};
 use crate::plan::Endpoint;
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Family, ServiceName, SourceFilter};
 
@@ -31,6 +31,8 @@ pub enum Event {
     Sources { service: usize, ranges: Option<BTreeSet<u8>> },
     /// A service keeps clients with their backends for so long.
     Affinity { service: usize, affinity_s: u32 },
+    /// A service leads clients inside somewhere from now on, or nowhere any more.
+    Inside { service: usize },
     /// A service is deleted.
     Deleted { service: usize },
 }
@@ -61,6 +63,7 @@ pub fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(service, ranges)| Event::Sources { service, ranges }),
         2 => (service.clone(), prop::sample::select(vec![0u32, 60, 90]))
             .prop_map(|(service, affinity_s)| Event::Affinity { service, affinity_s }),
+        1 => service.clone().prop_map(|service| Event::Inside { service }),
         1 => service.prop_map(|service| Event::Deleted { service }),
     ]
 }
@@ -72,6 +75,8 @@ pub struct World {
     ranges: BTreeMap<ServiceName, BTreeSet<u8>>,
     replaced: BTreeMap<u16, u32>,
     is_stack: BTreeSet<u16>,
+    /// Services that lead clients inside nowhere.
+    without_inside: BTreeSet<ServiceName>,
 }
 
 impl World {
@@ -90,11 +95,16 @@ impl World {
             Event::Sources { service, ranges: Some(ranges) } => drop(self.ranges.insert(key(service), ranges)),
             Event::Sources { service, ranges: None } => drop(self.ranges.remove(&key(service))),
             Event::Affinity { service, affinity_s } => self.service(service).affinity_s = affinity_s,
+            Event::Inside { service } if !self.without_inside.remove(&key(service)) => {
+                self.without_inside.insert(key(service));
+            }
+            Event::Inside { .. } => {}
             Event::Deleted { service } => drop(self.desired.services.remove(&key(service))),
         }
         self.desired.services.retain(|_, service| !service.vips.is_empty());
         self.follow_pods();
         self.follow_ranges();
+        self.follow_inside();
     }
 
     fn service(&mut self, at: usize) -> &mut DesiredService {
@@ -136,6 +146,13 @@ impl World {
             let ranges = ranges.iter().map(|&number| range_of(name.family, number));
             let ranges = if vips.is_empty() { BTreeSet::new() } else { ranges.collect() };
             service.sources = SourceFilter { vips, ranges };
+        }
+    }
+
+    fn follow_inside(&mut self) {
+        for (name, service) in &mut self.desired.services {
+            let inside = || inside(&service.backends);
+            service.inside = (!self.without_inside.contains(name)).then(inside);
         }
     }
 

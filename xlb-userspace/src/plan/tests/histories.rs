@@ -8,6 +8,7 @@ use xlb_common::slot::OWNERS;
 use super::events::{Event, World, event};
 use super::maps::{Node, Owner, Owners};
 use super::openness::{check_affinity, check_openness};
+use crate::plan::endpoints::ObservedInside;
 use crate::plan::observed::Observed;
 use crate::plan::{Endpoint, Limits, Plan};
 
@@ -52,14 +53,15 @@ proptest! {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let small = (2u32..6, 2u32..5, 0u32..1400, 0u32..80, 2u32..30, 0u32..6);
-    let small = small.prop_map(|(frontends, services, slots, members, backends, source_ranges)| Limits {
+    let small = (2u32..6, 2u32..5, 0u32..1400, 0u32..80, 2u32..30, 0u32..6, 0u32..40);
+    let small = small.prop_map(|(frontends, services, slots, members, backends, source_ranges, endpoints)| Limits {
         frontends,
         services,
         slots,
         members,
         backends,
         source_ranges,
+        endpoints,
     });
     prop_oneof![Just(Limits::default()), small]
 }
@@ -132,6 +134,7 @@ fn check_all_is_served(node: &Node, world: &World, plan: &Plan) -> Result<(), Te
         let expected = if takers.is_empty() { BTreeSet::from([None]) } else { takers.into_iter().map(Some).collect() };
         prop_assert_eq!(current, expected);
     }
+    check_inside_is_served(node, world)?;
     for frontend in node.maps.tables.frontends.values() {
         let (_, takers) = world.pods(&node.maps.services[&frontend.service].name);
         let wrong =
@@ -141,11 +144,34 @@ fn check_all_is_served(node: &Node, world: &World, plan: &Plan) -> Result<(), Te
     Ok(())
 }
 
+/// Every address leads clients inside to the endpoints that are asked for, or has no entry.
+fn check_inside_is_served(node: &Node, world: &World) -> Result<(), TestCaseError> {
+    let maps = &node.maps.tables.inside;
+    for (name, service) in &world.desired.services {
+        for &vip in &service.vips {
+            let key = Endpoint { socket: (vip, service.port).into(), protocol: name.protocol };
+            let entry = maps.entries.get(&key);
+            let found = entry.map(|inside| maps.led_to(name.family, inside));
+            let wanted = service.inside.as_ref().map(|inside| (inside.usable.clone(), inside.lingering.clone()));
+            prop_assert_eq!(found, wanted);
+            let affinity_s = entry.map_or(service.affinity_s, |inside| inside.affinity_s);
+            prop_assert_eq!(affinity_s, service.affinity_s);
+            let is_filtered = entry.map(|inside| node.maps.open_to_inside(inside).is_some());
+            prop_assert_eq!(
+                is_filtered.unwrap_or(service.sources.vips.contains(&vip)),
+                service.sources.vips.contains(&vip)
+            );
+        }
+    }
+    Ok(())
+}
+
 fn check_agent_knows_maps(node: &Node) -> Result<(), TestCaseError> {
     let read = node.maps.read_back();
     let known = |observed: &Observed| Observed {
         members: BTreeMap::new(),
         resting: Default::default(),
+        inside: ObservedInside { resting: Vec::new(), ..observed.inside.clone() },
         unclaimed_slots: BTreeMap::new(),
         ..observed.clone()
     };

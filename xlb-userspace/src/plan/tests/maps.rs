@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use xlb_common::abi::{Backend, Frontend, Member, frontend_flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, frontend_flags, inside_flags};
 use xlb_common::slot::SlotWord;
+
+use super::inside_maps::InsideMaps;
 
 use crate::plan::desired::Family;
 use crate::plan::observed::{Observed, ObservedService, QUARANTINE_MS};
@@ -26,6 +28,7 @@ pub struct Tables {
     pub backends: BTreeMap<u32, Backend>,
     pub backend_ids: BTreeMap<Endpoint, u32>,
     pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
+    pub inside: InsideMaps,
 }
 
 /// The maps, and what the agent believes they hold.
@@ -76,6 +79,7 @@ impl Node {
     /// The agent dies and another one reads the maps.
     pub fn restart(&mut self) {
         self.maps.freed_ms.clear();
+        self.maps.tables.inside.forget_what_rests();
         self.observed = self.maps.read_back();
     }
 }
@@ -97,6 +101,7 @@ impl Maps {
             backends: tables.backends.clone(),
             backend_ids: tables.backend_ids.clone(),
             source_ranges: tables.source_ranges.clone(),
+            inside: tables.inside.read_back(),
             stack_in_use: self.stack_in_use,
             generation: self.generation,
             ..Observed::default()
@@ -119,7 +124,17 @@ impl Maps {
     /// Whom a frontend is open to; none: everybody.
     pub fn open_to(&self, frontend: &Frontend) -> Option<BTreeSet<IpNet>> {
         let is_filtered = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
-        is_filtered.then(|| self.tables.source_ranges.get(&frontend.service).cloned().unwrap_or_default())
+        is_filtered.then(|| self.ranges_of(frontend.service))
+    }
+
+    /// The same of an entry for clients inside.
+    pub fn open_to_inside(&self, inside: &Inside) -> Option<BTreeSet<IpNet>> {
+        let is_filtered = inside.flags & inside_flags::SOURCE_RANGES != 0;
+        is_filtered.then(|| self.ranges_of(inside.service))
+    }
+
+    fn ranges_of(&self, service: u32) -> BTreeSet<IpNet> {
+        self.tables.source_ranges.get(&service).cloned().unwrap_or_default()
     }
 
     /// Each owner that a frontend's slots name, and whether its entry says that it takes new connections.
@@ -170,6 +185,9 @@ impl Maps {
                     tables.source_ranges.remove(&service);
                 }
             }
+            Op::PutEndpoints { base, endpoints, .. } => tables.inside.put_endpoints(base, &endpoints, now_ms),
+            Op::PutInside { key, inside } => tables.inside.put(key, Some(inside), now_ms),
+            Op::RemoveInside { key } => tables.inside.put(key, None, now_ms),
             Op::RemoveService { id } => assert!(self.services.remove(&id).is_some()),
             Op::RemoveBackendId { key } => assert!(tables.backend_ids.remove(&key).is_some()),
             Op::PutConfig { stack_in_use, generation } => {
@@ -190,6 +208,11 @@ impl Maps {
                 _ => self.check_frontend(frontend),
             };
             wrong.map_err(|wrong| format!("{key:?}: {wrong}"))?;
+        }
+        for (key, inside) in &self.tables.inside.entries {
+            let is_known = self.services.contains_key(&inside.service) && self.tables.frontends.contains_key(key);
+            let consistent = is_known && self.tables.inside.leads_somewhere(key, inside);
+            consistent.then_some(()).ok_or(format!("clients inside of {key} are led to {inside:?}"))?;
         }
         let strays = self.tables.backend_ids.iter().find(|(key, id)| !self.is_backend(key, **id));
         strays.map_or(Ok(()), |stray| Err(format!("{stray:?} leads to another backend")))
@@ -228,6 +251,7 @@ impl Maps {
             Op::PutService { id, slots_base, slots, members_base, members, .. } => {
                 id < limits.services && slots_base + slots <= limits.slots && members_base + members <= limits.members
             }
+            Op::PutEndpoints { base, ref endpoints, .. } => base + endpoints.len() as u32 <= limits.endpoints,
             Op::PutSourceRange { .. } => Family::ALL.iter().all(|family| {
                 let ranges = self.tables.source_ranges.values().flatten();
                 ranges.filter(|range| Family::of(range.addr()) == *family).count() <= limits.source_ranges as usize

@@ -35,6 +35,12 @@ pub fn check_openness(before: &Node, ops: &[Op]) -> Result<(), TestCaseError> {
             let stays = service(before).or(service(&end)) == service(&end).or(service(before));
             prop_assert!(!stays || holds_common(&now, &was, &will), "not far enough: {story}");
         }
+        for (key, inside) in &node.maps.tables.inside.entries {
+            let now = node.maps.open_to_inside(inside);
+            let (was, will) = (open_inside(&before.maps, key), open_inside(&end.maps, key));
+            let (Some(was), Some(will)) = (was.clone().or(will.clone()), will.or(was)) else { continue };
+            prop_assert!(is_within(&now, &was, &will), "{op}: clients inside of {key} are let in too far");
+        }
     }
     Ok(())
 }
@@ -59,6 +65,10 @@ fn holds_common(now: &Clients, was: &Clients, will: &Clients) -> bool {
 /// None: there is no such frontend.
 fn open_to(maps: &Maps, key: &Endpoint) -> Option<Clients> {
     maps.tables.frontends.get(key).map(|frontend| maps.open_to(frontend))
+}
+
+fn open_inside(maps: &Maps, key: &Endpoint) -> Option<Clients> {
+    maps.tables.inside.entries.get(key).map(|inside| maps.open_to_inside(inside))
 }
 
 /// What frontends say of filter and affinity is what is asked for, and a service that was there and switched affinity

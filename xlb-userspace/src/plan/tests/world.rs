@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::node::PodLink;
 use crate::plan::desired::{
-    Delivery, Desired, DesiredBackend, DesiredService, Family, Protocol, ServiceName, WhenEmpty,
+    Delivery, Desired, DesiredBackend, DesiredInside, DesiredService, Family, Protocol, ServiceName, WhenEmpty,
 };
 
 /// `default/NAME` over TCP.
@@ -63,6 +63,13 @@ pub fn service(last: u8, pods: impl IntoIterator<Item = u16>) -> DesiredService 
         backends,
         ..DesiredService::default()
     }
+}
+
+/// Clients inside get the pods that take new connections, and the others linger.
+pub fn inside(backends: &BTreeMap<SocketAddr, DesiredBackend>) -> DesiredInside {
+    let (usable, lingering): (Vec<_>, Vec<_>) = backends.iter().partition(|(_, backend)| backend.takes_new);
+    let sockets = |part: Vec<(&SocketAddr, &DesiredBackend)>| part.into_iter().map(|(socket, _)| *socket).collect();
+    DesiredInside { usable: sockets(usable), lingering: sockets(lingering) }
 }
 
 /// A ready pod behind a veth whose index is 100 more than its number.

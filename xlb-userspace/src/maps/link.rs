@@ -1,0 +1,91 @@
+//! A pinned link gets another program: what aya does for tc and XDP, for the programs of cgroups.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::programs::links::FdLink;
+use tracing::debug;
+
+/// `BPF_OBJ_GET` and `BPF_LINK_UPDATE` (include/uapi/linux/bpf.h).
+const OBJ_GET: libc::c_long = 7;
+const LINK_UPDATE: libc::c_long = 29;
+
+/// The part of `union bpf_attr` that names a pin.
+#[repr(C)]
+#[derive(Default)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part `link_update` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// Puts a program into the link that is pinned there: each event meets the old program or the new one, never both. False
+/// when there is no link, or one whose cgroup is gone; its pin is then removed.
+pub(super) fn replace_program(pin: &Path, program: BorrowedFd) -> Result<bool> {
+    if !pin.exists() {
+        return Ok(false);
+    }
+    match open(pin).and_then(|link| update(&link, program)) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            debug!("the link {} is dead: {error:#}", pin.display());
+            remove_pin(pin)?;
+            Ok(false)
+        }
+    }
+}
+
+/// Keeps a link alive beyond this process.
+pub(super) fn pin_link(link: FdLink, pin: &Path) -> Result<()> {
+    link.pin(pin).map(drop).with_context(|| format!("pinning {}", pin.display()))
+}
+
+/// Lets a link go, if it is there: the program is detached.
+pub(super) fn remove_pin(pin: &Path) -> Result<()> {
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pin {}", pin.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(pin: &Path) -> Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let get = ObjGet { pathname: path.as_ptr() as u64, ..ObjGet::default() };
+    // SAFETY: the kernel only reads `get`, which is as long as it is told, and the path behind it, which ends in a zero
+    // byte; both outlive the call.
+    let descriptor = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw const get, size_of::<ObjGet>()) };
+    let descriptor = i32::try_from(descriptor)?;
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error()).context("opening the pinned link");
+    }
+    // SAFETY: the kernel has just made the descriptor for this call, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn update(link: &OwnedFd, program: BorrowedFd) -> Result<()> {
+    let (link_fd, new_prog_fd) = (link.as_raw_fd() as u32, program.as_raw_fd() as u32);
+    let update = LinkUpdate { link_fd, new_prog_fd, ..LinkUpdate::default() };
+    // SAFETY: the kernel only reads `update`, which outlives the call and is as long as it is told.
+    let failed = unsafe { libc::syscall(libc::SYS_bpf, LINK_UPDATE, &raw const update, size_of::<LinkUpdate>()) } != 0;
+    if failed {
+        return Err(io::Error::last_os_error()).context("replacing the program of the link");
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Which endpoints clients inside get: the cluster set, whatever the policy says (semantics 3.1 and 6).
+
+use crate::model::fixtures::*;
+use crate::model::objects::*;
+use crate::model::{DeliveryChoice, Policy, desired};
+
+/// Endpoints; those that are usable, by the last bytes of their addresses; and those that linger, if it is UDP.
+#[rustfmt::skip]
+const ROWS: &[(&str, &str, &str)] = &[
+    ("", "", ""),
+    ("10.1.0.1", "1", ""),
+    ("10.9.0.7 remote, 10.1.0.1", "1 7", ""),
+    ("10.9.0.7 remote", "7", ""),
+    ("10.1.0.1 terminating, 10.9.0.7 remote", "7", "1"),
+    ("10.1.0.1 unready, 10.9.0.7 remote", "7", ""),
+    ("10.1.0.1 terminating, 10.9.0.7 remote terminating", "1 7", ""),
+    ("10.1.0.1 terminating, 10.9.0.7 remote unready, 10.9.0.8 remote stopped", "1", ""),
+    ("10.1.0.1 stopped, 10.1.0.2 unready", "", ""),
+    // An address that a new pod got (semantics 2.5).
+    ("10.9.0.7 remote terminating, 10.9.0.7 remote", "7", ""),
+    ("10.9.0.7 remote, 10.9.0.7 remote terminating", "7", ""),
+];
+
+#[test]
+fn clients_inside_get_the_ready_endpoints_of_the_whole_cluster_and_else_those_that_still_serve() {
+    for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
+        for (text, usable, lingering) in ROWS {
+            assert_eq!(inside(policy, UDP, &endpoints(text)), [*usable, *lingering], "{policy:?} {text}");
+            assert_eq!(inside(policy, TCP, &endpoints(text)), [*usable, ""], "{policy:?} {text}");
+        }
+    }
+}
+
+#[test]
+fn hints_leave_endpoints_to_clients_elsewhere_under_either_policy() {
+    let hinted = |text: &str, zone: &str| {
+        let hints = Hints { zones: vec![zone.into()], ..Hints::default() };
+        Endpoint { hints: Some(hints.into()), ..endpoint(text) }
+    };
+    let all = [hinted("10.1.0.1", "b"), hinted("10.9.0.7 remote", "a"), hinted("10.9.0.8 remote", "b")];
+    for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
+        assert_eq!(inside(policy, UDP, &all), ["7", "1 8"]);
+    }
+}
+
+/// The zone of this node is `a`.
+fn inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint]) -> [String; 2] {
+    let web = Service {
+        external_traffic_policy: policy,
+        ports: vec![ServicePort { protocol: protocol.clone(), ..service().ports[0].clone() }],
+        ..service()
+    };
+    let ports = vec![TargetPort { protocol, ..slice("web-1", &[]).ports[0].clone() }];
+    let model = model([web.into(), Slice { ports, ..slice("web-1", endpoints) }.into()]);
+    let mut node = node();
+    node.zone = Some("a".into());
+    let desired = desired(&Policy::default(), &model, &node, DeliveryChoice::Auto);
+    let inside = desired.services.into_values().next().and_then(|service| service.inside).expect("it is served");
+    [inside.usable, inside.lingering].map(|part| {
+        let numbers: Vec<String> = part.iter().map(|socket| last_byte(socket.ip()).to_string()).collect();
+        numbers.join(" ")
+    })
+}
