@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -25,6 +26,10 @@ use xlb_tests::kernel::rows::{self, without_times};
 use xlb_tests::kernel::sample::{Version, client_address, pod_address};
 use xlb_tests::kernel::{flows, generate, host, refusal, sample};
 use xlb_tests::lab::wait_for;
+use xlb_tests::scenarios::case::File;
+use xlb_tests::scenarios::in_kernel::InKernel;
+use xlb_tests::scenarios::report::rows;
+use xlb_tests::scenarios::run::{self, Terms};
 
 const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
 
@@ -199,8 +204,8 @@ fn a_former_owner_keeps_what_its_kernel_proves() -> Result<()> {
             for flags in ["S", "A", "PA"] {
                 let frame = Spec::parse(&format!("tcp {client} {} {flags}", vip(version)))?.build();
                 let outcome = run_with_proof(&tables, &dataplane, Hook::Xdp, &frame, (&pod, client, proof))?;
-                let is_proven = matches!((proof, flags), (Proof::Owned, _) | (Proof::HalfOpen, "S"))
-                    || (proof == Proof::TimeWait && flags != "S");
+                let is_proven =
+                    matches!(proof, Proof::Owned | Proof::HalfOpen) || (proof == Proof::TimeWait && flags != "S");
                 let (reason, owner) = if is_proven { (Reason::ProvenOwner, 1) } else { (Reason::UnprovenOwner, 2) };
                 let layout = Layout::of(&outcome.frame).context("no IP packet came out")?;
                 let [_, chosen] = layout.addresses(&outcome.frame);
@@ -260,6 +265,32 @@ fn an_accepted_flow_is_of_the_family_of_its_packets() -> Result<()> {
         let is_marked = || (without_times(&dataplane.maps.flows().ok()?) == closed).then_some(());
         assert!(wait_for(CLOSING, is_marked).is_some(), "{case}: {}", describe_flows(&dataplane.maps.flows()?));
     }
+    Ok(())
+}
+
+/// What holds in memory (`scenarios`) holds in the kernel; a difference is a failure that names both.
+#[test]
+fn every_scenario_of_our_own_fares_in_the_kernel_as_in_memory() -> Result<()> {
+    let file = File::parse(include_str!("scenarios/own.yaml"))?;
+    let terms = Terms { wants_remote: false, kernel: Some(Rc::new(InKernel::load()?)) };
+    for row in rows(&file, "*", &terms) {
+        let is_different = matches!(&row.verdict, run::Verdict::Failed(why) if why.contains("in the kernel"));
+        assert!(row.packets_in_kernel > 0 && !is_different, "{row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_difference_between_kernel_and_memory_is_noticed() -> Result<()> {
+    let kernel = InKernel::load()?;
+    let mut tables = sample::tables();
+    let frame = Spec::parse(&format!("tcp {} {} S", stranger(Version::V4), vip(Version::V4)))?.build();
+    kernel.run(&tables, Hook::Tc, &frame)?;
+    tables.v4.frontends.clear();
+    let error = kernel.run(&tables, Hook::Tc, &frame).expect_err("the kernel was not told").to_string();
+    assert!(error.starts_with("in the kernel Redirect") && error.contains("in memory Pass"), "{error}");
+    kernel.is_behind();
+    kernel.run(&tables, Hook::Tc, &frame)?;
     Ok(())
 }
 
@@ -348,10 +379,8 @@ fn prepare_loopback(version: Version) -> Result<()> {
 }
 
 fn any_address(version: Version) -> SocketAddr {
-    match version {
-        Version::V4 => (Ipv4Addr::UNSPECIFIED, 8080).into(),
-        Version::V6 => (Ipv6Addr::UNSPECIFIED, 8080).into(),
-    }
+    let is_v4 = matches!(version, Version::V4);
+    SocketAddr::new(if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, 8080)
 }
 
 /// A connection whose client's end is known beforehand.

@@ -21,5 +21,9 @@ mod node;
 mod restart;
 #[path = "lab/empty.rs"]
 mod empty;
+#[path = "lab/source_ranges.rs"]
+mod source_ranges;
+#[path = "lab/affinity.rs"]
+mod affinity;
 #[path = "lab/single_frames.rs"]
 mod single_frames;

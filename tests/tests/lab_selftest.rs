@@ -163,7 +163,7 @@ fn a_connected_udp_socket_hears_only_whom_it_asked() -> Result<()> {
 
     let (answer, source) = udp_ask_unconnected(lab.client(0), vip, "who", ANSWER_TIMEOUT)?;
     assert_eq!(answer, format!("node {} who", server.peers()[0]));
-    assert_eq!(source, SocketAddrV4::new(lab.uplink(0).node_address, PORT));
+    assert_eq!(source, SocketAddrV4::new(lab.uplink(0).node_address, PORT).into());
     assert!(udp_ask(lab.client(0), vip, "who", Duration::from_millis(200)).is_err());
     assert_eq!(server.peers().len(), 2);
     Ok(())
@@ -237,8 +237,8 @@ fn check_tcp(lab: &Lab, client: usize, pod: usize) -> Result<()> {
     let identity = connection.greeting()?;
     assert_eq!(identity.server, format!("pod-{pod}"));
     assert_eq!(identity.peer, connection.local_address()?);
-    assert_eq!(*identity.peer.ip(), lab.client_address(client));
-    assert_eq!(identity.local, pod_socket(lab, pod));
+    assert_eq!(identity.peer.ip(), lab.client_address(client));
+    assert_eq!(identity.local, pod_socket(lab, pod).into());
     assert_eq!(connection.ask("hello")?, format!("pod-{pod} hello"));
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! | 1 | SYN | one owner | that owner; nothing is looked up |
 //! | 2 | SYN | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
-//! | 5 | other TCP | previous owners | the newest owner whose kernel owns the connection; else the current one |
+//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | UDP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
 //!
@@ -172,13 +172,12 @@ fn claims<F: Family, T: Tables<F>>(
     found.then_some(Reason::RememberedOwner)
 }
 
-/// What counts as proof. A SYN follows a half-open request, so that its retransmission meets the same pod, and does not
-/// follow TIME_WAIT, which a new connection may replace; any other packet needs a connection.
+/// What counts as proof. Every packet follows a half-open request: a SYN sent again, and the acknowledgement that ends the
+/// handshake, which may be with a former owner. A SYN does not follow TIME_WAIT, which a new connection may replace.
 #[inline(always)]
 const fn proves(proof: Proof, is_syn: bool) -> bool {
     match proof {
-        Proof::Owned => true,
-        Proof::HalfOpen => is_syn,
+        Proof::Owned | Proof::HalfOpen => true,
         Proof::TimeWait => !is_syn,
         Proof::Listening | Proof::Absent => false,
     }

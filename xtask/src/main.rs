@@ -65,6 +65,9 @@ enum Command {
         /// Of `scenarios`: only cases whose id matches, such as `SEL-*`
         #[arg(long, value_name = "GLOB")]
         id: Option<String>,
+        /// Of `scenarios`: expect what Kubernetes expects where `local_only` says what one node can do
+        #[arg(long)]
+        remote: bool,
         /// What follows `--` goes to the test binaries: a filter, `--nocapture`, `--test-threads=1`
         #[arg(last = true)]
         args: Vec<String>,
@@ -116,9 +119,15 @@ fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
         Command::Setup { check: true } => setup::check(checkout)?,
         Command::Setup { check: false } => setup::install(checkout)?,
         Command::BuildEbpf => build_ebpf::build(checkout)?,
-        Command::Test { group: Group::Scenarios, file, id, .. } => return programs::scenarios(checkout, file, id),
-        Command::Test { group, file: None, id: None, args } => return Ok(test::run(checkout, group, &args)),
-        Command::Test { .. } => bail!("--file and --id belong to the group scenarios: cargo xtask test scenarios"),
+        Command::Test { group: Group::Scenarios, file, id, remote, .. } => {
+            return programs::scenarios(checkout, file, id, remote);
+        }
+        Command::Test { group, file: None, id: None, remote: false, args } => {
+            return Ok(test::run(checkout, group, &args));
+        }
+        Command::Test { .. } => {
+            bail!("--file, --id and --remote belong to the group scenarios: cargo xtask test scenarios")
+        }
         Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded(), demo.clean),
         Command::Bench { args } => return programs::bench(checkout, &args),
         Command::Tidy => tidy::check(checkout)?,

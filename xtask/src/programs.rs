@@ -33,7 +33,12 @@ pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
 }
 
 /// Runs a scenario file. The usual one belongs to nobody's checkout: it lies beside it, or where `--file` says.
-pub fn scenarios(checkout: &Checkout, file: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
+pub fn scenarios(
+    checkout: &Checkout,
+    file: Option<PathBuf>,
+    id: Option<String>,
+    wants_remote: bool,
+) -> Result<ExitCode> {
     let usual = checkout.root().join("../shared/scenarios/external-ip.yaml");
     let Some(file) = file.or_else(|| Some(usual).filter(|usual| usual.is_file())) else {
         bail!("there is no ../shared/scenarios/external-ip.yaml beside the checkout; name a scenario file by --file");
@@ -43,6 +48,7 @@ pub fn scenarios(checkout: &Checkout, file: Option<PathBuf>, id: Option<String>)
     build_ebpf::build(checkout)?;
     let mut args = vec!["--file".to_owned(), file.to_string_lossy().into_owned()];
     args.extend(id.into_iter().flat_map(|id| ["--id".to_owned(), id]));
+    args.extend(wants_remote.then(|| "--remote".to_owned()));
     run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-scenarios"]), &args)
 }
 

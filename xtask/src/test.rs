@@ -20,7 +20,7 @@ pub enum Group {
     Kernel,
     /// Whole clusters of network namespaces [minutes; root]
     Lab,
-    /// Cases of a scenario file, a line for each, without a kernel [seconds; not part of all: the file lies elsewhere]
+    /// Cases of a scenario file, a line for each, in memory and, as root, in this kernel [1 min; not part of all: the file lies elsewhere]
     Scenarios,
     /// host, kernel and lab
     All,

@@ -152,7 +152,8 @@ fn has_frontend(service: &Value, frontend: &str) -> bool {
 
 fn service() -> String {
     let ports = [("http", "TCP", HTTP_PORT), ("dns", "UDP", DNS_PORT)];
-    service_yaml(&ServiceSpec { namespace: NAMESPACE, name: SERVICE, vips: &[VIP], ports: &ports, local_policy: true })
+    let (namespace, name, vips) = (NAMESPACE, SERVICE, &[VIP.into()]);
+    service_yaml(&ServiceSpec { namespace, name, vips, ports: &ports, local_policy: true, ..ServiceSpec::default() })
 }
 
 fn slice(lab: &Lab, ready: &[usize], terminating: &[usize]) -> String {

@@ -19,7 +19,7 @@ use xlb_common::{Family as _, Reason, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
 
 use super::flows::{self, FlowKey};
-use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill};
+use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill, replace};
 use super::outcome::{Hook, Outcome, Verdict};
 use super::sample::UPLINK_MAC;
 
@@ -57,8 +57,16 @@ impl Dataplane {
         fill(&mut object, tables, config)?;
         let mut maps = KernelMaps::take(&mut object)?;
         maps.set_flows(&flows::of(tables))?;
+        maps.set_affinity(tables)?;
         let counts = RefCell::new(maps.counts()?);
         Ok(Self { object, maps, counts })
+    }
+
+    /// Brings the maps from the tables that were written last, `before`, to those of `after`.
+    pub fn replace(&mut self, before: &MemoryTables, after: &MemoryTables, config: Config) -> Result<()> {
+        replace(&mut self.object, before, after, config)?;
+        self.maps.set_flows(&flows::of(after))?;
+        self.maps.set_affinity(after)
     }
 
     /// What `hook` does with `frame`; none if the kernel makes no packet of it.

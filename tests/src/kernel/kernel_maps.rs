@@ -116,6 +116,12 @@ impl KernelMaps {
         Ok(records)
     }
 
+    /// Replaces all records of affinity by those of the tables.
+    pub fn set_affinity(&mut self, tables: &MemoryTables) -> Result<()> {
+        refill(&mut self.affinity_v4, &tables.v4.affinity.borrow())?;
+        refill(&mut self.affinity_v6, &tables.v6.affinity.borrow())
+    }
+
     /// Lets every CPU send errors as after a silence.
     pub fn refill_reports(&mut self) -> Result<()> {
         let full: PerCpuValues<u64> = vec![0; aya::util::nr_cpus().map_err(|(_, error)| error)?].try_into()?;
@@ -148,25 +154,31 @@ fn read<const KEY: usize>(
 
 /// Writes everything that the agent would write.
 pub fn fill(object: &mut Ebpf, tables: &MemoryTables, config: Config) -> Result<()> {
-    fill_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &tables.v4.frontends)?;
-    fill_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &tables.v4.backend_ids)?;
-    fill_hash::<_, _, [u8; 20], [u8; 32]>(object, "FRONTENDS_V6", &tables.v6.frontends)?;
-    fill_hash::<_, _, [u8; 20], [u8; 4]>(object, "BACKEND_IDS_V6", &tables.v6.backend_ids)?;
-    fill_ranges(object, "SOURCE_RANGES_V4", &tables.v4.source_ranges, |service, client| {
+    replace(object, &MemoryTables::default(), tables, config)
+}
+
+/// Brings everything that the agent would write from one state to another.
+pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, config: Config) -> Result<()> {
+    let (v4, v6) = ((&before.v4, &after.v4), (&before.v6, &after.v6));
+    replace_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &v4.0.frontends, &v4.1.frontends)?;
+    replace_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &v4.0.backend_ids, &v4.1.backend_ids)?;
+    replace_hash::<_, _, [u8; 20], [u8; 32]>(object, "FRONTENDS_V6", &v6.0.frontends, &v6.1.frontends)?;
+    replace_hash::<_, _, [u8; 20], [u8; 4]>(object, "BACKEND_IDS_V6", &v6.0.backend_ids, &v6.1.backend_ids)?;
+    replace_ranges(object, "SOURCE_RANGES_V4", [&v4.0.source_ranges, &v4.1.source_ranges], |service, client| {
         bytes::<_, [u8; 8]>(V4::source_key(service, V4::from_stored(client)))
     })?;
-    fill_ranges(object, "SOURCE_RANGES_V6", &tables.v6.source_ranges, |service, client| {
+    replace_ranges(object, "SOURCE_RANGES_V6", [&v6.0.source_ranges, &v6.1.source_ranges], |service, client| {
         bytes::<_, [u8; 20]>(V6::source_key(service, client))
     })?;
-    fill_hash::<_, _, [u8; 8], [u8; 16]>(object, "AFFINITY_V4", &tables.v4.affinity.borrow())?;
-    fill_hash::<_, _, [u8; 20], [u8; 16]>(object, "AFFINITY_V6", &tables.v6.affinity.borrow())?;
-    fill_array::<_, u64>(object, "SLOTS", tables.slots.iter())?;
-    fill_array::<_, [u8; 8]>(object, "MEMBERS", tables.members.iter())?;
-    fill_array::<_, [u8; 64]>(object, "BACKENDS", tables.backends.iter())?;
-    let uplinks: BTreeMap<u32, Uplink> =
-        tables.uplinks.iter().map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, uplink(tables, ifindex, mac))).collect();
-    fill_array::<_, [u8; 32]>(object, "UPLINKS", uplinks.iter())?;
-    fill_array::<_, [u8; 16]>(object, "CONFIG", [(&0, &config)].into_iter())
+    replace_array::<_, u64>(object, "SLOTS", &before.slots, &after.slots)?;
+    replace_array::<_, [u8; 8]>(object, "MEMBERS", &before.members, &after.members)?;
+    replace_array::<_, [u8; 64]>(object, "BACKENDS", &before.backends, &after.backends)?;
+    replace_array::<_, [u8; 32]>(object, "UPLINKS", &uplinks(before), &uplinks(after))?;
+    replace_array::<_, [u8; 16]>(object, "CONFIG", &BTreeMap::new(), &[(0, config)].into())
+}
+
+fn uplinks(tables: &MemoryTables) -> BTreeMap<u32, Uplink> {
+    tables.uplinks.iter().map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, uplink(tables, ifindex, mac))).collect()
 }
 
 fn uplink(tables: &MemoryTables, ifindex: u32, mac: [u8; 6]) -> Uplink {
@@ -176,48 +188,86 @@ fn uplink(tables: &MemoryTables, ifindex: u32, mac: [u8; 6]) -> Uplink {
 }
 
 /// The key of an LPM trie counts the service's bits with the range's.
-fn fill_ranges<const KEY: usize>(
+fn replace_ranges<const KEY: usize>(
     object: &mut Ebpf,
     name: &str,
-    ranges: &BTreeSet<(u32, [u8; 16], u32)>,
+    [before, after]: [&BTreeSet<(u32, [u8; 16], u32)>; 2],
     key: impl Fn(u32, [u8; 16]) -> [u8; KEY],
 ) -> Result<()> {
     let map = object.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
     let mut map = LpmTrie::<_, [u8; KEY], u32>::try_from(map).with_context(|| format!("opening {name}"))?;
-    for &(service, address, bits) in ranges {
-        map.insert(&Key::new(32 + bits, key(service, address)), 0, 0).with_context(|| format!("writing {name}"))?;
+    let key = |&(service, address, bits): &(u32, [u8; 16], u32)| Key::new(32 + bits, key(service, address));
+    for range in before.difference(after) {
+        map.remove(&key(range)).with_context(|| format!("removing from {name}"))?;
+    }
+    for range in after.difference(before) {
+        map.insert(&key(range), 0, 0).with_context(|| format!("writing {name}"))?;
     }
     Ok(())
 }
 
-fn fill_hash<K, V, KeyBytes, ValueBytes>(object: &mut Ebpf, name: &str, entries: &BTreeMap<K, V>) -> Result<()>
+fn replace_hash<K, V, KeyBytes, ValueBytes>(
+    object: &mut Ebpf,
+    name: &str,
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) -> Result<()>
 where
-    K: bytemuck::Pod,
+    K: bytemuck::Pod + Ord,
     V: bytemuck::Pod,
     KeyBytes: Pod + bytemuck::Pod,
     ValueBytes: Pod + bytemuck::Pod,
 {
     let map = object.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
     let mut map = HashMap::<_, KeyBytes, ValueBytes>::try_from(map).with_context(|| format!("opening {name}"))?;
-    for (&key, &value) in entries {
+    for key in before.keys().filter(|key| !after.contains_key(key)) {
+        map.remove(&bytemuck::cast::<K, KeyBytes>(*key)).with_context(|| format!("removing from {name}"))?;
+    }
+    for (&key, &value) in after {
         map.insert(bytemuck::cast::<K, KeyBytes>(key), bytemuck::cast::<V, ValueBytes>(value), 0)
             .with_context(|| format!("writing {name}"))?;
     }
     Ok(())
 }
 
-fn fill_array<'a, V, ValueBytes>(
-    object: &mut Ebpf,
-    name: &str,
-    entries: impl Iterator<Item = (&'a u32, &'a V)>,
+/// Whatever the map has goes.
+fn refill<K, V, KeyBytes, ValueBytes>(
+    map: &mut HashMap<MapData, KeyBytes, ValueBytes>,
+    after: &BTreeMap<K, V>,
 ) -> Result<()>
 where
+    K: bytemuck::Pod + Ord,
     V: bytemuck::Pod,
+    KeyBytes: Pod + bytemuck::Pod,
+    ValueBytes: Pod + bytemuck::Pod,
+{
+    let keys: Vec<KeyBytes> = map.keys().collect::<Result<_, _>>().context("reading records of affinity")?;
+    for key in keys {
+        map.remove(&key).context("removing a record of affinity")?;
+    }
+    for (&key, &value) in after {
+        map.insert(bytemuck::cast::<K, KeyBytes>(key), bytemuck::cast::<V, ValueBytes>(value), 0)
+            .context("writing a record of affinity")?;
+    }
+    Ok(())
+}
+
+fn replace_array<V, ValueBytes>(
+    object: &mut Ebpf,
+    name: &str,
+    before: &BTreeMap<u32, V>,
+    after: &BTreeMap<u32, V>,
+) -> Result<()>
+where
+    V: bytemuck::Pod + PartialEq,
     ValueBytes: Pod + bytemuck::Pod,
 {
     let map = object.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
     let mut map = Array::<_, ValueBytes>::try_from(map).with_context(|| format!("opening {name}"))?;
-    for (&index, &value) in entries {
+    let gone = before.keys().filter(|index| !after.contains_key(index)).map(|&index| (index, V::zeroed()));
+    let written = after.iter().map(|(&index, &value)| (index, value));
+    let changed = written.filter(|(index, value)| before.get(index) != Some(value));
+    for (index, value) in gone.chain(changed) {
         map.set(index, bytemuck::cast::<V, ValueBytes>(value), 0).with_context(|| format!("writing {name}"))?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Which address every part of a lab has.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// How pods hang on the node, in the two shapes that CNI plugins commonly make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct Uplink {
     pub node_address: Ipv4Addr,
     /// The router's address on this link, the node's gateway.
     pub router_address: Ipv4Addr,
+    /// The node's IPv6 address on this link, a /64, in a dual-stack lab.
+    pub node_address_v6: Ipv6Addr,
+    /// The router's.
+    pub router_address_v6: Ipv6Addr,
 }
 
 impl Uplink {
@@ -38,18 +42,30 @@ impl Uplink {
             router_device: format!("uplink{index}"),
             node_address: Ipv4Addr::new(192, 0, 2, base + 2),
             router_address: Ipv4Addr::new(192, 0, 2, base + 1),
+            node_address_v6: documentation(0x200 + u16::from(base), 2),
+            router_address_v6: documentation(0x200 + u16::from(base), 1),
         }
     }
 }
 
 /// The network that the router sends to the node.
 pub(super) const VIP_NETWORK: &str = "203.0.113.0/24";
-/// The clients' gateway, with its prefix length.
+/// The same in IPv6.
+pub(super) const VIP_NETWORK_V6: &str = "2001:db8:113::/64";
+/// The clients' gateway.
 pub(super) const CLIENT_GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The next hop of routed pods. Nobody owns it; the pod has a permanent neighbour entry for it.
 pub(super) const POD_NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The clients' gateway in IPv6.
+pub(super) const CLIENT_GATEWAY_V6: Ipv6Addr = documentation(0x100, 1);
+/// The next hop of routed pods in IPv6: the host end's link-local address, which follows from its link address.
+pub(super) const POD_NEXT_HOP_V6: &str = "fe80::ecee:eeff:feee:eeee";
 /// The link address of every routed host end, the one Calico uses.
 pub(super) const HOST_END_LINK_ADDRESS: &str = "ee:ee:ee:ee:ee:ee";
+
+/// The link address of the pods' bridge. Without one of its own it would take the lowest of its ports', and change
+/// when pods come.
+pub(super) const BRIDGE_LINK_ADDRESS: &str = "0a:58:00:00:00:01";
 
 /// The VIP with this number.
 pub fn vip(index: usize) -> Ipv4Addr {
@@ -59,6 +75,16 @@ pub fn vip(index: usize) -> Ipv4Addr {
 /// The address of the client with this number.
 pub fn client_address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, 100, last_byte(index, 10))
+}
+
+/// The VIP with this number in IPv6.
+pub fn vip_v6(index: usize) -> Ipv6Addr {
+    documentation(0x113, last_byte(index, 10).into())
+}
+
+/// The IPv6 address of the client with this number.
+pub fn client_address_v6(index: usize) -> Ipv6Addr {
+    documentation(0x100, last_byte(index, 10).into())
 }
 
 /// The pods' network of one lab. `lab` is below 200, so the second byte fits.
@@ -83,6 +109,23 @@ impl PodNetwork {
     pub fn pod(self, index: usize) -> Ipv4Addr {
         Ipv4Addr::new(10, self.second, 0, last_byte(index, 2))
     }
+
+    pub fn gateway_v6(self) -> Ipv6Addr {
+        documentation(self.third(), 1)
+    }
+
+    pub fn pod_v6(self, index: usize) -> Ipv6Addr {
+        documentation(self.third(), last_byte(index, 2).into())
+    }
+
+    fn third(self) -> u16 {
+        0x4000 + u16::from(self.second)
+    }
+}
+
+/// An address of 2001:db8::/32 (RFC 3849).
+const fn documentation(network: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host)
 }
 
 fn last_byte(index: usize, first: usize) -> u8 {

@@ -1,7 +1,7 @@
 //! Clients: sockets made inside a namespace, usable from any thread, that give up after some seconds.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,8 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const BUFFER_BYTES: usize = 65_536;
 
 /// Opens a TCP connection from inside a namespace, with time-outs for reading and writing.
-pub fn connect(from: &Namespace, to: SocketAddrV4) -> Result<TcpStream> {
-    let stream = from.run(|| TcpStream::connect_timeout(&to.into(), PATIENCE));
+pub fn connect(from: &Namespace, to: impl Into<SocketAddr>) -> Result<TcpStream> {
+    let to = to.into();
+    let stream = from.run(|| TcpStream::connect_timeout(&to, PATIENCE));
     let stream = stream.with_context(|| format!("connecting from {} to {to}", from.name()))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -27,7 +28,7 @@ pub fn connect(from: &Namespace, to: SocketAddrV4) -> Result<TcpStream> {
 }
 
 /// One question over a new connection: connects, asks one line, reads one line, closes.
-pub fn ask(from: &Namespace, to: SocketAddrV4, line: &str) -> Result<String> {
+pub fn ask(from: &Namespace, to: impl Into<SocketAddr>, line: &str) -> Result<String> {
     LineClient::connect(from, to)?.ask(line)
 }
 
@@ -37,9 +38,9 @@ pub struct Identity {
     /// The server's name, `pod-<i>` in a pod.
     pub server: String,
     /// The client as the server sees it.
-    pub peer: SocketAddrV4,
+    pub peer: SocketAddr,
     /// The server's own end of the connection.
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
 }
 
 impl FromStr for Identity {
@@ -59,11 +60,11 @@ pub struct LineClient {
 
 impl LineClient {
     /// Connects from inside a namespace.
-    pub fn connect(from: &Namespace, to: SocketAddrV4) -> Result<LineClient> {
+    pub fn connect(from: &Namespace, to: impl Into<SocketAddr>) -> Result<LineClient> {
         Ok(LineClient { reader: BufReader::with_capacity(BUFFER_BYTES, connect(from, to)?) })
     }
 
-    /// Connects from a port of the caller's choice.
+    /// Connects over IPv4 from a port of the caller's choice.
     pub fn connect_from_port(from: &Namespace, port: u16, to: SocketAddrV4) -> Result<LineClient> {
         let stream = from.run(|| bound_stream(port, to));
         let stream = stream.with_context(|| format!("connecting from {}, port {port}, to {to}", from.name()))?;
@@ -77,9 +78,8 @@ impl LineClient {
     }
 
     /// This end's address.
-    pub fn local_address(&self) -> Result<SocketAddrV4> {
-        let SocketAddr::V4(address) = self.stream().local_addr()? else { bail!("not an IPv4 connection") };
-        Ok(address)
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        Ok(self.stream().local_addr()?)
     }
 
     /// Sends a line.
@@ -165,9 +165,10 @@ pub struct UdpClient {
 
 impl UdpClient {
     /// Makes the socket inside a namespace.
-    pub fn connect(from: &Namespace, to: SocketAddrV4) -> Result<UdpClient> {
+    pub fn connect(from: &Namespace, to: impl Into<SocketAddr>) -> Result<UdpClient> {
+        let to = to.into();
         let socket = from.run(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            let socket = UdpSocket::bind(any_port(to))?;
             socket.connect(to).map(|()| socket)
         });
         let socket = socket.with_context(|| format!("connecting udp from {} to {to}", from.name()))?;
@@ -175,9 +176,8 @@ impl UdpClient {
     }
 
     /// This end's address.
-    pub fn local_address(&self) -> Result<SocketAddrV4> {
-        let SocketAddr::V4(address) = self.socket.local_addr()? else { bail!("not an IPv4 socket") };
-        Ok(address)
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        Ok(self.socket.local_addr()?)
     }
 
     /// Sends a datagram without waiting for an answer.
@@ -203,22 +203,28 @@ impl UdpClient {
 }
 
 /// One question over a new connected UDP socket.
-pub fn udp_ask(from: &Namespace, to: SocketAddrV4, payload: &str, timeout: Duration) -> Result<String> {
+pub fn udp_ask(from: &Namespace, to: impl Into<SocketAddr>, payload: &str, timeout: Duration) -> Result<String> {
     UdpClient::connect(from, to)?.ask(payload, timeout)
 }
 
 /// One question over an unconnected UDP socket: also says from which address the answer came.
 pub fn udp_ask_unconnected(
     from: &Namespace,
-    to: SocketAddrV4,
+    to: impl Into<SocketAddr>,
     payload: &str,
     timeout: Duration,
-) -> Result<(String, SocketAddrV4)> {
-    let socket = from.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).context("binding udp")?;
+) -> Result<(String, SocketAddr)> {
+    let to = to.into();
+    let socket = from.run(|| UdpSocket::bind(any_port(to))).context("binding udp")?;
     socket.set_read_timeout(Some(timeout))?;
     socket.send_to(payload.as_bytes(), to).with_context(|| format!("sending to {to}"))?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let (length, source) = socket.recv_from(&mut buffer).with_context(|| format!("waiting for {to}"))?;
-    let SocketAddr::V4(source) = source else { bail!("answered from {source}") };
     Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), source))
+}
+
+/// Where a socket is bound that speaks the IP version of its peer.
+fn any_port(peer: SocketAddr) -> SocketAddr {
+    let address: IpAddr = if peer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    (address, 0).into()
 }

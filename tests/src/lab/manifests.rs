@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -40,26 +40,28 @@ impl Manifests {
 }
 
 /// A Service of type LoadBalancer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ServiceSpec<'a> {
     /// The namespace.
     pub namespace: &'a str,
     /// The name.
     pub name: &'a str,
-    /// The addresses in `status.loadBalancer.ingress`.
-    pub vips: &'a [Ipv4Addr],
+    /// The addresses in `status.loadBalancer.ingress`. The Service has the IP versions that are among them.
+    pub vips: &'a [IpAddr],
     /// Name, protocol and port of each port. The target port has the same name.
     pub ports: &'a [(&'a str, &'a str, u16)],
     /// Whether `externalTrafficPolicy` is `Local`; otherwise `Cluster`.
     pub local_policy: bool,
+    /// Further fields of the spec, each a line of YAML: `sessionAffinity: ClientIP`.
+    pub fields: &'a [&'a str],
 }
 
-/// An EndpointSlice of one Service.
+/// The EndpointSlices of one Service: one for each IP version that its endpoints have.
 #[derive(Clone, Debug)]
 pub struct SliceSpec<'a> {
     /// The namespace.
     pub namespace: &'a str,
-    /// The Service; the slice is called `<service>-1`.
+    /// The Service; the slices are called `<service>-1`, and `<service>-ipv6-1`.
     pub service: &'a str,
     /// Name, protocol and port on the pods of each port.
     pub ports: &'a [(&'a str, &'a str, u16)],
@@ -71,7 +73,7 @@ pub struct SliceSpec<'a> {
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
     /// The pod's address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// The node that the pod is on.
     pub node: String,
     /// The condition `ready`.
@@ -84,12 +86,12 @@ pub struct EndpointSpec {
 
 impl EndpointSpec {
     /// A ready endpoint on the lab's node, `node`.
-    pub fn ready(ip: Ipv4Addr) -> EndpointSpec {
-        EndpointSpec { ip, node: "node".to_owned(), ready: true, serving: true, terminating: false }
+    pub fn ready(ip: impl Into<IpAddr>) -> EndpointSpec {
+        EndpointSpec { ip: ip.into(), node: "node".to_owned(), ready: true, serving: true, terminating: false }
     }
 
     /// An endpoint that shuts down but still serves what it has.
-    pub fn terminating(ip: Ipv4Addr) -> EndpointSpec {
+    pub fn terminating(ip: impl Into<IpAddr>) -> EndpointSpec {
         EndpointSpec { ready: false, terminating: true, ..EndpointSpec::ready(ip) }
     }
 }
@@ -102,8 +104,13 @@ pub fn service_yaml(spec: &ServiceSpec) -> String {
         "apiVersion: v1\n\
          kind: Service\n\
          metadata:\n  name: {name}\n  namespace: {namespace}\n\
-         spec:\n  type: LoadBalancer\n  clusterIP: 10.96.0.10\n  externalTrafficPolicy: {policy}\n  ports:\n"
+         spec:\n  type: LoadBalancer\n  externalTrafficPolicy: {policy}\n{}",
+        cluster_addresses(spec.vips)
     );
+    for field in spec.fields {
+        let _ = writeln!(yaml, "  {field}");
+    }
+    yaml.push_str("  ports:\n");
     for (name, protocol, port) in spec.ports {
         let _ = write!(yaml, "  - name: {name}\n    protocol: {protocol}\n    port: {port}\n    targetPort: {name}\n");
     }
@@ -114,23 +121,44 @@ pub fn service_yaml(spec: &ServiceSpec) -> String {
     yaml
 }
 
-/// The EndpointSlice as a YAML document.
+/// The Service's IP versions and its addresses inside of the cluster. IPv4 alone is written as people write it.
+fn cluster_addresses(vips: &[IpAddr]) -> String {
+    let has_ipv6 = vips.iter().any(IpAddr::is_ipv6);
+    let (families, addresses) = match vips.iter().any(IpAddr::is_ipv4) {
+        true if has_ipv6 => ("IPv4, IPv6", "10.96.0.10, 2001:db8:96::10"),
+        false if has_ipv6 => ("IPv6", "2001:db8:96::10"),
+        _ => return "  clusterIP: 10.96.0.10\n".to_owned(),
+    };
+    let first = addresses.split(',').next().unwrap_or_default();
+    format!("  clusterIP: {first}\n  clusterIPs: [{addresses}]\n  ipFamilies: [{families}]\n")
+}
+
+/// The EndpointSlices as YAML documents.
 pub fn slice_yaml(spec: &SliceSpec) -> String {
+    let (ipv6, ipv4): (Vec<_>, Vec<_>) = spec.endpoints.iter().partition(|endpoint| endpoint.ip.is_ipv6());
+    let slices = [("IPv4", "1", &ipv4), ("IPv6", "ipv6-1", &ipv6)];
+    // A Service without endpoints has a slice that says so.
+    let slices = slices.iter().filter(|(family, _, of)| !of.is_empty() || ipv6.is_empty() && *family == "IPv4");
+    let slices: Vec<String> = slices.map(|(family, suffix, of)| one_slice_yaml(spec, family, suffix, of)).collect();
+    slices.join("---\n")
+}
+
+fn one_slice_yaml(spec: &SliceSpec, family: &str, suffix: &str, endpoints: &[&EndpointSpec]) -> String {
     let SliceSpec { namespace, service, .. } = spec;
     let mut yaml = format!(
         "apiVersion: discovery.k8s.io/v1\n\
          kind: EndpointSlice\n\
-         metadata:\n  name: {service}-1\n  namespace: {namespace}\n  \
+         metadata:\n  name: {service}-{suffix}\n  namespace: {namespace}\n  \
          labels:\n    kubernetes.io/service-name: {service}\n\
-         addressType: IPv4\n\
+         addressType: {family}\n\
          ports:\n"
     );
     for (name, protocol, port) in spec.ports {
         let _ = write!(yaml, "- name: {name}\n  protocol: {protocol}\n  port: {port}\n");
     }
     // An empty list needs its brackets: a bare key would be null.
-    yaml.push_str(if spec.endpoints.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
-    for EndpointSpec { ip, node, ready, serving, terminating } in spec.endpoints {
+    yaml.push_str(if endpoints.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
+    for EndpointSpec { ip, node, ready, serving, terminating } in endpoints {
         let _ = write!(
             yaml,
             "- addresses: [{ip}]\n  nodeName: {node}\n  \

@@ -16,6 +16,7 @@ mod topology;
 pub use topology::{Lab, LabSpec};
 mod pods;
 mod addresses;
+pub use crate::kernel::sample::Version;
 pub use addresses::{PodShape, Uplink, client_address, vip};
 mod wiring;
 mod kube_proxy;

@@ -16,6 +16,17 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 
+/// IPv6 would only add neighbour discovery to what tests capture and count.
+const NO_IPV6: [(&str, &str); 2] =
+    [("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")];
+/// Addresses that can be used as soon as they are there: nobody else has them, and no router announces any.
+const IPV6_AT_ONCE: [(&str, &str); 4] = [
+    ("net.ipv6.conf.all.accept_dad", "0"),
+    ("net.ipv6.conf.default.accept_dad", "0"),
+    ("net.ipv6.conf.default.accept_ra", "0"),
+    ("net.ipv6.conf.default.router_solicitations", "0"),
+];
+
 /// A handle on a named network namespace. Clones are handles on the same one; its [`super::Lab`] deletes it.
 #[derive(Clone, Debug)]
 pub struct Namespace {
@@ -25,21 +36,20 @@ pub struct Namespace {
 
 impl Namespace {
     /// Creates the named namespaces with one process.
-    pub(super) fn create_all(names: &[String]) -> Result<Vec<Namespace>> {
+    pub(super) fn create_all(names: &[String], dual_stack: bool) -> Result<Vec<Namespace>> {
         let lines = names.iter().fold(String::new(), |mut lines, name| {
             let _ = writeln!(lines, "netns add {name}");
             lines
         });
         run_ip(Command::new("ip"), &lines).context("creating namespaces")?;
-        names.iter().map(|name| Namespace::open(name)).collect()
+        names.iter().map(|name| Namespace::open(name, dual_stack)).collect()
     }
 
-    fn open(name: &str) -> Result<Namespace> {
+    fn open(name: &str, dual_stack: bool) -> Result<Namespace> {
         let path = path_of(name);
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         let namespace = Namespace { name: name.to_owned(), file: Arc::new(file) };
-        // IPv6 would only add neighbour discovery to what tests capture and count.
-        namespace.sysctl(&[("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")])?;
+        namespace.sysctl(if dual_stack { &IPV6_AT_ONCE } else { &NO_IPV6 })?;
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }

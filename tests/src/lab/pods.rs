@@ -1,6 +1,6 @@
 //! Pods of a running lab: they come, serve and go.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,18 +40,18 @@ impl Lab {
 
     fn wire_pods(&mut self, indices: Range<usize>) -> Result<()> {
         let names: Vec<String> = indices.clone().map(|index| self.owner.namespace(&format!("pod{index}"))).collect();
-        let namespaces = Namespace::create_all(&names)?;
+        let namespaces = Namespace::create_all(&names, self.spec.dual_stack)?;
         let host_ends: Vec<String> = indices
             .clone()
             .zip(&names)
-            .map(|(index, name)| wiring::pod_host_end(index, name, self.spec.pods, self.network))
+            .map(|(index, name)| wiring::pod_host_end(index, name, &self.spec, self.network))
             .collect();
         self.node.ip(&host_ends.join("\n"))?;
         if !self.spec.tx_offload {
             turn_off_tx_offload(&self.node, indices.clone().map(wiring::host_end))?;
         }
         for (index, namespace) in indices.clone().zip(namespaces) {
-            namespace.ip(&wiring::pod(index, self.spec.pods, self.network))?;
+            namespace.ip(&wiring::pod(index, &self.spec, self.network))?;
             if self.spec.pod_gro {
                 namespace.output("ethtool", &["-K", "eth0", "gro", "on"])?;
             }
@@ -75,7 +75,7 @@ impl Lab {
 
     /// Starts a TCP server on a pod's port. It ends with the pod.
     pub fn serve_tcp(&mut self, pod: usize, port: u16, greeting: Greeting) -> Result<Arc<TcpServer>> {
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        let address = (self.any_address(), port);
         let server = Arc::new(TcpServer::start(self.pod(pod), address, &format!("pod-{pod}"), greeting)?);
         self.living_pod(pod).tcp.push(Arc::clone(&server));
         Ok(server)
@@ -83,10 +83,15 @@ impl Lab {
 
     /// Starts a UDP server on a pod's port. It ends with the pod.
     pub fn serve_udp(&mut self, pod: usize, port: u16) -> Result<Arc<UdpServer>> {
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        let address = (self.any_address(), port);
         let server = Arc::new(UdpServer::start(self.pod(pod), address, &format!("pod-{pod}"))?);
         self.living_pod(pod).udp.push(Arc::clone(&server));
         Ok(server)
+    }
+
+    /// Where pods listen. In a dual-stack lab one socket serves both versions, as most programs do it.
+    fn any_address(&self) -> IpAddr {
+        if self.spec.dual_stack { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
     }
 
     fn living_pod(&mut self, index: usize) -> &mut Pod {

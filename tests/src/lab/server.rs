@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,13 +44,19 @@ struct TcpState {
     name: String,
     greeting: Greeting,
     is_stopping: AtomicBool,
-    peers: Mutex<Vec<SocketAddrV4>>,
+    peers: Mutex<Vec<SocketAddr>>,
     open: Mutex<HashMap<u64, TcpStream>>,
 }
 
 impl TcpServer {
     /// Listens inside the namespace; when this returns, connections are accepted.
-    pub fn start(namespace: &Namespace, address: SocketAddrV4, name: &str, greeting: Greeting) -> Result<TcpServer> {
+    pub fn start(
+        namespace: &Namespace,
+        address: impl Into<SocketAddr>,
+        name: &str,
+        greeting: Greeting,
+    ) -> Result<TcpServer> {
+        let address = address.into();
         let listener = namespace.run(|| TcpListener::bind(address));
         let listener = listener.with_context(|| format!("listening on tcp {address} in {}", namespace.name()))?;
         let state = Arc::new(TcpState {
@@ -66,7 +72,7 @@ impl TcpServer {
     }
 
     /// The peers of all connections accepted so far, in order.
-    pub fn peers(&self) -> Vec<SocketAddrV4> {
+    pub fn peers(&self) -> Vec<SocketAddr> {
         lock(&self.state.peers).clone()
     }
 
@@ -98,12 +104,13 @@ impl Drop for TcpServer {
 fn accept_all(listener: &TcpListener, state: &Arc<TcpState>) {
     thread::scope(|scope| {
         for number in 0.. {
-            let Ok((stream, SocketAddr::V4(peer))) = listener.accept() else {
+            let Ok((stream, peer)) = listener.accept() else {
                 if state.is_stopping.load(Ordering::SeqCst) {
                     return;
                 }
                 continue;
             };
+            let peer = unmapped(peer);
             state.remember(peer);
             if !state.admit(number, &stream) {
                 continue;
@@ -122,7 +129,7 @@ fn accept_all(listener: &TcpListener, state: &Arc<TcpState>) {
 }
 
 impl TcpState {
-    fn remember(&self, peer: SocketAddrV4) {
+    fn remember(&self, peer: SocketAddr) {
         let mut peers = lock(&self.peers);
         if peers.len() < PEERS_MAX {
             peers.push(peer);
@@ -141,9 +148,9 @@ impl TcpState {
     }
 }
 
-fn converse(state: &TcpState, mut stream: TcpStream, peer: SocketAddrV4) -> io::Result<()> {
+fn converse(state: &TcpState, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let identity = format!("{} {peer} {}\n", state.name, stream.local_addr()?);
+    let identity = format!("{} {peer} {}\n", state.name, unmapped(stream.local_addr()?));
     if state.greeting == Greeting::OnAccept {
         stream.write_all(identity.as_bytes())?;
     }
@@ -195,14 +202,15 @@ fn receive_pattern(reader: &mut impl Read, bytes: u64) -> io::Result<String> {
 
 /// A UDP server: each datagram is answered with `<name> <peer> <payload>`.
 pub struct UdpServer {
-    peers: Arc<Mutex<Vec<SocketAddrV4>>>,
+    peers: Arc<Mutex<Vec<SocketAddr>>>,
     is_stopping: Arc<AtomicBool>,
     running: Mutex<Option<(UdpSocket, JoinHandle<()>)>>,
 }
 
 impl UdpServer {
     /// Binds inside the namespace; when this returns, datagrams are answered.
-    pub fn start(namespace: &Namespace, address: SocketAddrV4, name: &str) -> Result<UdpServer> {
+    pub fn start(namespace: &Namespace, address: impl Into<SocketAddr>, name: &str) -> Result<UdpServer> {
+        let address = address.into();
         let socket = namespace.run(|| UdpSocket::bind(address));
         let socket = socket.with_context(|| format!("binding udp {address} in {}", namespace.name()))?;
         let peers = Arc::new(Mutex::default());
@@ -214,7 +222,7 @@ impl UdpServer {
     }
 
     /// The peers of all datagrams so far, in order.
-    pub fn peers(&self) -> Vec<SocketAddrV4> {
+    pub fn peers(&self) -> Vec<SocketAddr> {
         lock(&self.peers).clone()
     }
 
@@ -234,7 +242,7 @@ impl Drop for UdpServer {
     }
 }
 
-fn answer_all(socket: &UdpSocket, name: &str, peers: &Mutex<Vec<SocketAddrV4>>, is_stopping: &AtomicBool) {
+fn answer_all(socket: &UdpSocket, name: &str, peers: &Mutex<Vec<SocketAddr>>, is_stopping: &AtomicBool) {
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         let received = socket.recv_from(&mut buffer);
@@ -242,7 +250,8 @@ fn answer_all(socket: &UdpSocket, name: &str, peers: &Mutex<Vec<SocketAddrV4>>, 
             return;
         }
         // An error is an ICMP message about an earlier answer.
-        let Ok((length, SocketAddr::V4(peer))) = received else { continue };
+        let Ok((length, from)) = received else { continue };
+        let peer = unmapped(from);
         let mut seen = lock(peers);
         if seen.len() < PEERS_MAX {
             seen.push(peer);
@@ -250,8 +259,13 @@ fn answer_all(socket: &UdpSocket, name: &str, peers: &Mutex<Vec<SocketAddrV4>>, 
         drop(seen);
         let mut answer = format!("{name} {peer} ").into_bytes();
         answer.extend_from_slice(&buffer[..length]);
-        let _ = socket.send_to(&answer, peer);
+        let _ = socket.send_to(&answer, from);
     }
+}
+
+/// An IPv4 address that a socket of both versions saw as an IPv6 one.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A test that failed while it held a lock must not hide behind a second panic.

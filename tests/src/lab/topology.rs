@@ -1,7 +1,7 @@
 //! A lab as one value: built from a [`LabSpec`], changed while it runs, gone when dropped.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -12,6 +12,7 @@ use super::leftovers::{self, Owner};
 use super::namespace::Namespace;
 use super::pods::Pod;
 use super::{kube_proxy, wiring};
+use crate::kernel::sample::Version;
 
 /// What a lab should look like.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct LabSpec {
     pub pods: PodShape,
     /// Pods at the start; more can come with [`Lab::add_pod`].
     pub pod_count: usize,
+    /// Whether everything has IPv6 addresses beside those of IPv4.
+    pub dual_stack: bool,
     /// Links between router and node, one or two. The default route and the VIPs use the first.
     pub uplinks: usize,
     /// Clients, each a namespace of its own.
@@ -38,6 +41,7 @@ impl Default for LabSpec {
         LabSpec {
             pods: PodShape::Routed,
             pod_count: 3,
+            dual_stack: false,
             uplinks: 1,
             clients: 1,
             tx_offload: false,
@@ -75,7 +79,7 @@ impl Lab {
         let roles = ["router".to_owned(), "node".to_owned()].into_iter();
         let roles = roles.chain((0..spec.clients).map(|index| format!("client{index}")));
         let names: Vec<String> = roles.map(|role| owner.namespace(&role)).collect();
-        let mut namespaces = Namespace::create_all(&names)?.into_iter();
+        let mut namespaces = Namespace::create_all(&names, spec.dual_stack)?.into_iter();
         let mut lab = Lab {
             owner,
             network: PodNetwork::of_lab(lease.number()),
@@ -97,10 +101,10 @@ impl Lab {
     fn wire(&self) -> Result<()> {
         self.set_forwarding()?;
         let clients: Vec<String> = self.clients.iter().map(|client| client.name().to_owned()).collect();
-        self.router.ip(&wiring::router(&clients, self.node.name(), &self.uplinks))?;
-        self.node.ip(&wiring::node(&self.uplinks, self.spec.pods, self.network))?;
+        self.router.ip(&wiring::router(&clients, self.node.name(), &self.uplinks, self.spec.dual_stack))?;
+        self.node.ip(&wiring::node(&self.uplinks, &self.spec, self.network))?;
         for (index, client) in self.clients.iter().enumerate() {
-            client.ip(&wiring::client(index))?;
+            client.ip(&wiring::client(index, self.spec.dual_stack))?;
         }
         self.settle()?;
         if !self.spec.tx_offload {
@@ -114,6 +118,12 @@ impl Lab {
 
     /// The strict reverse path filter of the node is written before its devices exist, which inherit it.
     fn set_forwarding(&self) -> Result<()> {
+        if self.spec.dual_stack {
+            for namespace in [&self.router, &self.node] {
+                let settings = ["all", "default"].map(|of| format!("net.ipv6.conf.{of}.forwarding"));
+                namespace.sysctl(&settings.each_ref().map(|key| (key.as_str(), "1")))?;
+            }
+        }
         let strict = |value| [("net.ipv4.conf.all.rp_filter", value), ("net.ipv4.conf.default.rp_filter", value)];
         self.router.sysctl(&[("net.ipv4.ip_forward", "1")])?;
         self.router.sysctl(&strict("0"))?;
@@ -229,6 +239,35 @@ impl Lab {
     /// A pod's address, living or not.
     pub fn pod_address(&self, index: usize) -> Ipv4Addr {
         self.network.pod(index)
+    }
+
+    /// The VIP with this number in an IP version.
+    pub fn vip_in(&self, version: Version, index: usize) -> IpAddr {
+        match version {
+            Version::V4 => addresses::vip(index).into(),
+            Version::V6 => addresses::vip_v6(index).into(),
+        }
+    }
+
+    /// A client's address in an IP version.
+    pub fn client_address_in(&self, version: Version, index: usize) -> IpAddr {
+        match version {
+            Version::V4 => addresses::client_address(index).into(),
+            Version::V6 => addresses::client_address_v6(index).into(),
+        }
+    }
+
+    /// A pod's address in an IP version.
+    pub fn pod_address_in(&self, version: Version, index: usize) -> IpAddr {
+        match version {
+            Version::V4 => self.network.pod(index).into(),
+            Version::V6 => self.network.pod_v6(index).into(),
+        }
+    }
+
+    /// The IP versions that the lab has.
+    pub fn versions(&self) -> &'static [Version] {
+        if self.spec.dual_stack { &Version::ALL } else { &[Version::V4] }
     }
 
     /// The pods' network in CIDR notation.

@@ -3,11 +3,13 @@
 use std::net::Ipv4Addr;
 
 use super::addresses::{
-    CLIENT_GATEWAY, HOST_END_LINK_ADDRESS, POD_NEXT_HOP, PodNetwork, PodShape, Uplink, VIP_NETWORK, client_address,
+    BRIDGE_LINK_ADDRESS, CLIENT_GATEWAY, CLIENT_GATEWAY_V6, HOST_END_LINK_ADDRESS, POD_NEXT_HOP, POD_NEXT_HOP_V6,
+    PodNetwork, PodShape, Uplink, VIP_NETWORK, VIP_NETWORK_V6, client_address, client_address_v6,
 };
+use super::topology::LabSpec;
 
 /// The router's side: the clients' bridge, one port per client, the links to the node, the way to the VIPs.
-pub fn router(clients: &[String], node: &str, uplinks: &[Uplink]) -> String {
+pub fn router(clients: &[String], node: &str, uplinks: &[Uplink], dual_stack: bool) -> String {
     let mut lines = vec![
         "link add clients type bridge".to_owned(),
         format!("address add {CLIENT_GATEWAY}/24 dev clients"),
@@ -24,36 +26,58 @@ pub fn router(clients: &[String], node: &str, uplinks: &[Uplink]) -> String {
         lines.push(format!("link set {router_device} up"));
     }
     lines.push(format!("route add {VIP_NETWORK} via {}", uplinks[0].node_address));
+    if dual_stack {
+        lines.push(format!("address add {CLIENT_GATEWAY_V6}/64 dev clients nodad"));
+        lines.extend(uplinks.iter().map(|Uplink { router_device, router_address_v6, .. }| {
+            format!("address add {router_address_v6}/64 dev {router_device} nodad")
+        }));
+        lines.push(format!("route add {VIP_NETWORK_V6} via {}", uplinks[0].node_address_v6));
+    }
     lines.join("\n")
 }
 
 /// The client's side of its link.
-pub fn client(index: usize) -> String {
-    let address = client_address(index);
-    format!("address add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}")
+pub fn client(index: usize, dual_stack: bool) -> String {
+    let (address, address_v6) = (client_address(index), client_address_v6(index));
+    let lines = format!("address add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}");
+    match dual_stack {
+        true => {
+            format!("{lines}\naddress add {address_v6}/64 dev eth0 nodad\nroute add default via {CLIENT_GATEWAY_V6}")
+        }
+        false => lines,
+    }
 }
 
 /// The node's side: uplinks, the default route over the first, and the pods' bridge where there is one.
-pub fn node(uplinks: &[Uplink], shape: PodShape, pods: PodNetwork) -> String {
+pub fn node(uplinks: &[Uplink], spec: &LabSpec, pods: PodNetwork) -> String {
     let mut lines = Vec::new();
     for Uplink { node_device, node_address, .. } in uplinks {
         lines.push(format!("address add {node_address}/29 dev {node_device}"));
         lines.push(format!("link set {node_device} up"));
     }
     lines.push(format!("route add default via {}", uplinks[0].router_address));
-    if shape == PodShape::Bridge {
-        lines.push("link add cni0 type bridge".to_owned());
+    if spec.pods == PodShape::Bridge {
+        lines.push(format!("link add cni0 address {BRIDGE_LINK_ADDRESS} type bridge"));
         lines.push(format!("address add {}/24 dev cni0", pods.gateway()));
         lines.push("link set cni0 up".to_owned());
+    }
+    if spec.dual_stack {
+        lines.extend(uplinks.iter().map(|Uplink { node_device, node_address_v6, .. }| {
+            format!("address add {node_address_v6}/64 dev {node_device} nodad")
+        }));
+        lines.push(format!("route add default via {}", uplinks[0].router_address_v6));
+        if spec.pods == PodShape::Bridge {
+            lines.push(format!("address add {}/64 dev cni0 nodad", pods.gateway_v6()));
+        }
     }
     lines.join("\n")
 }
 
 /// The node's end of a pod's link.
-pub fn pod_host_end(index: usize, pod: &str, shape: PodShape, pods: PodNetwork) -> String {
+pub fn pod_host_end(index: usize, pod: &str, spec: &LabSpec, pods: PodNetwork) -> String {
     let device = host_end(index);
     let address = pods.pod(index);
-    match shape {
+    let lines = match spec.pods {
         PodShape::Routed => format!(
             "link add {device} address {HOST_END_LINK_ADDRESS} type veth peer name eth0 netns {pod}\n\
              link set {device} up\n\
@@ -64,13 +88,17 @@ pub fn pod_host_end(index: usize, pod: &str, shape: PodShape, pods: PodNetwork) 
              link set {device} master cni0 up",
             pod_link_address(address)
         ),
+    };
+    match spec.pods {
+        PodShape::Routed if spec.dual_stack => format!("{lines}\nroute add {}/128 dev {device}", pods.pod_v6(index)),
+        _ => lines,
     }
 }
 
 /// The pod's own end.
-pub fn pod(index: usize, shape: PodShape, pods: PodNetwork) -> String {
+pub fn pod(index: usize, spec: &LabSpec, pods: PodNetwork) -> String {
     let address = pods.pod(index);
-    match shape {
+    let lines = match spec.pods {
         PodShape::Routed => format!(
             "address add {address}/32 dev eth0\n\
              link set eth0 up\n\
@@ -83,6 +111,23 @@ pub fn pod(index: usize, shape: PodShape, pods: PodNetwork) -> String {
              link set eth0 up\n\
              route add default via {}",
             pods.gateway()
+        ),
+    };
+    if spec.dual_stack { format!("{lines}\n{}", pod_v6(index, spec.pods, pods)) } else { lines }
+}
+
+fn pod_v6(index: usize, shape: PodShape, pods: PodNetwork) -> String {
+    let address = pods.pod_v6(index);
+    match shape {
+        PodShape::Routed => format!(
+            "address add {address}/128 dev eth0 nodad\n\
+             neighbour add {POD_NEXT_HOP_V6} lladdr {HOST_END_LINK_ADDRESS} dev eth0 nud permanent\n\
+             route add default via {POD_NEXT_HOP_V6} dev eth0"
+        ),
+        PodShape::Bridge => format!(
+            "address add {address}/64 dev eth0 nodad\n\
+             route add default via {}",
+            pods.gateway_v6()
         ),
     }
 }

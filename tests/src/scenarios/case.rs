@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_yaml_ng::Value;
 
 use super::health::Asked;
+use super::run::NotUnderstood;
 
 /// A file.
 #[derive(Deserialize)]
@@ -81,9 +82,22 @@ pub struct Case {
     pub node_zone: Option<String>,
     /// Instead of the file's.
     pub pod_detection: Option<String>,
+    /// Fields that the runner does not know, and those of [`SAYINGS`].
+    #[serde(flatten)]
+    pub unread: Unread,
 }
 
+/// What a case or a step says to its reader alone.
+const SAYINGS: [&str; 5] = ["group", "family", "source", "note", "event"];
+
 impl Case {
+    /// Whether it sends no packets at all.
+    pub fn is_about_health(&self) -> bool {
+        let asks_alone = |step: &Step| step.packet.is_none() && step.health_of.is_some();
+        let is_asking = self.kind == "sequence" && self.steps.iter().all(asks_alone);
+        is_asking || ["service_health", "proxy_health"].contains(&self.kind.as_str())
+    }
+
     /// Names of fields that the runner does not know, wherever they are.
     pub fn unread(&self) -> BTreeSet<&str> {
         let steps = || self.steps.iter();
@@ -93,12 +107,15 @@ impl Case {
         let endpoints = slices.iter().flat_map(|slice| &slice.endpoints).map(|endpoint| &endpoint.unread);
         let packets = self.packet.iter().chain(steps().flat_map(|step| &step.packet)).map(|packet| &packet.unread);
         let objects = services.map(|service| &service.unread).chain(slices.iter().map(|slice| &slice.unread));
+        let own = steps().map(|step| &step.unread).chain([&self.unread]);
+        let own = own.flat_map(|unread| unread.keys()).filter(|name| !SAYINGS.contains(&name.as_str()));
         let edges = self.packets.iter().map(|packet| &packet.unread);
         objects
             .chain(endpoints)
             .chain(packets)
             .chain(edges)
             .flat_map(|unread| unread.keys())
+            .chain(own)
             .map(String::as_str)
             .collect()
     }
@@ -122,6 +139,9 @@ pub struct Step {
     pub expect: Option<Value>,
     /// The Service whose health port is asked.
     pub health_of: Option<String>,
+    /// Fields that the runner does not know, and those of [`SAYINGS`].
+    #[serde(flatten)]
+    pub unread: Unread,
 }
 
 /// Fields of an object that the runner does not know, and says so.
@@ -341,8 +361,9 @@ pub struct Expect {
 impl Expect {
     /// From a case or a step.
     pub fn parse(value: Option<&Value>) -> Result<Self> {
-        let value = value.context("it has no `expect`")?;
-        serde_yaml_ng::from_value(value.clone()).context("reading its `expect`")
+        let value = value.ok_or_else(|| NotUnderstood("it has no `expect`".into()))?;
+        let read = serde_yaml_ng::from_value(value.clone());
+        read.map_err(|error| NotUnderstood(format!("its `expect` cannot be read: {error}")).into())
     }
 
     /// What holds where only pods of this node can be reached; what would need another node is passed on.

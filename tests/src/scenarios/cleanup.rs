@@ -13,7 +13,7 @@ use super::case::{Case, CleanupFlow, Client, Defaults, Packet, Slice, Unread};
 use super::edge::address;
 use super::missing::{self, Feature};
 use super::node::Outcome;
-use super::run::Run;
+use super::run::{NotUnderstood, Run, Terms};
 
 /// Who has the flows; the cases do not say.
 const CLIENTS: [&str; 2] = ["203.0.113.2", "2600:5200::1"];
@@ -21,10 +21,10 @@ const CLIENTS: [&str; 2] = ["203.0.113.2", "2600:5200::1"];
 const LATER_MS: u64 = 60_000;
 
 /// Each flow by itself.
-pub fn check(case: &Case, defaults: &Defaults, missing: &mut BTreeSet<Feature>) -> Result<()> {
-    ensure!(!case.flows.is_empty(), "it has no flows");
+pub fn check(case: &Case, defaults: &Defaults, terms: &Terms, missing: &mut BTreeSet<Feature>) -> Result<()> {
+    ensure!(!case.flows.is_empty(), NotUnderstood("it has no flows".into()));
     for (index, flow) in case.flows.iter().enumerate() {
-        let run = &mut Run::new(case, defaults);
+        let run = &mut Run::new(case, defaults, terms);
         place_here(&mut run.slices, &run.node.view.node_name);
         match lacks(run, flow)? {
             Some(feature) => drop(missing.insert(feature)),

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use xlb_common::parse::tcp_flags::{ACK, FIN, RST, SYN};
 use xlb_userspace::source::address::parse_address;
 
 use super::case::EdgePacket;
 use super::missing::{self, Feature};
 use super::node::{Flow, Node, Outcome};
-use super::run::protocol;
+use super::run::{NotUnderstood, protocol};
 
 /// TCP's push flag (RFC 9293), of which xlb takes no notice.
 const PSH: u8 = 0x08;
@@ -51,7 +51,7 @@ pub fn check(
         ("dnat" | "dnat-or-drop", Outcome::Reached(endpoint)) => may_reach(endpoint, packet, reached)?,
         ("drop" | "dnat-or-drop", Outcome::Dropped) | ("pass", Outcome::Passed) => true,
         ("dnat" | "drop" | "pass" | "dnat-or-drop", _) => false,
-        (other, _) => bail!("{other} is no outcome that the runner knows"),
+        (other, _) => bail!(NotUnderstood(format!("{other} is no outcome that the runner knows"))),
     };
     ensure!(is_right, "expected {}, got {outcome:?}", expected(packet));
     Ok(match outcome {
@@ -63,15 +63,15 @@ pub fn check(
 /// A pod's packet leaves as its service's, or as it is.
 fn check_reply(node: &Node, flow: Flow, packet: &EdgePacket) -> Result<()> {
     let flags = flags(packet.flags.as_deref().unwrap_or("SYN,ACK"))?;
-    let leaves_as = node.reply(flow, flags);
+    let leaves_as = node.reply(flow, flags)?;
     let is_right = match packet.expect.outcome.as_str() {
         "pass" => leaves_as == flow.source,
         "un-dnat" => {
-            let source = packet.expect.src.as_deref().context("`un-dnat` needs a `src`")?;
+            let source = packet.expect.src.as_deref().ok_or_else(|| NotUnderstood("`un-dnat` needs a `src`".into()))?;
             let port = packet.expect.sport.unwrap_or(leaves_as.port());
             leaves_as == SocketAddr::new(address(source)?, port)
         }
-        other => bail!("{other} is no outcome of a reply that the runner knows"),
+        other => bail!(NotUnderstood(format!("{other} is no outcome of a reply that the runner knows"))),
     };
     ensure!(is_right, "expected {}, but it leaves as {leaves_as}", expected(packet));
     Ok(())
@@ -79,7 +79,8 @@ fn check_reply(node: &Node, flow: Flow, packet: &EdgePacket) -> Result<()> {
 
 fn may_reach(endpoint: SocketAddr, packet: &EdgePacket, reached: &[Option<SocketAddr>]) -> Result<bool> {
     if let Some(before) = packet.expect.same_as_packet {
-        let before = reached.get(before).context("`same_as_packet` names a later packet")?;
+        let before =
+            reached.get(before).ok_or_else(|| NotUnderstood("`same_as_packet` names a later packet".into()))?;
         return Ok(*before == Some(endpoint));
     }
     Ok(packet.expect.any_of.iter().any(|text| *text == endpoint.to_string()))
@@ -100,12 +101,12 @@ fn flags(names: &str) -> Result<u8> {
         "FIN" => Ok(FIN),
         "RST" => Ok(RST),
         "PSH" => Ok(PSH),
-        other => bail!("{other} is no TCP flag that the runner knows"),
+        other => bail!(NotUnderstood(format!("{other} is no TCP flag that the runner knows"))),
     });
     each.try_fold(0, |flags, flag| Ok(flags | flag?))
 }
 
 /// The text's address.
 pub fn address(text: &str) -> Result<IpAddr> {
-    parse_address(text).with_context(|| format!("{text} is no address"))
+    parse_address(text).ok_or_else(|| NotUnderstood(format!("{text} is no address")).into())
 }

@@ -1,12 +1,14 @@
 //! What a packet's outcomes should be.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use xlb_userspace::source::address::parse_address;
 
 use super::case::{Expect, Packet, Service};
 use super::node::Outcome;
+use super::run::NotUnderstood;
 
 /// Whether the outcomes are the expected ones: all of them, if they are those of many flows.
 pub fn compare(expect: &Expect, got: &BTreeSet<Outcome>, is_spread: bool) -> Result<()> {
@@ -23,12 +25,15 @@ fn expected(expect: &Expect) -> Result<BTreeSet<Outcome>> {
         "reject" => Ok([Outcome::Rejected].into()),
         "dnat" => {
             let endpoints = expect.endpoints.iter();
-            let reached =
-                |text: &String| Ok(Outcome::Reached(text.parse().with_context(|| format!("reading {text}"))?));
-            endpoints.map(reached).collect()
+            endpoints.map(|text| Ok(Outcome::Reached(endpoint(text)?))).collect()
         }
-        other => bail!("{other} is no outcome that the runner knows"),
+        other => bail!(NotUnderstood(format!("{other} is no outcome that the runner knows"))),
     }
+}
+
+/// The address and port that the text names.
+pub fn endpoint(text: &str) -> Result<SocketAddr> {
+    text.parse().map_err(|_| NotUnderstood(format!("{text} is no endpoint")).into())
 }
 
 fn listed(outcomes: &BTreeSet<Outcome>, if_none: &str) -> String {

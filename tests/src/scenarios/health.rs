@@ -14,6 +14,7 @@ use xlb_userspace::plan::desired::Family;
 
 use super::case::Case;
 use super::objects::translated;
+use super::run::NotUnderstood;
 
 /// When the agent of a case is asked; it has run for long.
 const NOW_S: u64 = 1_000_000;
@@ -69,8 +70,8 @@ pub struct NodeFacts {
 
 /// What a health port answers.
 pub fn service_health(case: &Case, this_node: &str) -> Result<()> {
-    let of = case.asked.health_of.as_deref().context("it has no `health_of`")?;
-    let expect = case.expect.as_ref().context("it expects nothing")?;
+    let of = case.asked.health_of.as_deref().ok_or_else(|| NotUnderstood("it has no `health_of`".into()))?;
+    let expect = case.expect.as_ref().ok_or_else(|| NotUnderstood("it has no `expect`".into()))?;
     check_port(translated(&case.services, &case.slices)?, this_node, of, &case.asked, expect)
 }
 
@@ -82,7 +83,8 @@ pub fn check_port(objects: Vec<Object>, this_node: &str, of: &str, asked: &Asked
     }
     let (ports, _) = wanted(&model, &Policy::default(), this_node);
     let found = ports.iter().find(|(_, port)| port.service.to_string() == of);
-    let is_listening = expect["listening"].as_bool().context("it has no `listening`")?;
+    let is_listening =
+        expect["listening"].as_bool().ok_or_else(|| NotUnderstood("its `expect` has no `listening`".into()))?;
     ensure!(found.is_some() == is_listening, "listening is {}", found.is_some());
     let Some((number, port)) = found else { return Ok(()) };
     ensure!(expect["port"] == *number, "the port is {number}");
@@ -98,9 +100,9 @@ pub fn check_port(objects: Vec<Object>, this_node: &str, of: &str, asked: &Asked
 
 /// What the agent says of itself.
 pub fn proxy_health(case: &Case) -> Result<()> {
-    let expect = case.expect.as_ref().context("it expects nothing")?;
-    let state = case.asked.state.as_ref().context("it has no `state`")?;
-    let probe = case.asked.probe.as_ref().context("it has no `probe`")?;
+    let expect = case.expect.as_ref().ok_or_else(|| NotUnderstood("it has no `expect`".into()))?;
+    let state = case.asked.state.as_ref().ok_or_else(|| NotUnderstood("it has no `state`".into()))?;
+    let probe = case.asked.probe.as_ref().ok_or_else(|| NotUnderstood("it has no `probe`".into()))?;
     let verdict = judge(&state.health()?, NOW_S * 1000);
     let moment = Moment { now_ms: NOW_S * 1000, wall: k8s_openapi::jiff::Timestamp::UNIX_EPOCH };
     let answer = of_agent(&probe.path, &verdict, moment).context("nothing is there")?;
@@ -113,7 +115,7 @@ pub fn proxy_health(case: &Case) -> Result<()> {
 
 impl State {
     fn health(&self) -> Result<HealthState> {
-        let ago = |age_s: u64| (NOW_S - age_s) * 1000;
+        let ago = |age_s: u64| NOW_S.saturating_sub(age_s) * 1000;
         let families = self.families.iter().map(|(name, ages)| {
             let synced_age_s = ages.ever_synced.unwrap_or(true).then(|| ages.last_synced_age_s.unwrap_or(0));
             let queued_since_ms = ages.oldest_queued_age_s.map(ago);
@@ -129,5 +131,8 @@ impl State {
 }
 
 fn family(name: &str) -> Result<Family> {
-    Family::ALL.into_iter().find(|family| family.to_string() == name).with_context(|| format!("{name} is no family"))
+    Family::ALL
+        .into_iter()
+        .find(|family| family.to_string() == name)
+        .ok_or_else(|| NotUnderstood(format!("{name} is no family")).into())
 }

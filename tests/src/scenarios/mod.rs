@@ -17,6 +17,7 @@ pub mod case;
 pub mod objects;
 pub mod node;
 pub mod frames;
+pub mod in_kernel;
 pub mod missing;
 pub mod run;
 pub mod inside;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 use xlb_common::Disposition;
@@ -18,9 +19,10 @@ use xlb_userspace::plan::{Endpoint, Limits, Observed, plan};
 
 use crate::kernel::flows::{FlowKey, stored};
 use crate::kernel::host;
-use crate::kernel::outcome::Hook;
+use crate::kernel::outcome::{self, Hook};
 use crate::kernel::sample::{UPLINK, UPLINK_MAC};
 use crate::scenarios::frames::{ends, frame, is_report_to};
+use crate::scenarios::in_kernel::InKernel;
 
 /// A node, its agent, and its maps.
 #[derive(Default)]
@@ -30,6 +32,8 @@ pub struct Node {
     model: Model,
     observed: Observed,
     pub(super) tables: MemoryTables,
+    /// The same tables and packets in the kernel.
+    kernel: Option<Rc<InKernel>>,
 }
 
 /// One packet's flow.
@@ -57,17 +61,21 @@ pub enum Outcome {
 }
 
 impl Node {
-    /// A node of that name.
-    pub fn new(node_name: String, zone: String, addresses: BTreeSet<IpAddr>) -> Self {
+    /// A node of that name, whose packets go through the kernel as well, if there is one.
+    pub fn new(node_name: String, zone: String, addresses: BTreeSet<IpAddr>, kernel: Option<Rc<InKernel>>) -> Self {
+        if let Some(kernel) = &kernel {
+            kernel.begin();
+        }
         let primary =
             FamilyAddresses { v4: addresses.iter().find_map(ipv4_of), v6: addresses.iter().find_map(ipv6_of) };
         let view = NodeView { node_name, zone: Some(zone), addresses, primary, pods: BTreeMap::new() };
-        Self { view, ..Self::default() }
+        Self { view, kernel, ..Self::default() }
     }
 
     /// The clock of the tables.
     pub fn set_time(&mut self, now_s: u64) {
-        self.tables.now_ns = now_s * 1_000_000_000;
+        self.tables.now_ns = now_s.saturating_mul(1_000_000_000);
+        self.is_ahead();
     }
 
     /// The agent learns that these are all objects, and brings the maps up to date.
@@ -87,7 +95,15 @@ impl Node {
         }
         ensure!(plan.waiting.is_empty(), "the plan is not done in one round: {:?}", plan.waiting);
         self.load();
+        self.is_ahead();
         Ok(())
+    }
+
+    /// The kernel's maps are not these tables any more.
+    fn is_ahead(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.is_behind();
+        }
     }
 
     /// Each pod has a link of its own, for as long as the case runs; pods with the node's address are on its network.
@@ -119,6 +135,15 @@ impl Node {
         self.send(flow, if flow.protocol == TCP { SYN } else { 0 }, None)
     }
 
+    /// The same without the kernel, which is told of it before its next packet.
+    pub fn open_in_memory(&self, flow: Flow) -> Result<Outcome> {
+        let frame = frame(flow.protocol, flow.source, flow.destination, if flow.protocol == TCP { SYN } else { 0 });
+        let run = host::run(&self.tables, Hook::Tc, &frame);
+        self.is_ahead();
+        self.tables.stages.borrow_mut().clear();
+        judged(flow, &frame, &run)
+    }
+
     /// A later packet of a flow.
     pub fn go_on(&self, flow: Flow) -> Result<Outcome> {
         self.send(flow, if flow.protocol == TCP { ACK } else { 0 }, None)
@@ -133,6 +158,9 @@ impl Node {
             FlowKey::V4(key) => self.tables.v4.sockets.extend(netns_ids.iter().map(|&id| ((id, key), Proof::Owned))),
             FlowKey::V6(key) => self.tables.v6.sockets.extend(netns_ids.iter().map(|&id| ((id, key), Proof::Owned))),
         }
+        if let Some(kernel) = self.kernel.as_ref().filter(|_| flow.protocol == TCP) {
+            kernel.connect(flow.source, endpoint)?;
+        }
         self.send(flow, ACK, None)?;
         self.answer(flow, endpoint, ACK)
     }
@@ -141,39 +169,51 @@ impl Node {
     pub fn send(&self, flow: Flow, flags: u8, cut_to: Option<usize>) -> Result<Outcome> {
         let mut frame = frame(flow.protocol, flow.source, flow.destination, flags);
         frame.truncate(cut_to.unwrap_or(frame.len()));
-        let run = host::run(&self.tables, Hook::Tc, &frame);
-        self.tables.stages.borrow_mut().clear();
-        match run.reason.map(|reason| reason.disposition()) {
-            Some(Disposition::Forward) => {
-                let (source, destination) = ends(&run.frame);
-                ensure!(source == flow.source, "the client's address became {source}");
-                Ok(Outcome::Reached(destination))
-            }
-            Some(Disposition::Drop) => Ok(Outcome::Dropped),
-            Some(Disposition::Reply) => {
-                ensure!(is_report_to(&run.frame, flow.source.ip()), "what was sent back is no report to the client");
-                Ok(Outcome::Rejected)
-            }
-            Some(Disposition::Pass) | None => {
-                ensure!(run.frame == frame, "a packet that was passed on has changed");
-                Ok(Outcome::Passed)
-            }
-        }
+        let run = self.run(Hook::Tc, &frame)?;
+        judged(flow, &frame, &run)
     }
 
     fn answer(&self, flow: Flow, endpoint: SocketAddr, flags: u8) -> Result<()> {
-        let source = self.reply(Flow { source: endpoint, destination: flow.source, ..flow }, flags);
+        let source = self.reply(Flow { source: endpoint, destination: flow.source, ..flow }, flags)?;
         ensure!(source == flow.destination, "the answer of {endpoint} leaves as {source}");
         Ok(())
     }
 
     /// A packet of a pod passes its link and the uplink: as whose it leaves.
-    pub fn reply(&self, flow: Flow, flags: u8) -> SocketAddr {
+    pub fn reply(&self, flow: Flow, flags: u8) -> Result<SocketAddr> {
         let frame = frame(flow.protocol, flow.source, flow.destination, flags);
-        let at_link = host::run(&self.tables, Hook::Pod, &frame);
-        let last = if at_link.frame == frame { host::run(&self.tables, Hook::Egress, &frame) } else { at_link };
+        let at_link = self.run(Hook::Pod, &frame)?;
+        let last = if at_link.frame == frame { self.run(Hook::Egress, &frame)? } else { at_link };
+        Ok(ends(&last.frame).0)
+    }
+
+    fn run(&self, hook: Hook, frame: &[u8]) -> Result<outcome::Outcome> {
+        let run = match &self.kernel {
+            Some(kernel) => kernel.run(&self.tables, hook, frame),
+            None => Ok(host::run(&self.tables, hook, frame)),
+        };
         self.tables.stages.borrow_mut().clear();
-        ends(&last.frame).0
+        run
+    }
+}
+
+/// What became of the client's packet.
+fn judged(flow: Flow, frame: &[u8], run: &outcome::Outcome) -> Result<Outcome> {
+    match run.reason.map(|reason| reason.disposition()) {
+        Some(Disposition::Forward) => {
+            let (source, destination) = ends(&run.frame);
+            ensure!(source == flow.source, "the client's address became {source}");
+            Ok(Outcome::Reached(destination))
+        }
+        Some(Disposition::Drop) => Ok(Outcome::Dropped),
+        Some(Disposition::Reply) => {
+            ensure!(is_report_to(&run.frame, flow.source.ip()), "what was sent back is no report to the client");
+            Ok(Outcome::Rejected)
+        }
+        Some(Disposition::Pass) | None => {
+            ensure!(run.frame == frame, "a packet that was passed on has changed");
+            Ok(Outcome::Passed)
+        }
     }
 }
 

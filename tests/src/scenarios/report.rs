@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::case::{Case, Defaults, File};
 use super::missing::Feature;
-use super::run::{self, Verdict};
+use super::run::{self, Terms, Verdict};
 
 /// A case and what it came to.
 #[derive(Debug)]
@@ -16,15 +16,19 @@ pub struct Row {
     pub name: String,
     /// What it came to.
     pub verdict: Verdict,
+    /// Packets that went through the loaded programs as well.
+    pub packets_in_kernel: usize,
 }
 
 /// Runs the cases whose id matches, in order.
-pub fn rows<'a>(file: &'a File, glob: &'a str) -> impl Iterator<Item = Row> + 'a {
+pub fn rows<'a>(file: &'a File, glob: &'a str, terms: &'a Terms) -> impl Iterator<Item = Row> + 'a {
     let rows = file.scenarios.iter().enumerate();
-    rows.filter_map(|(index, value)| row(index, value, &file.defaults, glob))
+    rows.filter_map(|(index, value)| row(index, value, &file.defaults, glob, terms))
 }
 
-fn row(index: usize, value: &serde_yaml_ng::Value, defaults: &Defaults, glob: &str) -> Option<Row> {
+fn row(index: usize, value: &serde_yaml_ng::Value, defaults: &Defaults, glob: &str, terms: &Terms) -> Option<Row> {
+    let compared = || terms.kernel.as_ref().map_or(0, |kernel| kernel.packets());
+    let before = compared();
     let text = |key: &str| value.get(key).and_then(|text| text.as_str()).map(str::to_owned);
     let id = text("id").unwrap_or_else(|| format!("number {index}"));
     if !matches(glob.as_bytes(), id.as_bytes()) {
@@ -32,18 +36,18 @@ fn row(index: usize, value: &serde_yaml_ng::Value, defaults: &Defaults, glob: &s
     }
     let name = text("name").unwrap_or_default();
     Some(match serde_yaml_ng::from_value::<Case>(value.clone()) {
-        Ok(case) => Row { id, name: name + &note_of(&case), verdict: run::run(&case, defaults) },
-        Err(error) => Row { id, name, verdict: Verdict::Unsupported(format!("it cannot be read: {error}")) },
+        Ok(case) => {
+            let verdict = run::run(&case, defaults, terms);
+            let packets_in_kernel = compared() - before;
+            let is_without_kernel = terms.kernel.is_some() && packets_in_kernel == 0 && verdict == Verdict::Passed;
+            let note = if is_without_kernel && !case.is_about_health() { " (in memory only)" } else { "" };
+            Row { id, name: name + note, verdict, packets_in_kernel }
+        }
+        Err(error) => {
+            let verdict = Verdict::Unsupported(format!("it cannot be read: {error}"));
+            Row { id, name, verdict, packets_in_kernel: 0 }
+        }
     })
-}
-
-/// A case is run without the fields that the runner does not know; whoever reads its line has to know that.
-fn note_of(case: &Case) -> String {
-    let unread = case.unread();
-    if unread.is_empty() {
-        return String::new();
-    }
-    format!(" (without {})", unread.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// `*` stands for anything, `?` for one character.
@@ -80,11 +84,15 @@ pub struct Summary {
     unsupported: usize,
     not_yet: usize,
     features: BTreeMap<Feature, usize>,
+    cases_in_kernel: usize,
+    packets_in_kernel: usize,
 }
 
 impl Summary {
     /// Counts a case.
     pub fn add(&mut self, row: &Row) {
+        self.cases_in_kernel += usize::from(row.packets_in_kernel > 0);
+        self.packets_in_kernel += row.packets_in_kernel;
         match &row.verdict {
             Verdict::Passed => self.passed += 1,
             Verdict::Failed(_) => self.failed += 1,
@@ -106,13 +114,20 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, unsupported, not_yet, features } = self;
+        let Self { passed, failed, unsupported, not_yet, features, .. } = self;
         if !features.is_empty() {
             let counts = features.iter().map(|(feature, count)| format!("{feature} {count}"));
             writeln!(
                 f,
                 "not yet, by what is missing (a case may miss several): {}",
                 counts.collect::<Vec<_>>().join(", ")
+            )?;
+        }
+        if self.packets_in_kernel > 0 {
+            let Self { cases_in_kernel: cases, packets_in_kernel: packets, .. } = self;
+            writeln!(
+                f,
+                "in the kernel as well: {packets} packets of {cases} cases; the others send none, or none that xlb can handle yet"
             )?;
         }
         write!(f, "scenarios: {passed} passed, {failed} failed, {not_yet} not yet, {unsupported} unsupported")

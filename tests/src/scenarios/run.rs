@@ -1,7 +1,9 @@
 //! A case from start to verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_userspace::plan::desired::Family;
@@ -10,10 +12,11 @@ use xlb_userspace::source::address::parse_address;
 use super::case::{Case, Client, Defaults, Endpoint, Expect, Packet, Port, Service, Slice, Step};
 use super::cleanup;
 use super::edge::{self, address};
-use super::expected::{compare, has_affinity};
+use super::expected::{self, compare, endpoint, has_affinity};
 use super::health::{self, Asked};
+use super::in_kernel::InKernel;
 use super::inside::{Sockets, is_inside};
-use super::missing::{Feature, Situation};
+use super::missing::{self, Feature, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
 
@@ -21,6 +24,8 @@ use super::objects::translated;
 const FLOWS_MIN: usize = 512;
 const FLOWS_PER_ENDPOINT: usize = 64;
 const FLOWS_MAX: usize = 32_768;
+/// The first of them go through the kernel as well.
+const FLOWS_IN_KERNEL: usize = 64;
 /// Flows that are tried until one meets the endpoint that a case wants.
 const FLOWS_PER_ESTABLISHED: usize = 4096;
 /// Source ports begin here, and begin anew.
@@ -39,25 +44,52 @@ pub enum Verdict {
     Unsupported(String),
 }
 
+/// How cases are run.
+#[derive(Clone, Default)]
+pub struct Terms {
+    /// What only another node can serve is expected as well.
+    pub wants_remote: bool,
+    /// The programs that packets go through as well; none: memory alone.
+    pub kernel: Option<Rc<InKernel>>,
+}
+
+/// What a file says, and the runner does not understand.
+#[derive(Debug)]
+pub struct NotUnderstood(pub String);
+
 /// Runs a case.
 #[must_use]
-pub fn run(case: &Case, defaults: &Defaults) -> Verdict {
-    let mut run = Run::new(case, defaults);
+pub fn run(case: &Case, defaults: &Defaults, terms: &Terms) -> Verdict {
+    let unread = case.unread();
+    if !unread.is_empty() {
+        let names = unread.into_iter().collect::<Vec<_>>().join(", ");
+        return Verdict::Unsupported(format!("fields that the runner does not know: {names}"));
+    }
+    let mut run = Run::new(case, defaults, terms);
     let result = match case.kind.as_str() {
         "packet" => run.play(&[only_step(case)]),
         "sequence" => run.play(&case.steps),
         "service_health" => health::service_health(case, &run.node.view.node_name),
-        "flow_cleanup" => cleanup::check(case, defaults, &mut run.missing),
+        "flow_cleanup" => cleanup::check(case, defaults, terms, &mut run.missing),
         "packet_edge" => run.edges(case),
         "proxy_health" => health::proxy_health(case),
         other => return Verdict::Unsupported(format!("kind {other}")),
     };
     match result {
+        Err(error) if error.downcast_ref::<NotUnderstood>().is_some() => Verdict::Unsupported(format!("{error:#}")),
         Err(error) => Verdict::Failed(format!("{error:#}")),
         Ok(()) if run.missing.is_empty() => Verdict::Passed,
         Ok(()) => Verdict::NotYet(run.missing),
     }
 }
+
+impl fmt::Display for NotUnderstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotUnderstood {}
 
 fn only_step(case: &Case) -> Step {
     Step {
@@ -68,6 +100,7 @@ fn only_step(case: &Case) -> Step {
         packet: case.packet.clone(),
         expect: case.expect.clone(),
         health_of: None,
+        unread: BTreeMap::new(),
     }
 }
 
@@ -83,17 +116,18 @@ pub(super) struct Run {
     /// What the flows of a step came to, if it was the same for all.
     chosen: BTreeMap<usize, Outcome>,
     next_port: u16,
+    wants_remote: bool,
     missing: BTreeSet<Feature>,
 }
 
 impl Run {
-    pub(super) fn new(case: &Case, defaults: &Defaults) -> Self {
+    pub(super) fn new(case: &Case, defaults: &Defaults, terms: &Terms) -> Self {
         let this_node = case.this_node.as_ref().unwrap_or(&defaults.this_node);
         let zone = case.node_zone.as_ref().unwrap_or(&defaults.node_zone);
         let addresses = case.node_ips.as_ref().unwrap_or(&defaults.node_ips);
         let addresses = addresses.iter().filter_map(|text| parse_address(text));
         Self {
-            node: Node::new(this_node.clone(), zone.clone(), addresses.collect()),
+            node: Node::new(this_node.clone(), zone.clone(), addresses.collect(), terms.kernel.clone()),
             sockets: Sockets::default(),
             services: case.services.clone(),
             slices: case.slices.clone(),
@@ -101,12 +135,13 @@ impl Run {
             established: BTreeMap::new(),
             chosen: BTreeMap::new(),
             next_port: FIRST_SOURCE_PORT,
+            wants_remote: terms.wants_remote,
             missing: BTreeSet::new(),
         }
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<()> {
-        ensure!(!steps.is_empty(), "it has no steps");
+        ensure!(!steps.is_empty(), NotUnderstood("it has no steps".into()));
         self.begin_earlier(steps)?;
         self.learn(0)?;
         for (index, step) in steps.iter().enumerate() {
@@ -121,8 +156,8 @@ impl Run {
 
     /// From the first packet on that xlb cannot handle yet, nothing is known of the others.
     fn edges(&mut self, case: &Case) -> Result<()> {
-        ensure!(!case.packets.is_empty(), "it has no packets");
-        let client = case.client.as_ref().context("it has no client")?;
+        ensure!(!case.packets.is_empty(), NotUnderstood("it has no packets".into()));
+        let client = case.client.as_ref().ok_or_else(|| NotUnderstood("it has no client".into()))?;
         self.learn(0)?;
         let mut reached = Vec::new();
         for (index, packet) in case.packets.iter().enumerate() {
@@ -150,7 +185,7 @@ impl Run {
         match (&step.client, &step.packet) {
             (Some(client), Some(packet)) => self.check(index, step, client, packet),
             (_, None) if step.health_of.is_some() => Ok(()),
-            _ => bail!("it has no client, no packet, or neither and no `health_of`"),
+            _ => bail!(NotUnderstood("it has no client, no packet, or neither and no `health_of`".into())),
         }
     }
 
@@ -170,7 +205,7 @@ impl Run {
 
     /// Slices in which the packet's Service port has no other endpoint.
     pub(super) fn slices_with_only(&self, packet: &Packet, endpoint: &str) -> Result<Vec<Slice>> {
-        let endpoint: SocketAddr = endpoint.parse().with_context(|| format!("reading the endpoint {endpoint}"))?;
+        let endpoint = expected::endpoint(endpoint)?;
         let mut slices = Vec::new();
         for service in &self.services {
             for port in &service.ports {
@@ -209,11 +244,11 @@ impl Run {
         if self.established.contains_key(&index) || !missing.is_empty() {
             return Ok(());
         }
-        let endpoint: SocketAddr = flow.established_to.parse().context("reading `established_to`")?;
+        let endpoint = endpoint(&flow.established_to)?;
         let tries = if packet.sport.is_some() { 1 } else { FLOWS_PER_ESTABLISHED };
         for _ in 0..tries {
             let flow = self.flow(client, packet)?;
-            if self.open(client, flow)? == Outcome::Reached(endpoint) {
+            if self.open_in_memory(client, flow)? == Outcome::Reached(endpoint) {
                 match is_inside(client) {
                     true => self.sockets.establish(flow, endpoint),
                     false => self.node.establish(flow, endpoint)?,
@@ -238,18 +273,18 @@ impl Run {
                 true => self.sockets.go_on(&mut self.node.tables, flow),
                 false => self.node.go_on(flow)?,
             };
-            return compare(&expect, &[outcome].into(), false);
+            return self.compare(client, step, &[outcome].into(), false);
         }
         let enough = (expect.endpoints.len() * FLOWS_PER_ENDPOINT).clamp(FLOWS_MIN, FLOWS_MAX);
         let flows = if packet.sport.is_some() { 1 } else { enough };
         let outcomes: Result<BTreeSet<Outcome>> = (0..flows)
-            .map(|_| {
+            .map(|number| {
                 let flow = self.flow(client, packet)?;
-                self.open(client, flow)
+                if number < FLOWS_IN_KERNEL { self.open(client, flow) } else { self.open_in_memory(client, flow) }
             })
             .collect();
         let (outcomes, is_sticky) = (outcomes?, has_affinity(&self.services, packet));
-        compare(&expect, &outcomes, flows > 1 && !is_sticky)?;
+        self.compare(client, step, &outcomes, flows > 1 && !is_sticky)?;
         if outcomes.len() == 1 {
             self.chosen.extend(outcomes.first().map(|outcome| (index, *outcome)));
         }
@@ -259,6 +294,23 @@ impl Run {
 
     fn open(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {
         if is_inside(client) { Ok(self.sockets.open(&mut self.node.tables, flow)) } else { self.node.open(flow) }
+    }
+
+    fn open_in_memory(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {
+        if is_inside(client) { self.open(client, flow) } else { self.node.open_in_memory(flow) }
+    }
+
+    /// Where all that Kubernetes expects is wanted, what holds on this node alone is not enough, and still has to hold.
+    fn compare(&mut self, client: &Client, step: &Step, got: &BTreeSet<Outcome>, is_spread: bool) -> Result<()> {
+        let whole = Expect::parse(step.expect.as_ref())?;
+        let here = compare(&expected_by(client, step)?, got, is_spread);
+        if self.wants_remote && whole.local_only.is_some() && !is_inside(client) {
+            if compare(&whole, got, is_spread).is_ok() {
+                return Ok(());
+            }
+            self.missing.insert(missing::REMOTE);
+        }
+        here
     }
 
     fn check_same(&self, expect: &Expect, index: usize) -> Result<()> {
@@ -310,6 +362,6 @@ pub(super) fn protocol(name: &str) -> Result<u8> {
         "UDP" => Ok(17),
         "GRE" => Ok(47),
         "SCTP" => Ok(132),
-        _ => bail!("{name} is no protocol that the runner knows"),
+        _ => bail!(NotUnderstood(format!("{name} is no protocol that the runner knows"))),
     }
 }

@@ -57,8 +57,10 @@ fn object(yaml: &str) -> Result<Value> {
 }
 
 fn web(lab: &Lab) -> String {
-    let vips = [lab.vip(0)];
-    service_yaml(&ServiceSpec { namespace: "default", name: "web", vips: &vips, ports: PORTS, local_policy: true })
+    let vips = [lab.vip(0).into()];
+    let (namespace, name) = ("default", "web");
+    let spec = ServiceSpec { namespace, name, vips: &vips, ports: PORTS, local_policy: true, ..ServiceSpec::default() };
+    service_yaml(&spec)
 }
 
 fn slice(lab: &Lab, pods: &[usize]) -> String {

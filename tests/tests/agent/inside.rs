@@ -40,7 +40,7 @@ fn a_local_service_without_a_local_pod_is_reached_from_the_node_and_its_pods() -
         assert!(udp_ask(place, stage.vip(), "?", PATIENCE)?.starts_with("pod-1 "));
         let (answer, sender) = udp_ask_unconnected(place, stage.vip(), "?", PATIENCE)?;
         assert!(answer.starts_with("pod-1 "), "{answer}");
-        assert_eq!(sender, stage.vip());
+        assert_eq!(sender, SocketAddr::V4(stage.vip()));
     }
     let maps = stage.agent.inspect()?;
     assert_eq!(inside(&maps, "http"), Some((1, 0)));
@@ -198,20 +198,18 @@ fn elsewhere(pod: usize) -> Endpoint {
 }
 
 fn web(lab: &Lab, endpoints: &[Endpoint], ranges: &str) -> String {
-    let vips = [lab.vip(0)];
+    let vips = [lab.vip(0).into()];
     let node = |is_here| if is_here { "node" } else { "elsewhere" }.to_owned();
     let endpoints: Vec<EndpointSpec> = endpoints
         .iter()
         .map(|&(pod, is_here)| EndpointSpec { node: node(is_here), ..EndpointSpec::ready(lab.pod_address(pod)) })
         .collect();
-    let service = ServiceSpec { namespace: "default", name: "web", vips: &vips, ports: PORTS, local_policy: true };
+    let restricted = format!("loadBalancerSourceRanges: [{ranges}]");
+    let fields: &[&str] = if ranges.is_empty() { &[] } else { &[&restricted] };
+    let service =
+        ServiceSpec { namespace: "default", name: "web", vips: &vips, ports: PORTS, local_policy: true, fields };
     let slice = SliceSpec { namespace: "default", service: "web", ports: TARGET_PORTS, endpoints: &endpoints };
-    let restricted = format!("spec:\n  loadBalancerSourceRanges: [{ranges}]\n");
-    let service = match ranges {
-        "" => service_yaml(&service),
-        _ => service_yaml(&service).replacen("spec:\n", &restricted, 1),
-    };
-    format!("{service}---\n{}", slice_yaml(&slice))
+    format!("{}---\n{}", service_yaml(&service), slice_yaml(&slice))
 }
 
 /// How many endpoints clients inside get at a port, and how many linger.

@@ -58,7 +58,7 @@ fn a_running_agent_tells_what_it_serves_and_what_became_of_packets() -> Result<(
 #[test]
 fn what_is_refused_and_what_has_no_pod_here_is_counted() -> Result<()> {
     let stage = Stage::up()?;
-    let elsewhere = EndpointSpec { node: "other".into(), ..EndpointSpec::ready([10, 9, 0, 1].into()) };
+    let elsewhere = EndpointSpec { node: "other".into(), ..EndpointSpec::ready([10, 9, 0, 1]) };
     let local = service_with(&stage.lab, "far", 1, &[elsewhere]).replace("Policy: Cluster", "Policy: Local");
     stage.manifests.write("far.yaml", &local)?;
     stage.manifests.write("zweb.yaml", &service(&stage.lab, "zweb", 0, &[0]))?;

@@ -157,8 +157,8 @@ pub fn service(lab: &Lab, name: &str, vip: usize, pods: &[usize]) -> String {
 
 /// The same with endpoints of any kind.
 pub fn service_with(lab: &Lab, name: &str, vip: usize, endpoints: &[EndpointSpec]) -> String {
-    let vips = [lab.vip(vip)];
-    let service = ServiceSpec { namespace: "default", name, vips: &vips, ports: PORTS, local_policy: false };
+    let vips = [lab.vip(vip).into()];
+    let service = ServiceSpec { namespace: "default", name, vips: &vips, ports: PORTS, ..ServiceSpec::default() };
     let slice = SliceSpec { namespace: "default", service: name, ports: TARGET_PORTS, endpoints };
     format!("{}---\n{}", service_yaml(&service), slice_yaml(&slice))
 }

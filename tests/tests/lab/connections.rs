@@ -84,8 +84,21 @@ fn stay_with_their_pods_through_the_stack_on_a_bridge() -> Result<()> {
     check(PodShape::Bridge, Delivery::Stack, Door::Tc)
 }
 
+#[test]
+fn over_ipv6_stay_with_their_pods_delivered_directly() -> Result<()> {
+    check_in(LabSpec { dual_stack: true, ..LabSpec::default() }, Delivery::Direct, Door::Tc)
+}
+
+#[test]
+fn over_ipv6_stay_with_their_pods_through_the_stack_on_a_bridge() -> Result<()> {
+    check_in(LabSpec { pods: PodShape::Bridge, dual_stack: true, ..LabSpec::default() }, Delivery::Stack, Door::Tc)
+}
+
 fn check(pods: PodShape, delivery: Delivery, door: Door) -> Result<()> {
-    let spec = LabSpec { pods, pod_gro: door == Door::XdpNative, ..LabSpec::default() };
+    check_in(LabSpec { pods, pod_gro: door == Door::XdpNative, ..LabSpec::default() }, delivery, door)
+}
+
+fn check_in(spec: LabSpec, delivery: Delivery, door: Door) -> Result<()> {
     let mut scene = Scene::new(spec, delivery, door)?;
     let mut talks = Vec::new();
     join(&scene, &mut talks, CONNECTIONS, &[0, 1, 2])?;
@@ -112,7 +125,7 @@ fn make(scene: &mut Scene, change: &Change) -> Result<()> {
         scene.add_pod()?;
     }
     let endpoint = |&(pod, condition): &(usize, Condition)| {
-        let ip = scene.lab.pod_address(pod);
+        let ip = scene.pod_address(pod);
         match condition {
             Ready => EndpointSpec::ready(ip),
             NotReady => EndpointSpec { ready: false, serving: false, ..EndpointSpec::ready(ip) },

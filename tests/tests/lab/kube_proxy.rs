@@ -59,8 +59,8 @@ fn check_outbound(scene: &Scene) -> Result<()> {
     let outside = SocketAddrV4::new(lab.client_address(0), OUTSIDE_PORT);
 
     let identity = LineClient::connect(lab.pod(0), outside)?.identity()?;
-    assert_eq!(*identity.peer.ip(), lab.uplink(0).node_address);
+    assert_eq!(identity.peer.ip(), lab.uplink(0).node_address);
     udp_ask(lab.pod(0), outside, "hello", ANSWER_TIMEOUT)?;
-    assert!(udp.peers().iter().all(|peer| *peer.ip() == lab.uplink(0).node_address));
+    assert!(udp.peers().iter().all(|peer| peer.ip() == lab.uplink(0).node_address));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What most tests start from: a lab whose pods serve, one Service in front of them, and an agent on the node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use xlb_common::Reason;
 use xlb_tests::kernel::frame::Spec;
 use xlb_tests::lab::{
     Agent, EndpointSpec, Greeting, Lab, LabSpec, LineClient, Manifests, ServiceSpec, SliceSpec, TcpServer, UdpClient,
-    UdpServer, send_frame, service_yaml, slice_yaml, wait_for,
+    UdpServer, Version, send_frame, service_yaml, slice_yaml, wait_for,
 };
 
 /// Where the VIP speaks TCP to clients that begin, and UDP.
@@ -107,11 +107,13 @@ pub struct Scene {
     pub tcp: BTreeMap<usize, Arc<TcpServer>>,
     pub banner: BTreeMap<usize, Arc<TcpServer>>,
     pub udp: BTreeMap<usize, Arc<UdpServer>>,
+    /// The IP version that clients speak.
+    pub version: Version,
     pub lab: Lab,
 }
 
 impl Scene {
-    /// All pods serve and are ready.
+    /// All pods serve and are ready. In a dual-stack lab the Service has a VIP of each version, and clients speak IPv6.
     pub fn new(spec: LabSpec, delivery: Delivery, door: Door) -> Result<Scene> {
         Scene::on(Lab::new(spec)?, delivery, door, &[])
     }
@@ -120,13 +122,13 @@ impl Scene {
     pub fn on(lab: Lab, delivery: Delivery, door: Door, arguments: &[&str]) -> Result<Scene> {
         println!("{:?} pods, {delivery:?}, {door:?}", lab.spec().pods);
         let manifests = Manifests::new()?;
-        manifests.write("web.yaml", &web(&lab, false))?;
+        manifests.write("web.yaml", &web(&lab, false, &[]))?;
         let pods: Vec<usize> = lab.pods().collect();
-        let endpoints: Vec<EndpointSpec> = pods.iter().map(|&pod| EndpointSpec::ready(lab.pod_address(pod))).collect();
-        manifests.write("slice.yaml", &web_slice(&endpoints))?;
+        manifests.write("slice.yaml", &web_slice(&ready(&lab, &pods)))?;
         let agent = start_agent(&lab, &manifests, delivery, door, arguments)?;
         let (tcp, banner, udp) = Default::default();
-        let mut scene = Scene { agent, manifests, tcp, banner, udp, lab };
+        let version = if lab.spec().dual_stack { Version::V6 } else { Version::V4 };
+        let mut scene = Scene { agent, manifests, tcp, banner, udp, version, lab };
         for &pod in &pods {
             scene.serve(pod)?;
         }
@@ -138,13 +140,18 @@ impl Scene {
     }
 
     /// The Service's address for TCP clients that begin, and for UDP.
-    pub fn vip(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.lab.vip(0), PORT)
+    pub fn vip(&self) -> SocketAddr {
+        SocketAddr::new(self.lab.vip_in(self.version, 0), PORT)
     }
 
     /// The Service's address for TCP clients that listen first.
-    pub fn banner_vip(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.lab.vip(0), BANNER_PORT)
+    pub fn banner_vip(&self) -> SocketAddr {
+        SocketAddr::new(self.lab.vip_in(self.version, 0), BANNER_PORT)
+    }
+
+    /// A pod's address in the version that clients speak.
+    pub fn pod_address(&self, pod: usize) -> IpAddr {
+        self.lab.pod_address_in(self.version, pod)
     }
 
     /// A new pod that serves. It is no endpoint yet.
@@ -161,6 +168,11 @@ impl Scene {
         Ok(())
     }
 
+    /// Publishes the Service with these further fields.
+    pub fn set_service(&self, local_policy: bool, fields: &[&str]) -> Result<()> {
+        self.manifests.write("web.yaml", &web(&self.lab, local_policy, fields))
+    }
+
     /// Publishes these endpoints, and waits until exactly the `takers` among them get new connections.
     pub fn set_endpoints(&mut self, endpoints: &[EndpointSpec], takers: &[usize]) -> Result<()> {
         self.manifests.write("slice.yaml", &web_slice(endpoints))?;
@@ -168,9 +180,10 @@ impl Scene {
         Ok(())
     }
 
-    fn wait_for_takers(&mut self, pods: &[usize]) {
-        let sockets = |port| pods.iter().map(|&pod| SocketAddrV4::new(self.lab.pod_address(pod), port)).collect();
-        let expected = SERVICES.map(|(name, port)| (name, sockets(port)));
+    /// Waits until exactly these pods get new connections.
+    pub fn wait_for_takers(&mut self, pods: &[usize]) {
+        let sockets = |port| pods.iter().map(|&pod| SocketAddr::new(self.pod_address(pod), port)).collect();
+        let expected = SERVICES.map(|(name, port)| (service_name(name, self.version), sockets(port)));
         self.agent.wait_until(|maps| expected.iter().all(|(name, sockets)| takers(maps, name) == *sockets));
     }
 
@@ -190,7 +203,7 @@ impl Scene {
         let identity = connection.identity()?;
         let pod = pod_number(&identity.server)?;
         assert_eq!(identity.peer, connection.local_address()?);
-        assert_eq!(identity.local, SocketAddrV4::new(self.lab.pod_address(pod), TARGET_PORT));
+        assert_eq!(identity.local, SocketAddr::new(self.pod_address(pod), TARGET_PORT));
         Ok(pod)
     }
 
@@ -264,10 +277,17 @@ pub fn start_agent(
     Agent::start(lab, manifests.path(), &[&modes, &SIZES[..], arguments].concat())
 }
 
-/// The Service `default/web` at VIP 0.
-pub fn web(lab: &Lab, local_policy: bool) -> String {
-    let vips = [lab.vip(0)];
-    service_yaml(&ServiceSpec { namespace: "default", name: "web", vips: &vips, ports: &PORTS, local_policy })
+/// The Service `default/web` at VIP 0, in each IP version of the lab, with further fields of its spec.
+pub fn web(lab: &Lab, local_policy: bool, fields: &[&str]) -> String {
+    let vips: Vec<IpAddr> = lab.versions().iter().map(|&version| lab.vip_in(version, 0)).collect();
+    let (namespace, name) = ("default", "web");
+    service_yaml(&ServiceSpec { namespace, name, vips: &vips, ports: &PORTS, local_policy, fields })
+}
+
+/// Ready endpoints, in each IP version of the lab.
+pub fn ready(lab: &Lab, pods: &[usize]) -> Vec<EndpointSpec> {
+    let addresses = lab.versions().iter().flat_map(|&version| pods.iter().map(move |&pod| (version, pod)));
+    addresses.map(|(version, pod)| EndpointSpec::ready(lab.pod_address_in(version, pod))).collect()
 }
 
 /// Its endpoints.
@@ -275,8 +295,14 @@ pub fn web_slice(endpoints: &[EndpointSpec]) -> String {
     slice_yaml(&SliceSpec { namespace: "default", service: "web", ports: &TARGET_PORTS, endpoints })
 }
 
+/// What `xlb inspect` calls a Service's port in an IP version.
+pub fn service_name(name: &str, version: Version) -> String {
+    let suffix = if version == Version::V6 { "/ipv6" } else { "" };
+    format!("{name}{suffix}")
+}
+
 /// The backends of a Service port that get new connections.
-pub fn takers(maps: &Value, service: &str) -> BTreeSet<SocketAddrV4> {
+pub fn takers(maps: &Value, service: &str) -> BTreeSet<SocketAddr> {
     let Some(view) = list(maps, "services").find(|view| view["name"] == service) else { return BTreeSet::new() };
     let backends = list(view, "backends").filter(|backend| view["slots"] == 0 || backend["slots"] != 0);
     backends.filter_map(|backend| backend["address"].as_str()?.parse().ok()).collect()

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use xlb_common::Reason;
-use xlb_tests::lab::{LabSpec, LineClient, PodShape, udp_ask_unconnected};
+use xlb_tests::lab::{LabSpec, LineClient, PodShape, Version, udp_ask_unconnected};
 
 use crate::scene::{ANSWER_TIMEOUT, Counters, Delivery, Door, Scene, pod_number};
 
 const TRIES: u64 = 60;
 /// With three pods, fewer than this of 60 tries is one case in ten millions.
 const SHARE_MIN: usize = 3;
-const BULK_BYTES: u64 = 1_000_000;
+const BULK_BYTES: u64 = 3_000_000;
 
 /// Nothing of this happens while a service is healthy.
 const UNHEALTHY: [Reason; 8] = [
@@ -71,6 +71,59 @@ fn through_the_stack_with_unfinished_sums() -> Result<()> {
 }
 
 #[test]
+fn over_ipv6_direct_by_tc() -> Result<()> {
+    check_both_shapes(&LabSpec { dual_stack: true, ..LabSpec::default() }, Delivery::Direct, Door::Tc)
+}
+
+#[test]
+fn over_ipv6_direct_by_native_xdp_into_pods_with_gro() -> Result<()> {
+    check_both_shapes(
+        &LabSpec { dual_stack: true, pod_gro: true, ..LabSpec::default() },
+        Delivery::Direct,
+        Door::XdpNative,
+    )
+}
+
+#[test]
+fn over_ipv6_through_the_stack_by_tc() -> Result<()> {
+    check_both_shapes(&LabSpec { dual_stack: true, ..LabSpec::default() }, Delivery::Stack, Door::Tc)
+}
+
+#[test]
+fn over_ipv6_with_unfinished_sums() -> Result<()> {
+    for delivery in Delivery::ALL {
+        let spec = LabSpec { dual_stack: true, tx_offload: true, ..LabSpec::default() };
+        check_both_shapes(&spec, delivery, Door::Tc)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dual_stack_service_serves_both_versions_and_leaves_neighbour_discovery_alone() -> Result<()> {
+    for (pods, delivery) in [(PodShape::Routed, Delivery::Direct), (PodShape::Bridge, Delivery::Stack)] {
+        let mut scene = Scene::new(LabSpec { pods, dual_stack: true, ..LabSpec::default() }, delivery, Door::Tc)?;
+        let mut connections = Vec::new();
+        for version in Version::ALL {
+            scene.version = version;
+            scene.wait_for_takers(&[0, 1, 2]);
+            connections.push((version, LineClient::connect(scene.lab.client(0), scene.vip())?));
+            check_served(&scene).with_context(|| format!("{version:?}"))?;
+        }
+        let node = scene.lab.uplink(0).node_address_v6.to_string();
+        for from in [scene.lab.router(), scene.lab.client(0), scene.lab.pod(0)] {
+            from.output("ip", &["-6", "neighbour", "flush", "all"])?;
+            from.output("ping", &["-6", "-c", "1", "-W", "2", &node])?;
+        }
+        for (version, connection) in &mut connections {
+            scene.version = *version;
+            scene.check_identity(connection)?;
+        }
+        scene.counters()?.assert_none(&UNHEALTHY);
+    }
+    Ok(())
+}
+
+#[test]
 fn the_only_pod_gets_everything_without_slots() -> Result<()> {
     for delivery in Delivery::ALL {
         let scene = Scene::new(LabSpec { pod_count: 1, ..LabSpec::default() }, delivery, Door::Tc)?;
@@ -93,7 +146,7 @@ fn clients_are_told_apart() -> Result<()> {
         for (client, connection) in connections.iter_mut().enumerate() {
             let connection = connection.as_mut().expect("both clients are served");
             scene.check_identity(connection)?;
-            assert_eq!(*connection.local_address()?.ip(), scene.lab.client_address(client));
+            assert_eq!(connection.local_address()?.ip(), scene.lab.client_address(client));
         }
     }
     Ok(())

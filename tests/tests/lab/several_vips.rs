@@ -1,7 +1,7 @@
 //! Several Services on one node: each VIP, port and protocol leads to its own pods.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{Context, Result};
 use xlb_tests::lab::{
@@ -54,12 +54,12 @@ fn lead_to_different_pods() -> Result<()> {
 }
 
 fn publish(lab: &Lab, manifests: &Manifests, row: &Row) -> Result<()> {
-    let vips: Vec<Ipv4Addr> = row.vips.iter().map(|&vip| lab.vip(vip)).collect();
+    let vips: Vec<IpAddr> = row.vips.iter().map(|&vip| lab.vip(vip).into()).collect();
     let ports: Vec<_> = row.ports.iter().map(|&(name, protocol, port, _)| (name, protocol, port)).collect();
     let target_ports: Vec<_> = row.ports.iter().map(|&(name, protocol, _, port)| (name, protocol, port)).collect();
     let endpoints: Vec<_> = row.pods.iter().map(|&pod| EndpointSpec::ready(lab.pod_address(pod))).collect();
     let (namespace, name) = ("default", row.name);
-    let service = ServiceSpec { namespace, name, vips: &vips, ports: &ports, local_policy: false };
+    let service = ServiceSpec { namespace, name, vips: &vips, ports: &ports, ..ServiceSpec::default() };
     let slice = SliceSpec { namespace, service: name, ports: &target_ports, endpoints: &endpoints };
     manifests.write(&format!("{name}.yaml"), &format!("{}---\n{}", service_yaml(&service), slice_yaml(&slice)))
 }
@@ -80,7 +80,7 @@ fn wait_until_served(lab: &Lab, agent: &mut Agent, row: &Row) {
     for &(port_name, protocol, _, port) in row.ports {
         let suffix = if protocol == "UDP" { "/udp" } else { "" };
         let name = format!("default/{}:{port_name}{suffix}", row.name);
-        let pods = row.pods.iter().map(|&pod| SocketAddrV4::new(lab.pod_address(pod), port)).collect();
+        let pods = row.pods.iter().map(|&pod| SocketAddrV4::new(lab.pod_address(pod), port).into()).collect();
         agent.wait_until(|maps| takers(maps, &name) == pods);
     }
 }

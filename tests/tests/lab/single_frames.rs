@@ -49,10 +49,10 @@ fn frames_for_other_hosts_are_not_taken() -> Result<()> {
         for (port, to) in [(40_001, OTHER_MAC), (40_002, [0xff; 6]), (40_003, ours.to)] {
             scene.send(&Spec { to, source: SocketAddr::from((client, port)), ..ours.clone() })?;
         }
-        let peers = || scene.udp.values().flat_map(|server| server.peers()).filter(|peer| *peer.ip() == client);
+        let peers = || scene.udp.values().flat_map(|server| server.peers()).filter(|peer| peer.ip() == client);
         let arrived = wait_for(ANSWER_TIMEOUT, || peers().any(|peer| peer.port() == 40_003).then_some(()));
         assert!(arrived.is_some(), "the frame for this node is lost");
-        assert!(peers().eq([SocketAddrV4::new(client, 40_003)]));
+        assert!(peers().eq([SocketAddrV4::new(client, 40_003).into()]));
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ fn spoofed_syns_are_not_remembered_as_accepted() -> Result<()> {
         let syn = scene.frame(&format!("tcp 100.64.0.0:1024 {} S", scene.vip()))?;
         let source = |number: u16| SocketAddr::from(([100, 64, (number >> 8) as u8, number as u8], 1024));
         let syns: Vec<Vec<u8>> =
-            (0..SPOOFED).map(|number| Spec { source: source(number).into(), ..syn.clone() }.build()).collect();
+            (0..SPOOFED).map(|number| Spec { source: source(number), ..syn.clone() }.build()).collect();
         send_frames(scene.lab.router(), &scene.lab.uplink(0).router_device, &syns)?;
         let served = |count: u64| scene.counters().is_ok_and(|counters| counters.of(Reason::SlotOwner) >= count);
         wait_for(ANSWER_TIMEOUT, || served(SPOOFED.into()).then_some(()));
