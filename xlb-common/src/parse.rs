@@ -12,10 +12,13 @@ use crate::reason::Reason;
 
 /// Length of an Ethernet header.
 pub const ETHERNET_LENGTH: usize = 14;
-const ETHER_TYPE_AT: usize = 12;
+/// Where the type of what a frame carries is.
+pub const ETHER_TYPE_AT: usize = 12;
 
-const ETHER_TYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHER_TYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// The type of IPv4.
+pub const ETHER_TYPE_IPV4: [u8; 2] = [0x08, 0x00];
+/// The type of IPv6.
+pub const ETHER_TYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// Bits of TCP's flag byte (RFC 9293 chapter 3.1).
 pub mod tcp_flags {

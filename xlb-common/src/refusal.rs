@@ -6,7 +6,7 @@
 use crate::checksum::Sum;
 use crate::family::Family;
 use crate::packet::Packet;
-use crate::parse::{ETHERNET_LENGTH, Parsed, macs};
+use crate::parse::{ETHER_TYPE_AT, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET_LENGTH, Parsed, macs};
 use crate::path::Arrival;
 use crate::reason::Reason;
 use crate::rewrite::readdress_frame;
@@ -76,6 +76,7 @@ pub fn report_v4<P: Packet>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
     let quote = packet.load::<{ v4::QUOTE }>(ETHERNET_LENGTH)?;
     let [_, _, _, sender, ..]: [[u8; 4]; v4::QUOTE / 4] = bytemuck::cast(quote);
     packet.renew(ETHERNET_LENGTH + v4::LENGTH)?;
+    packet.store(ETHER_TYPE_AT, ETHER_TYPE_IPV4)?;
     let [l0, l1] = (v4::LENGTH as u16).to_be_bytes();
     let first = [0x45, v4::TYPE_OF_SERVICE, l0, l1, 0, 0, v4::DONT_FRAGMENT, 0, HOPS, v4::ICMP];
     packet.store(ETHERNET_LENGTH, first)?;
@@ -98,6 +99,7 @@ pub fn report_v6<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
     let [_, s0, s1, ..]: [[u8; 8]; v6::HEADER_LENGTH / 8] = bytemuck::cast(header);
     let sender: [u8; 16] = bytemuck::cast([s0, s1]);
     packet.renew(ETHERNET_LENGTH + v6::LENGTH)?;
+    packet.store(ETHER_TYPE_AT, ETHER_TYPE_IPV6)?;
     let [l0, l1] = (v6::PAYLOAD as u16).to_be_bytes();
     packet.store(ETHERNET_LENGTH, [0x60, 0, 0, 0, l0, l1, v6::ICMP, HOPS])?;
     packet.store(ETHERNET_LENGTH + 8, reporter)?;

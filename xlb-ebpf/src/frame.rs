@@ -1,6 +1,6 @@
 //! An XDP frame as a packet of the path.
 
-use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use xlb_common::checksum::TransportChange;
 use xlb_common::packet::{Packet, follow_by_arithmetic};
@@ -38,15 +38,18 @@ impl Packet for Frame<'_> {
         follow_by_arithmetic(self, at, change)
     }
 
-    /// A frame in several buffers cannot grow where its driver does not say how large they are; it never has to.
+    /// It grows at its front: there every driver leaves room, and behind a short frame of a veth there may be none. All of it
+    /// is written anew.
     #[inline(always)]
     fn renew(&mut self, length: usize) -> Option<()> {
         // The whole of a frame in several buffers, of which `end - start` is only the first.
         // SAFETY: the helper only reads the context.
         let whole = unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) };
         let by = length as i32 - whole as i32;
-        // SAFETY: the helper checks the length; the pointers that it makes invalid are replaced at once.
-        let result = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, by) };
+        // SAFETY: both helpers check the length; the pointers that they make invalid are replaced at once.
+        let result = unsafe {
+            if by > 0 { bpf_xdp_adjust_head(self.ctx.ctx, -by) } else { bpf_xdp_adjust_tail(self.ctx.ctx, by) }
+        };
         *self = Self::of(self.ctx);
         (result == 0).then_some(())
     }
