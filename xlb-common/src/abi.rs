@@ -28,6 +28,8 @@ pub const SLOTS_MAX: u32 = 1 << 20;
 pub const MEMBERS_MAX: u32 = 1 << 18;
 /// Most backends on one node: 1 MiB.
 pub const BACKENDS_MAX: u32 = 16_384;
+/// Most that [`BACKENDS_MAX`] may be changed to: a [`Member`] names a backend by 16 bits, of which the last number is none.
+pub const BACKENDS_LIMIT: u32 = u16::MAX as u32;
 /// Accepted IPv4 TCP flows.
 pub const FLOWS_MAX: u32 = 1 << 20;
 /// Half-open TCP flows of one family. Flow-admission chapter 3: it must outlive the pod's SYN-ACK, and 64 k does.
@@ -78,7 +80,7 @@ pub struct Member {
     pub generation: u32,
 }
 const _: () = assert!(size_of::<Member>() == 8);
-const _: () = assert!(BACKENDS_MAX <= 1 << 16);
+const _: () = assert!(BACKENDS_MAX <= BACKENDS_LIMIT);
 
 /// Bits of [`Member::flags`].
 pub mod member_flags {

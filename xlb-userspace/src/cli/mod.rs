@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use xlb_common::abi::BACKENDS_LIMIT;
 
 pub mod addresses;
 pub mod explain;
@@ -101,7 +102,8 @@ struct RunArgs {
     #[arg(long, default_value_t = Sizes::default().slots, value_parser = clap::value_parser!(u32).range(512..))]
     max_slots: u32,
     /// Most pod ports on this node
-    #[arg(long, default_value_t = Sizes::default().backends, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = Sizes::default().backends,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(BACKENDS_LIMIT)))]
     max_backends: u32,
     /// Most remembered TCP connections, about 130 bytes each
     #[arg(long, default_value_t = Sizes::default().flows, value_parser = clap::value_parser!(u32).range(1024..))]
@@ -315,6 +317,15 @@ mod tests {
         ] {
             assert_eq!(&source(words, is_in_cluster), expected, "{words:?} {is_in_cluster}");
         }
+    }
+
+    #[test]
+    fn more_backends_than_a_reference_can_name_are_refused() {
+        let is_taken = |backends: u32| {
+            let words = format!("xlb run --uplink eth0 --node-name n --manifests m --max-backends {backends}");
+            Cli::try_parse_from(words.split_whitespace()).is_ok()
+        };
+        assert!(is_taken(BACKENDS_LIMIT) && !is_taken(BACKENDS_LIMIT + 1));
     }
 
     fn source(words: &str, is_in_cluster: bool) -> Option<SourceChoice> {
