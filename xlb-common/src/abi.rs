@@ -2,7 +2,7 @@
 //!
 //! Addresses and ports are in network byte order, in arrays; everything else is in the machine's order.
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytemuck::{Pod, Zeroable};
 
@@ -16,7 +16,7 @@ mod keys;
 mod inside;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
@@ -202,13 +202,6 @@ impl Backend {
             6 => SocketAddr::from((Ipv6Addr::from(self.address), port)),
             _ => SocketAddr::from((Ipv4Addr::new(a, b, c, d), port)),
         }
-    }
-
-    /// Address and port of an IPv4 backend.
-    #[must_use]
-    pub fn socket_v4(&self) -> SocketAddrV4 {
-        let [a, b, c, d, ..] = self.address;
-        SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes(self.port))
     }
 
     /// Whether the entry is a backend.

@@ -184,11 +184,6 @@ impl ApiServer {
         self.shared.change(|state| state.store.compact());
     }
 
-    /// Sets the oldest version that may still be listed or watched from.
-    pub fn set_compaction_floor(&self, version: u64) {
-        self.shared.change(|state| state.store.set_floor(version));
-    }
-
     /// What a restart of the apiserver does: every connection breaks, and its watch cache starts now.
     pub fn restart(&self) {
         self.compact();

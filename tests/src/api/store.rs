@@ -57,11 +57,6 @@ impl Store {
         self.floor = self.version;
     }
 
-    /// Sets the oldest version that lists and watches may start from.
-    pub fn set_floor(&mut self, floor: u64) {
-        self.floor = floor;
-    }
-
     /// One object as it is now.
     pub fn get(&self, key: &Key) -> Option<Arc<Value>> {
         self.objects.get(key).cloned()

@@ -1,10 +1,11 @@
 //! The loaded object's maps, written from and compared with [`MemoryTables`]. Keys and values cross as plain bytes.
 
+use std::borrow::BorrowMut;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
 use xlb_common::abi::{AffinityEntry, Config, FlowEntry, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink};
@@ -223,11 +224,7 @@ where
     for key in before.keys().filter(|key| !after.contains_key(key)) {
         map.remove(&bytemuck::cast::<K, KeyBytes>(*key)).with_context(|| format!("removing from {name}"))?;
     }
-    for (&key, &value) in after {
-        map.insert(bytemuck::cast::<K, KeyBytes>(key), bytemuck::cast::<V, ValueBytes>(value), 0)
-            .with_context(|| format!("writing {name}"))?;
-    }
-    Ok(())
+    insert_all(&mut map, after).with_context(|| format!("writing {name}"))
 }
 
 /// Whatever the map has goes.
@@ -245,11 +242,23 @@ where
     for key in keys {
         map.remove(&key).context("removing a record of affinity")?;
     }
-    for (&key, &value) in after {
-        map.insert(bytemuck::cast::<K, KeyBytes>(key), bytemuck::cast::<V, ValueBytes>(value), 0)
-            .context("writing a record of affinity")?;
-    }
-    Ok(())
+    insert_all(map, after).context("writing a record of affinity")
+}
+
+fn insert_all<M, K, V, KeyBytes, ValueBytes>(
+    map: &mut HashMap<M, KeyBytes, ValueBytes>,
+    entries: &BTreeMap<K, V>,
+) -> Result<(), MapError>
+where
+    M: BorrowMut<MapData>,
+    K: bytemuck::Pod,
+    V: bytemuck::Pod,
+    KeyBytes: Pod + bytemuck::Pod,
+    ValueBytes: Pod + bytemuck::Pod,
+{
+    let each =
+        |(&key, &value)| map.insert(bytemuck::cast::<K, KeyBytes>(key), bytemuck::cast::<V, ValueBytes>(value), 0);
+    entries.iter().try_for_each(each)
 }
 
 fn replace_array<V, ValueBytes>(
@@ -273,11 +282,7 @@ where
     Ok(())
 }
 
-fn taken<M>(
-    object: &mut Ebpf,
-    name: &str,
-    open: impl FnOnce(aya::maps::Map) -> Result<M, aya::maps::MapError>,
-) -> Result<M> {
+fn taken<M>(object: &mut Ebpf, name: &str, open: impl FnOnce(aya::maps::Map) -> Result<M, MapError>) -> Result<M> {
     let map = object.take_map(name).with_context(|| format!("the object has no map {name}"))?;
     open(map).with_context(|| format!("opening {name}"))
 }

@@ -15,19 +15,7 @@ use xlb_common::{Family, Reason, V4, V6};
 use xlb_tests::kernel::dataplane::object_path;
 use xlb_tests::kernel::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6};
 use xlb_tests::lab::Cgroup;
-
-/// `accepted` learns the addresses of network namespaces.
-const PROGRAMS: [&str; 9] = [
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "accepted",
-];
+use xlb_userspace::maps::cgroup::{FOLLOWING, SERVING_INSIDE};
 
 /// The Service port of every frontend here.
 pub const SERVICE: u32 = 3;
@@ -50,7 +38,7 @@ impl Hooks {
             loader.map_max_entries(map, FLOWS_MAX);
         }
         let mut object = loader.load_file(object_path("xlb-ebpf.o")).context("loading the object")?;
-        for name in PROGRAMS {
+        for name in SERVING_INSIDE.into_iter().chain([FOLLOWING]) {
             let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
             attach(program, cgroup).with_context(|| format!("attaching {name}"))?;
         }

@@ -86,12 +86,6 @@ impl Hooks {
         self.attach_tc("pod", interface, ifindex, TcAttachType::Ingress)
     }
 
-    /// Whether a pod's link is attached.
-    #[must_use]
-    pub fn is_attached_to_pod(&self, ifindex: u32) -> bool {
-        self.wanted.contains(&self.pin("pod", ifindex))
-    }
-
     /// Removes what is left of an uplink that is gone.
     pub fn forget_uplink(&mut self, ifindex: u32) {
         for program in UPLINK_PROGRAMS {

@@ -19,11 +19,11 @@ use crate::maps::link::{pin_link, remove_pin, replace_program};
 use crate::maps::pins::PinDirectory;
 
 /// It follows the pods' sockets, and learns the addresses of their namespaces.
-const FOLLOWING: &str = "accepted";
+pub const FOLLOWING: &str = "accepted";
 
 /// They serve clients inside. In this order, as answers must be restored before the first question is redirected; and
 /// the other way round when they go.
-const SERVING_INSIDE: [&str; 8] =
+pub const SERVING_INSIDE: [&str; 8] =
     ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "connect4", "connect6", "sendmsg4", "sendmsg6"];
 
 /// Attaches the programs, or puts them into the links that an earlier agent left. Answers their pins.

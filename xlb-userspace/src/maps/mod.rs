@@ -1,12 +1,12 @@
 //! The kernel's side: the pin directory, the maps in it, the programs and where they are attached.
 //!
-//! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), `cgroup` (those of sockets), `link`
+//! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
 //! (how a program takes the place of another), [`live`] (the maps as
 //! values), [`family`] (those that each IP version has for itself), [`keys`] (their keys), [`fill`] (how full they are),
 //! [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
-mod cgroup;
+pub mod cgroup;
 pub mod family;
 pub mod fill;
 pub mod kernel;
