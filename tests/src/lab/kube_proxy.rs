@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::namespace::Namespace;
 
-/// Loads the rules: drop what conntrack calls invalid, masquerade what pods send out.
+/// Loads the rules: drop what conntrack calls invalid, masquerade what pods send out. As in flannel's rules, not to groups:
+/// the node itself reports its own to 224.0.0.22, from an address of the pods' network.
 pub fn load(node: &Namespace, pod_network: &str) -> Result<()> {
     let mut nft = node
         .command("nft")
@@ -45,7 +46,7 @@ fn rules(pod_network: &str) -> String {
             }}
             chain postrouting {{
                 type nat hook postrouting priority srcnat;
-                ip saddr {pod_network} ip daddr != {pod_network} counter name masqueraded masquerade
+                ip saddr {pod_network} ip daddr != {{ {pod_network}, 224.0.0.0/4 }} counter name masqueraded masquerade
             }}
         }}"
     )
