@@ -17,7 +17,7 @@
 
 use crate::abi::{FlowEntry, flow_flags};
 use crate::family::Family;
-use crate::parse::{Parsed, TcpView};
+use crate::parse::{Parsed, TcpView, Transport};
 use crate::reason::Reason;
 use crate::select::Choice;
 use crate::tables::{FlowTable, Proof, Tables};
@@ -137,6 +137,15 @@ fn udp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<(F
 #[inline(always)]
 fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<FlowEntry> {
     tables.flow(FlowTable::UdpPending, key).or_else(|| tables.flow(FlowTable::Udp, key))
+}
+
+/// What an error about a packet of the flow needs, whether a pod accepted it or not. Nothing is learnt.
+#[inline(always)]
+pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, transport: &Transport, key: &F::FlowKey) -> Option<FlowEntry> {
+    if transport.is_udp() {
+        return newest_udp(tables, key);
+    }
+    tables.flow(FlowTable::Tcp, key).or_else(|| tables.flow(FlowTable::TcpPending, key))
 }
 
 /// The pod's kernel accepted a connection.

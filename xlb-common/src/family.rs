@@ -11,7 +11,7 @@ pub use self::v4::V4;
 pub use self::v6::V6;
 
 mod v4;
-mod v6;
+pub(crate) mod v6;
 
 /// An IP version.
 pub trait Family: Copy + Sized {
@@ -30,6 +30,8 @@ pub trait Family: Copy + Sized {
     const TRANSPORT_AT: usize;
     /// Whether UDP may go without a checksum: it may over IPv4 (RFC 768), and not over IPv6 (RFC 8200 chapter 8.1).
     const UDP_SUM_IS_OPTIONAL: bool;
+    /// IP protocol number of its control messages: ICMP (RFC 792), or ICMPv6 (RFC 4443).
+    const ICMP: u8;
     /// Whether the header has a sum of its own.
     const HAS_HEADER_SUM: bool;
 
@@ -54,6 +56,8 @@ pub trait Family: Copy + Sized {
     /// Writes the new destination (or source) and, if asked, one hop less, into the IP header; its checksum, if it has
     /// one, follows.
     fn store_header<P: Packet>(packet: &mut P, parsed: &Parsed<Self>, change: HeaderChange<Self>) -> Option<()>;
+    /// Whether a router may cut the packet into fragments.
+    fn may_be_cut<P: Packet>(packet: &P) -> bool;
     /// Whether an address may be one host's, and an answer to it reach that host.
     fn is_unicast(address: Self::Address) -> bool;
     /// Makes the packet the report that its port is unreachable, from `reporter` to its sender.

@@ -2,7 +2,7 @@
 //! and every test.
 //!
 //! Read in this order: [`path`] (the composition), [`reason`] (each way out of it), [`select`] (which backend a packet
-//! goes to), [`sources`] (who may connect), [`affinity`] (whose clients return to their backend), [`admit`] (when a flow is remembered), [`rewrite`] (what changes in the packet), [`refusal`] (what a client is told), [`inside`] (clients on this node, whose packets nobody rewrites), then the values they work
+//! goes to), [`sources`] (who may connect), [`affinity`] (whose clients return to their backend), [`admit`] (when a flow is remembered), [`rewrite`] (what changes in the packet), [`refusal`] (what a client is told), [`errors`] (what routers and hosts say about a flow), [`inside`] (clients on this node, whose packets nobody rewrites), then the values they work
 //! on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
 //!
 //! Invariant: nothing here is unsafe, allocates, or can panic in the kernel build; every way out has a [`Reason`].
@@ -17,6 +17,7 @@ pub mod affinity;
 pub mod admit;
 pub mod rewrite;
 pub mod refusal;
+pub mod errors;
 pub mod inside;
 pub mod budget;
 pub mod parse;

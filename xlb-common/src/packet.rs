@@ -14,6 +14,17 @@ pub trait Packet {
     /// Called after the last `store`: it may move the packet's memory.
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()>;
 
+    /// Makes the first `length` bytes readable, or all if there are fewer. What lies far behind the headers of common packets
+    /// may be out of reach before.
+    #[inline(always)]
+    fn gather(&mut self, _length: usize) {}
+
+    /// Whether the interface sends the packet as it is, or as the segments that it is to be cut into.
+    #[inline(always)]
+    fn fits(&self, _ifindex: u32) -> bool {
+        true
+    }
+
     /// Makes a packet of `length` bytes of this one: all behind the Ethernet header is to be written anew, with every
     /// sum complete. None if it cannot be.
     fn renew(&mut self, length: usize) -> Option<()>;
@@ -28,7 +39,11 @@ pub fn follow_by_arithmetic<P: Packet>(packet: &mut P, at: usize, change: Transp
     }
 }
 
-/// A packet in ordinary memory.
+/// Bytes of the largest frame of a link with Ethernet's MTU.
+#[cfg(feature = "std")]
+const ETHERNET_MAX: usize = 14 + 1500;
+
+/// A packet in ordinary memory, for links with Ethernet's MTU.
 #[cfg(feature = "std")]
 #[derive(Debug)]
 pub struct BytePacket<'a>(pub &'a mut Vec<u8>);
@@ -46,6 +61,10 @@ impl Packet for BytePacket<'_> {
 
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
         follow_by_arithmetic(self, at, change)
+    }
+
+    fn fits(&self, _ifindex: u32) -> bool {
+        self.0.len() <= ETHERNET_MAX
     }
 
     fn renew(&mut self, length: usize) -> Option<()> {

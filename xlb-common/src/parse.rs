@@ -138,6 +138,16 @@ pub struct Parsed<F: Family> {
     pub macs: Macs,
 }
 
+impl<F: Family> Parsed<F> {
+    /// Zeros, to be written over.
+    #[inline(always)]
+    #[must_use]
+    pub fn nothing() -> Self {
+        let nobody = Endpoint(F::from_stored([0; 16]), [0; 2]);
+        Self { source: nobody, destination: nobody, transport: Transport::UDP, hops: 0, macs: Macs::zeroed() }
+    }
+}
+
 /// An address and a port, network byte order. Aligned, so that the compiler moves them in words.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))]
@@ -201,6 +211,7 @@ pub fn transport<F: Family, P: Packet>(packet: &P, protocol: u8, payload: u32) -
             }
             Ok(Transport::UDP)
         }
+        protocol if protocol == F::ICMP => Err(Reason::Icmp),
         _ => Err(Reason::OtherProtocol),
     }
 }

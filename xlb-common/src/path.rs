@@ -6,6 +6,7 @@ use core::ops::Deref;
 use crate::abi::{Backend, FlowEntry, Frontend, flow_flags, frontend_flags};
 use crate::admit::{find_reply, note_client};
 use crate::affinity;
+use crate::errors::{self, Quoting};
 use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::packet::Packet;
 use crate::parse::{Endpoint, EtherType, Parsed, ether_type};
@@ -25,6 +26,15 @@ pub enum Door {
     XdpAlone,
     /// tc ingress on the uplink: skbs, after GRO.
     Tc,
+}
+
+impl Door {
+    /// Whether packets are frames, and no skbs yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_xdp(self) -> bool {
+        !matches!(self, Self::Tc)
+    }
 }
 
 /// Where a packet from outside arrived.
@@ -59,15 +69,16 @@ pub fn ingress<P: Packet, T: Tables<V4> + Tables<V6>>(
     }
 }
 
-/// A packet that is served, or refused by an answer.
+/// A packet that is served, or refused by an answer; or an error about one.
 #[inline(always)]
-fn answered<F: Family, P: Packet, T: Tables<F>>(
+fn answered<F: Quoting, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
     match serve::<F, P, T>(packet, tables, arrival) {
         Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, arrival)),
+        Err(Reason::Icmp) => errors::to_pod::<F, P, T>(packet, tables, arrival),
         verdict => verdict,
     }
 }
@@ -136,7 +147,7 @@ fn note_opening<F: Family, T: Tables<F>>(
 
 /// Whether the door leads to the pod: an XDP program redirects to links that take frames, and to no others.
 #[inline(always)]
-fn passable(door: Door, backend: &Backend) -> Result<(), Reason> {
+pub(crate) fn passable(door: Door, backend: &Backend) -> Result<(), Reason> {
     match door {
         Door::Xdp if !backend.takes_xdp() => Err(Reason::LeftToTc),
         Door::XdpAlone if backend.is_direct() && !backend.takes_xdp() => Err(Reason::LinkNotReady),
@@ -147,7 +158,7 @@ fn passable(door: Door, backend: &Backend) -> Result<(), Reason> {
 /// The packet becomes the pod's. The host's stack counts the hop itself; a pod's link needs no MACs except from XDP.
 #[inline(always)]
 fn translate<F: Family, P: Packet>(packet: &mut P, parsed: &Parsed<F>, backend: &Backend, door: Door) -> Option<()> {
-    if door != Door::Tc && backend.is_direct() {
+    if door.is_xdp() && backend.is_direct() {
         readdress_frame(packet, backend.pod_mac, backend.host_mac)?;
     }
     let address = F::from_stored(backend.address);
@@ -182,13 +193,22 @@ fn flow_entry<F: Family, T: Tables<F>>(
 #[inline(always)]
 pub fn from_pod<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => reply_directly::<V4, P, T>(packet, tables),
-        EtherType::V6 => reply_directly::<V6, P, T>(packet, tables),
+        EtherType::V4 => sent::<V4, P, T>(packet, tables),
+        EtherType::V6 => sent::<V6, P, T>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
 
+/// A reply, or an error about a client's packet.
 #[inline(always)]
+fn sent<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    match reply_directly::<F, P, T>(packet, tables) {
+        Err(Reason::Icmp) => errors::of_pod::<F, P, T>(packet, tables),
+        verdict => verdict,
+    }
+}
+
+#[inline(never)]
 fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     let parsed = F::parse(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
@@ -197,6 +217,9 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
     }
     if parsed.hops <= 1 {
         return Err(Reason::ReplyTtlExpired);
+    }
+    if !packet.fits(entry.ingress_ifindex) {
+        return Err(if F::may_be_cut(packet) { Reason::ReplyNotCut } else { Reason::ReplyTooBig });
     }
     readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
     restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
@@ -207,13 +230,22 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
 #[inline(always)]
 pub fn from_stack<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => reply_through_stack::<V4, P, T>(packet, tables),
-        EtherType::V6 => reply_through_stack::<V6, P, T>(packet, tables),
+        EtherType::V4 => left::<V4, P, T>(packet, tables),
+        EtherType::V6 => left::<V6, P, T>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
 
+/// A reply, or an error about a client's packet.
 #[inline(always)]
+fn left<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    match reply_through_stack::<F, P, T>(packet, tables) {
+        Err(Reason::Icmp) => errors::of_stack::<F, P, T>(packet, tables),
+        verdict => verdict,
+    }
+}
+
+#[inline(never)]
 fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     let parsed = F::parse(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;

@@ -74,6 +74,13 @@ reasons! {
     ExtensionHeaders = "extension_headers", Forward, Pass, "IPv6 extension headers: left to the stack";
     Fragment = "fragment", Forward, Pass, "an IP fragment: left to the stack";
     OtherProtocol = "other_protocol", Forward, Pass, "neither TCP nor UDP: left to the stack";
+    Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error: left to the stack";
+    ErrorCutShort = "error_cut_short", Forward, Pass, "an ICMP error that quotes too little of its packet to tell the ports: left to the stack";
+    ErrorOfFragment = "error_of_fragment", Forward, Pass, "an ICMP error about a fragment of a packet: left to the stack";
+    ErrorOfOptions = "error_of_options", Forward, Pass, "an ICMP error about a packet with IP options or extension headers: left to the stack";
+    ErrorNotOurs = "error_not_ours", Forward, Pass, "an ICMP error about a packet that no service sent: left to the stack";
+    ErrorOwnerless = "error_ownerless", Forward, Pass, "an ICMP error about a flow whose service has no pod for it on this node: left to the stack";
+    ErrorDelivered = "error_delivered", Forward, Forward, "an ICMP error about a flow: forwarded to the flow's pod, about the packet that the pod sent";
     NotOurs = "not_ours", Forward, Pass, "no service has this address, port and protocol: left to the stack";
     OtherHost = "other_host", Forward, Pass, "the frame is addressed to another host: left to the stack";
     TtlExpired = "ttl_expired", Forward, Pass, "its TTL ends here: left to the stack, which reports it to the sender";
@@ -104,6 +111,11 @@ reasons! {
     ReplyUnknown = "reply_unknown", Return, Pass, "it comes from a backend's port, but no flow entry tells which VIP to restore: left to the stack";
     ReplyLeftToStack = "reply_left_to_stack", Return, Pass, "a reply in delivery mode stack: restored at the uplink";
     ReplyTtlExpired = "reply_ttl_expired", Return, Pass, "the reply's TTL ends here: left to the stack";
+    ReplyTooBig = "reply_too_big", Return, Pass,
+        "the reply is larger than the uplink's MTU: left to the stack, which tells the pod how large packets may be";
+    ReplyNotCut = "reply_not_cut", Return, Drop,
+        "the reply is larger than the uplink's MTU, and was to be fragmented on its way, which xlb does not do: dropped";
+    ErrorReplied = "error_replied", Return, Forward, "an ICMP error about a packet of a client: sent out about the packet to the VIP";
     Accepted = "accepted", Socket, Forward, "a pod accepted the connection: the flow is remembered";
     AcceptedUnknown = "accepted_unknown", Socket, Pass, "a backend accepted a connection that came without xlb, or whose half-open entry was evicted";
     Closed = "closed", Socket, Forward, "the pod's socket closed: the flow is marked";

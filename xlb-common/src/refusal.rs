@@ -4,7 +4,7 @@
 //! and to the MAC that it came from. kube-proxy answers TCP in the same way; a client that connects takes it for "refused".
 
 use crate::checksum::Sum;
-use crate::family::Family;
+use crate::family::{Family, V4, V6};
 use crate::packet::Packet;
 use crate::parse::{ETHER_TYPE_AT, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET_LENGTH, Parsed, macs};
 use crate::path::Arrival;
@@ -18,8 +18,6 @@ const HOPS: u8 = 64;
 const ICMP_LENGTH: usize = 8;
 
 mod v4 {
-    /// IP protocol number of ICMP (RFC 792).
-    pub const ICMP: u8 = 1;
     /// Internetwork control, the precedence of ICMP errors (RFC 1812 chapter 4.3.2.5).
     pub const TYPE_OF_SERVICE: u8 = 0xc0;
     /// Never fragmented, so the identification may be zero (RFC 6864).
@@ -33,8 +31,6 @@ mod v4 {
 }
 
 mod v6 {
-    /// Next header of ICMPv6 (RFC 4443).
-    pub const ICMP: u8 = 58;
     /// Type destination unreachable, code port unreachable (RFC 4443 chapter 3.1).
     pub const PORT_UNREACHABLE: [u8; 2] = [1, 4];
     pub const HEADER_LENGTH: usize = 40;
@@ -78,7 +74,7 @@ pub fn report_v4<P: Packet>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
     packet.renew(ETHERNET_LENGTH + v4::LENGTH)?;
     packet.store(ETHER_TYPE_AT, ETHER_TYPE_IPV4)?;
     let [l0, l1] = (v4::LENGTH as u16).to_be_bytes();
-    let first = [0x45, v4::TYPE_OF_SERVICE, l0, l1, 0, 0, v4::DONT_FRAGMENT, 0, HOPS, v4::ICMP];
+    let first = [0x45, v4::TYPE_OF_SERVICE, l0, l1, 0, 0, v4::DONT_FRAGMENT, 0, HOPS, V4::ICMP];
     packet.store(ETHERNET_LENGTH, first)?;
     packet.store(ETHERNET_LENGTH + 10, Sum::of(first).and(reporter).and(sender).checksum())?;
     packet.store(ETHERNET_LENGTH + 12, reporter)?;
@@ -101,13 +97,13 @@ pub fn report_v6<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
     packet.renew(ETHERNET_LENGTH + v6::LENGTH)?;
     packet.store(ETHER_TYPE_AT, ETHER_TYPE_IPV6)?;
     let [l0, l1] = (v6::PAYLOAD as u16).to_be_bytes();
-    packet.store(ETHERNET_LENGTH, [0x60, 0, 0, 0, l0, l1, v6::ICMP, HOPS])?;
+    packet.store(ETHERNET_LENGTH, [0x60, 0, 0, 0, l0, l1, V6::ICMP, HOPS])?;
     packet.store(ETHERNET_LENGTH + 8, reporter)?;
     packet.store(ETHERNET_LENGTH + 24, sender)?;
     packet.store(MESSAGE_AT + ICMP_LENGTH, header)?;
     packet.store(MESSAGE_AT + ICMP_LENGTH + v6::HEADER_LENGTH, rest)?;
     // The pseudo-header (RFC 8200 chapter 8.1): addresses, length, next header.
-    let pseudo_header = Sum::of(reporter).and(sender).and([l0, l1]).and([0, v6::ICMP]);
+    let pseudo_header = Sum::of(reporter).and(sender).and([l0, l1]).and([0, V6::ICMP]);
     store_message(packet, MESSAGE_AT, v6::PORT_UNREACHABLE, pseudo_header.and(header).and(rest))?;
     readdress_frame(packet, macs.source, macs.destination)
 }

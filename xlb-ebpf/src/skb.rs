@@ -2,7 +2,8 @@
 
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data};
+use aya_ebpf::bindings::bpf_check_mtu_flags::BPF_MTU_CHK_SEGS;
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data};
 use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
@@ -11,6 +12,8 @@ use crate::bytes;
 
 /// Bytes that the path may read: Ethernet, IPv6 and TCP headers.
 const HEADERS: u32 = 74;
+/// Bytes that no uplink refuses: an Ethernet header, and what every host takes over IPv4 (RFC 1122 chapter 3.3.2).
+const FITS_ANYWHERE: u32 = 14 + 576;
 /// Bytes behind the Ethernet header that are cut off a packet to be renewed: no transport header begins behind them.
 const CUT: u32 = 64;
 /// `bpf_l4_csum_replace`: no header sum takes the change of an IPv6 address up, so the sum that the device made of the
@@ -28,12 +31,9 @@ impl<'a> Skb<'a> {
     /// The skb of a run, with its headers pulled together if they were not.
     #[inline(always)]
     pub fn of(ctx: &'a TcContext) -> Self {
-        if ctx.data() + HEADERS as usize > ctx.data_end() {
-            let wanted = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
-            // SAFETY: the helper only rearranges the skb; a failure is met by the bounds checks of `bytes`.
-            unsafe { bpf_skb_pull_data(ctx.skb.skb, wanted) };
-        }
-        Self { ctx }
+        let mut skb = Self { ctx };
+        skb.gather(HEADERS as usize);
+        skb
     }
 
     /// Begin and end of the linear part. Read anew each time: a 32-bit copy of a pointer, which the compiler makes of one
@@ -57,6 +57,30 @@ impl<'a> Skb<'a> {
 }
 
 impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn gather(&mut self, length: usize) {
+        let (start, end) = self.bounds();
+        if start + length > end {
+            let wanted = if self.ctx.len() < length as u32 { self.ctx.len() } else { length as u32 };
+            // SAFETY: the helper only rearranges the skb; a failure is met by the bounds checks of `bytes`.
+            unsafe { bpf_skb_pull_data(self.ctx.skb.skb, wanted) };
+        }
+    }
+
+    /// What every link of IP takes is not asked about. An interface that is gone takes anything: the redirect drops it.
+    #[inline(always)]
+    fn fits(&self, ifindex: u32) -> bool {
+        if self.ctx.len() <= FITS_ANYWHERE {
+            return true;
+        }
+        let mut mtu = 0;
+        // SAFETY: the helper writes to `mtu`, which outlives the call.
+        let result = unsafe {
+            bpf_check_mtu(self.ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, u64::from(BPF_MTU_CHK_SEGS))
+        };
+        result <= 0
+    }
+
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let (start, end) = self.bounds();

@@ -142,11 +142,11 @@ pub fn object_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf").join(name)
 }
 
-/// A network namespace for this thread alone, with loopback up.
+/// A network namespace for this thread alone, with loopback up, and Ethernet's MTU as in ordinary memory.
 fn enter_namespace() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace; the kernel tests need root")?;
     let mac = UPLINK_MAC.map(|byte| format!("{byte:02x}")).join(":");
-    let status = Command::new("ip").args(["link", "set", "lo", "address", &mac, "up"]).status();
+    let status = Command::new("ip").args(["link", "set", "lo", "address", &mac, "mtu", "1500", "up"]).status();
     ensure!(status.context("running ip")?.success(), "loopback does not take the uplink's MAC");
     Ok(())
 }

@@ -9,6 +9,7 @@ use xlb_common::checksum::checksum;
 use super::flows::{FlowKey, Flows, socket};
 use super::frame::{FLAG_LETTERS, mac};
 use super::headers::{Layout, transport_sum};
+use super::icmp;
 
 /// Names of the flow maps in text, in the order of `FlowTable`.
 pub const FLOW_TABLES: [&str; 4] = ["flow", "pending", "udp-flow", "udp-pending"];
@@ -31,15 +32,19 @@ pub fn sums(frame: &[u8]) -> Option<Sums> {
     let header = &frame[14..layout.transport_at];
     let segment = frame.get(layout.transport_at..end_of_packet(header)?)?;
     let protocol = frame[layout.protocol_at];
+    let is_v4 = *layout == Layout::V4;
+    let ip = !is_v4 || checksum(0, header) == [0, 0];
+    if let Some(transport) = icmp::is_sum_right(protocol, layout.addresses(frame), segment) {
+        return Some(Sums { ip, transport });
+    }
     let sum_at = match protocol {
         TCP if segment.len() >= 20 => 16,
         UDP if segment.len() >= 8 => 6,
         _ => return None,
     };
-    let is_v4 = *layout == Layout::V4;
     let has_none = is_v4 && protocol == UDP && segment[sum_at..sum_at + 2] == [0, 0];
     let transport = has_none || transport_sum(layout.addresses(frame), protocol, segment) == [0, 0];
-    Some(Sums { ip: !is_v4 || checksum(0, header) == [0, 0], transport })
+    Some(Sums { ip, transport })
 }
 
 /// Where the packet of a frame ends, as its header says.
@@ -58,6 +63,13 @@ pub fn describe(frame: &[u8]) -> String {
     let (Some(Sums { ip, transport }), Some(layout)) = (sums(frame), Layout::of(frame)) else {
         return format!("{frame:02x?}");
     };
+    if let Some(quoted) = icmp::quoted(frame) {
+        let [source, destination] = layout.addresses(frame);
+        let (hops, from, to) = (frame[layout.hops_at], mac_name(&frame[6..12]), mac_name(&frame[..6]));
+        let kind = &frame[layout.transport_at..layout.transport_at + 2];
+        let head = format!("icmp {source} {destination} {kind:?} ttl {hops} from {from} to {to}");
+        return format!("{head} ip sum {ip} icmp sum {transport} quotes {}", describe(&quoted));
+    }
     let [source, destination] = layout.ends(frame);
     let is_tcp = frame[layout.protocol_at] == TCP;
     let mut text = format!("{} {source} {destination}", if is_tcp { "tcp" } else { "udp" });

@@ -14,6 +14,7 @@
 //! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
 //! | `type HEX` `vlan N` | Ethernet type; a VLAN tag |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
+//! | `too-big quotes …`, and others of [`super::icmp`] | an ICMP error, and the packet that it is about |
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::SplitWhitespace;
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::abi::{TCP, UDP};
 
 use super::headers;
+use super::icmp::Message;
 use super::sample::{ROUTER_MAC, UPLINK_MAC, host_mac, pod_mac};
 
 /// IP protocol number of ICMP (RFC 792).
@@ -60,6 +62,8 @@ pub struct Spec {
     pub options: (usize, usize),
     /// Number of an IPv6 extension header.
     pub extension: Option<u8>,
+    /// An ICMP message that quotes a packet.
+    pub message: Option<Message>,
     /// IPv4's fragment bits and offset.
     pub fragment: u16,
     /// What the headers say instead of the truth.
@@ -104,6 +108,7 @@ impl Spec {
             wanted_sum: None,
             options: (0, 0),
             extension: None,
+            message: None,
             fragment: 0,
             lies: Lies::default(),
             ether_type: if destination.is_ipv4() { 0x0800 } else { 0x86dd },
@@ -114,6 +119,10 @@ impl Spec {
 
     /// From text.
     pub fn parse(text: &str) -> Result<Self> {
+        if let Some((text, quote)) = text.split_once(" quotes ") {
+            let (text, kind) = text.rsplit_once(' ').context("a word is missing")?;
+            return Ok(Self { message: Some(Message::parse(kind, quote)?), ..Self::parse(text)? });
+        }
         let mut words = text.split_whitespace();
         let protocol = match next(&mut words)? {
             "tcp" => TCP,

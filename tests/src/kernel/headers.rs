@@ -118,6 +118,9 @@ pub(super) fn ipv6(spec: &Spec, addresses: [[u8; 16]; 2], payload: usize) -> Vec
 
 /// The transport header and its payload, with the sum that the text asks for.
 pub(super) fn transport(spec: &Spec) -> Vec<u8> {
+    if let Some(message) = &spec.message {
+        return message.build(spec);
+    }
     let mut bytes = [spec.source.port().to_be_bytes(), spec.destination.port().to_be_bytes()].concat();
     let sum_at = match spec.protocol {
         TCP => {

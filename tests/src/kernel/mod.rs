@@ -13,6 +13,7 @@ mod addresses;
 pub mod flows;
 pub mod frame;
 pub mod headers;
+pub mod icmp;
 pub mod describe;
 pub mod refusal;
 pub mod rows;

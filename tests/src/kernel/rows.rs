@@ -12,7 +12,7 @@
 //! A row with IPv4 addresses holds for IPv6 too, with the addresses that [`in_ipv6`] gives, unless
 //! it has others, or says `only v4`.
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
-//! byte; `out refusal VIP:PORT` is the ICMP error that says that, `out any` is for what cannot be told in words. `given` lines are the
+//! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out any` is for what cannot be told in words. `given` lines are the
 //! flows before, `then` lines all flows after; without `then` they stay.
 
 use std::fmt::Write as _;
@@ -30,12 +30,14 @@ use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
 use super::sample::{flow_entry, in_ipv6};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     include_str!("../../tests/rows/to_pods.txt"),
     include_str!("../../tests/rows/from_pods.txt"),
     include_str!("../../tests/rows/passing_by.txt"),
     include_str!("../../tests/rows/ipv6.txt"),
     include_str!("../../tests/rows/clients.txt"),
+    include_str!("../../tests/rows/errors_to_pods.txt"),
+    include_str!("../../tests/rows/errors_from_pods.txt"),
 ];
 
 /// One row.
@@ -68,6 +70,11 @@ impl Row {
             Some(out) if out.starts_with(REFUSAL) => {
                 let of = format!("{REFUSAL}{}", refusal::check(&self.frame, &outcome.frame)?);
                 ensure!(&of == out, "became a {of}");
+            }
+            Some(out) if out.starts_with("icmp ") => {
+                let frame = Spec::parse(out)?.build();
+                let texts = || format!("{}\nnot\n{}", describe(&outcome.frame), describe(&frame));
+                ensure!(outcome.frame == frame, "became\n{}\n{:02x?}\n{frame:02x?}", texts(), outcome.frame);
             }
             Some(out) => ensure!(&describe(&outcome.frame) == out, "became\n{}\nnot\n{out}", describe(&outcome.frame)),
         }

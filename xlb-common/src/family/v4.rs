@@ -15,6 +15,9 @@ use crate::refusal::report_v4;
 pub struct V4;
 
 const HEADER_LENGTH: usize = 20;
+/// Where the flags and the fragment offset are.
+const FLAGS_AT: usize = ETHERNET_LENGTH + 6;
+const DONT_FRAGMENT: u8 = 0x40;
 /// The protocol follows it in the same checksum word.
 const TTL_AT: usize = ETHERNET_LENGTH + 8;
 const CHECKSUM_AT: usize = ETHERNET_LENGTH + 10;
@@ -43,6 +46,7 @@ impl Family for V4 {
     const VERSION: u8 = 4;
     const TRANSPORT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
     const UDP_SUM_IS_OPTIONAL: bool = true;
+    const ICMP: u8 = 1;
     const HAS_HEADER_SUM: bool = true;
 
     #[inline(always)]
@@ -126,6 +130,12 @@ impl Family for V4 {
         packet.store(at, change.address)?;
         let checksum = packet.load::<2>(CHECKSUM_AT)?;
         packet.store(CHECKSUM_AT, difference.applied_to(checksum))
+    }
+
+    /// Unless its don't-fragment flag is set.
+    #[inline(always)]
+    fn may_be_cut<P: Packet>(packet: &P) -> bool {
+        packet.load::<1>(FLAGS_AT).is_some_and(|[flags]| flags & DONT_FRAGMENT == 0)
     }
 
     /// Not "this network", loopback, multicast, reserved or broadcast (RFC 6890).

@@ -26,7 +26,7 @@ const SOURCE_AT: usize = ETHERNET_LENGTH + FIRST_LENGTH;
 const DESTINATION_AT: usize = SOURCE_AT + 16;
 
 /// Next headers that stand between the fixed header and the transport's (RFC 8200 chapter 4, RFC 4302).
-mod extension {
+pub(crate) mod extension {
     pub const HOP_BY_HOP: u8 = 0;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
@@ -51,6 +51,7 @@ impl Family for V6 {
     const VERSION: u8 = 6;
     const TRANSPORT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
     const UDP_SUM_IS_OPTIONAL: bool = false;
+    const ICMP: u8 = 58;
     const HAS_HEADER_SUM: bool = false;
 
     #[inline(always)]
@@ -128,6 +129,12 @@ impl Family for V6 {
         }
     }
 
+    /// Only its sender may (RFC 8200 chapter 4.5).
+    #[inline(always)]
+    fn may_be_cut<P: Packet>(_packet: &P) -> bool {
+        false
+    }
+
     /// Not unspecified, loopback or multicast (RFC 4291).
     #[inline(always)]
     fn is_unicast(address: [u8; 16]) -> bool {
@@ -141,15 +148,15 @@ impl Family for V6 {
     }
 }
 
-/// Why a packet is not served whose fixed header is not followed by TCP or UDP. ICMPv6, and with it neighbour discovery,
-/// is another protocol.
-#[inline(always)]
+/// Why a packet is not served whose fixed header is not followed by TCP or UDP. ICMPv6 may be an error about a flow.
+#[inline(never)]
 const fn refusal(next_header: u8) -> Reason {
     match next_header {
         extension::FRAGMENT => Reason::Fragment,
         extension::HOP_BY_HOP | extension::ROUTING | extension::AUTHENTICATION | extension::DESTINATION => {
             Reason::ExtensionHeaders
         }
+        V6::ICMP => Reason::Icmp,
         _ => Reason::OtherProtocol,
     }
 }
