@@ -10,6 +10,7 @@ use xlb_common::reason::Direction;
 use xlb_common::{Disposition, Reason};
 use xlb_tests::kernel::describe::{Sums, describe, sums};
 use xlb_tests::kernel::headers::Layout;
+use xlb_tests::kernel::icmp;
 use xlb_tests::kernel::outcome::{Hook, Outcome, Verdict};
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::{flows, generate, host, rows, sample};
@@ -52,15 +53,19 @@ fn a_packet_that_is_not_served_keeps_its_bytes() {
 
 #[test]
 fn a_served_packet_has_right_sums_if_it_came_with_them() {
-    let mut served = 0;
+    let (mut served, mut errors) = (0, 0);
     for_random_packets(|tables, hook, frame| {
         let outcome = host::run(tables, hook, frame);
         if is_forwarded(&outcome) && sums(frame) == Some(Sums { ip: true, transport: true }) {
             served += 1;
             assert_eq!(sums(&outcome.frame), sums(frame), "{hook:?}: {}", describe(&outcome.frame));
+            let quoted = [frame, &outcome.frame].map(icmp::quoted_sums);
+            assert_eq!(quoted[0], quoted[1], "{hook:?}: {}", describe(&outcome.frame));
+            errors += usize::from(quoted[1].is_some());
         }
     });
     assert!(served > PACKETS / 10, "only {served} of {PACKETS} packets were served");
+    assert!(errors > PACKETS / 200, "only {errors} of {PACKETS} packets were errors with a whole quote");
 }
 
 #[test]
@@ -71,7 +76,8 @@ fn nothing_is_written_behind_the_headers() {
             return;
         }
         assert_eq!(outcome.frame.len(), frame.len());
-        let headers = Layout::of(frame).map_or(0, |layout| layout.transport_at + 20);
+        let quoted = icmp::quoted(frame).map_or(0, |_| icmp::HEADER_LENGTH + 40);
+        let headers = Layout::of(frame).map_or(0, |layout| layout.transport_at + 20 + quoted);
         let payload = headers.min(frame.len())..;
         assert_eq!(outcome.frame[payload.clone()], frame[payload]);
     });
@@ -110,12 +116,16 @@ fn an_answer_comes_from_where_the_client_sent_to() {
     for_random_packets(|tables, hook, frame| {
         let got = host::run(tables, hook, frame);
         let is_served = hook.is_ingress() && is_forwarded(&got);
-        let Some(layout) = Layout::of(frame).filter(|_| is_served) else { return };
+        let is_error = got.reason == Some(Reason::ErrorDelivered);
+        let Some(layout) = Layout::of(frame).filter(|_| is_served && !is_error) else { return };
         if !leaves_a_flow(layout, frame) {
             return;
         }
         let back_at = if got.verdict == Verdict::Redirect { Hook::Pod } else { Hook::Egress };
         let back = host::run(tables, back_at, &answer_to(layout, &got.frame));
+        if matches!(back.reason, Some(Reason::ReplyTooBig | Reason::ReplyNotCut)) {
+            return;
+        }
         let [source, destination] = layout.ends(frame);
         let texts = (describe(frame), describe(&back.frame));
         assert_eq!(layout.ends(&back.frame), [destination, source], "{}\nanswered by\n{}", texts.0, texts.1);

@@ -7,6 +7,7 @@ use xlb_common::memory::MemoryTables;
 
 use super::flows::{FlowKey, Flows};
 use super::frame::{ICMP, ICMP_V6, OTHER_MAC, Spec};
+use super::icmp::{KINDS, Message};
 use super::outcome::Hook;
 use super::random::Random;
 use super::sample::{PODS, PORTS, VIPS, Version, client_address, flow_entry, pod_address, vip_address};
@@ -17,6 +18,10 @@ const CLIENTS: usize = 12;
 const FLOWS_MAX: usize = 480;
 /// Bytes of a header that a bent packet may have wrong.
 const HEADER_BYTES: usize = 80;
+/// The same of an error, with what it quotes.
+const ERROR_BYTES: usize = 140;
+/// Quotes are cut in front of that: behind it is only data.
+const QUOTE_BYTES: usize = 80;
 /// A test-run takes frames up to a page less headroom; this is above any header and below that.
 const DATA_MAX: usize = 3_000;
 
@@ -25,12 +30,36 @@ pub fn packet(random: &mut Random, hook: Hook) -> Vec<u8> {
     let is_ingress = hook.is_ingress() != random.one_in(12);
     let version = random.pick(&Version::ALL);
     let mut spec = if is_ingress { toward_vip(random, version) } else { from_pod(random, version) };
+    if random.one_in(5) {
+        spec = error_about(random, &mut spec, is_ingress, version);
+    }
     vary(random, &mut spec);
     let mut frame = spec.build();
     if random.one_in(6) {
-        bend(random, &mut frame);
+        bend(random, &mut frame, if spec.message.is_some() { ERROR_BYTES } else { HEADER_BYTES });
     }
     frame
+}
+
+/// An error about the answer to a client's packet, on its way to the VIP; or about what the answer answers, by the pod or
+/// by the node.
+fn error_about(random: &mut Random, answered: &mut Spec, is_ingress: bool, version: Version) -> Spec {
+    vary(random, answered);
+    let quote = Spec {
+        source: answered.destination,
+        destination: answered.source,
+        vlan: None,
+        frame_length: None,
+        ..answered.clone()
+    };
+    let routers = [client(random, version), SocketAddr::new(client_address(version, 77), 0)];
+    let reporter = if is_ingress || random.one_in(3) { random.pick(&routers) } else { answered.source };
+    let to = if random.one_in(20) { random.pick(&routers) } else { quote.source };
+    let is_cut = random.one_in(3);
+    let keep = is_cut.then(|| random.below(QUOTE_BYTES));
+    let message = Message { kind: random.below(KINDS.len()), quote: Box::new(quote), keep };
+    let protocol = if version == Version::V4 { ICMP } else { ICMP_V6 };
+    Spec { message: Some(message), ..Spec::new(protocol, reporter, to) }
 }
 
 /// Entries that earlier packets could have left.
@@ -104,12 +133,12 @@ fn vary(random: &mut Random, spec: &mut Spec) {
 }
 
 /// What a packet must not be.
-fn bend(random: &mut Random, frame: &mut Vec<u8>) {
+fn bend(random: &mut Random, frame: &mut Vec<u8>, header_bytes: usize) {
     match random.below(3) {
-        0 => frame.truncate(14 + random.below(frame.len().min(HEADER_BYTES + 40) - 14)),
+        0 => frame.truncate(14 + random.below(frame.len().min(header_bytes + 40) - 14)),
         1 => {
             for _ in 0..=random.below(3) {
-                let at = random.below(frame.len().min(HEADER_BYTES));
+                let at = random.below(frame.len().min(header_bytes));
                 frame[at] = random.bits() as u8;
             }
         }

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use xlb_common::checksum::checksum;
 
+use super::describe::{Sums, sums};
 use super::frame::{ICMP, ICMP_V6, Spec};
 use super::headers::{Layout, transport_sum};
 
@@ -93,4 +94,10 @@ pub fn quoted(frame: &[u8]) -> Option<Vec<u8>> {
     let message = &frame[layout.transport_at..];
     let is_error = kinds.contains(message.first()?) && message.len() > HEADER_LENGTH;
     is_error.then(|| [&frame[..14], &message[HEADER_LENGTH..]].concat())
+}
+
+/// Whether the sums of the packet that a frame's error quotes are right; none if there is no whole packet.
+#[must_use]
+pub fn quoted_sums(frame: &[u8]) -> Option<Sums> {
+    sums(&quoted(frame)?)
 }
