@@ -307,12 +307,24 @@ pub struct EdgePacket {
     /// Type and code.
     pub icmp: Option<String>,
     /// What an ICMP error quotes.
-    pub inner: Option<Value>,
+    pub inner: Option<Inner>,
     pub vlan: Option<u16>,
     pub expect: EdgeExpect,
     /// Fields that the runner does not know.
     #[serde(flatten)]
     pub unread: Unread,
+}
+
+/// The packet that an ICMP error is about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Inner {
+    pub proto: String,
+    pub src: String,
+    pub sport: Option<u16>,
+    pub dst: String,
+    pub dport: Option<u16>,
 }
 
 /// What becomes of one of several packets.
@@ -329,6 +341,9 @@ pub struct EdgeExpect {
     pub src: Option<String>,
     /// As which port it leaves.
     pub sport: Option<u16>,
+    /// An ICMP error quotes another sender than before.
+    #[serde(default)]
+    pub inner_source_rewritten: bool,
 }
 
 /// A flow that began before the case's objects were so.

@@ -7,6 +7,7 @@ use xlb_common::parse::tcp_flags::{ACK, FIN, RST, SYN};
 use xlb_userspace::source::address::parse_address;
 
 use super::case::EdgePacket;
+use super::icmp;
 use super::missing::{self, Feature};
 use super::node::{Flow, Node, Outcome};
 use super::run::{NotUnderstood, protocol};
@@ -14,7 +15,7 @@ use super::run::{NotUnderstood, protocol};
 /// TCP's push flag (RFC 9293), of which xlb takes no notice.
 const PSH: u8 = 0x08;
 /// The source port of packets that name none.
-const ANY_PORT: u16 = 40_000;
+pub const ANY_PORT: u16 = 40_000;
 /// Bytes of a frame that ends inside its transport header.
 const TRUNCATED_LENGTH: usize = 40;
 
@@ -23,7 +24,6 @@ pub fn missing(packet: &EdgePacket) -> Option<Feature> {
     match () {
         () if packet.proto == "SCTP" => Some(missing::SCTP),
         () if packet.fragment.is_some() => Some(missing::FRAGMENTS),
-        () if packet.icmp.is_some() => Some(missing::ICMP_ERRORS),
         () if packet.vlan.is_some() => Some(missing::VLAN),
         () => None,
     }
@@ -36,6 +36,9 @@ pub fn check(
     packet: &EdgePacket,
     reached: &[Option<SocketAddr>],
 ) -> Result<Option<SocketAddr>> {
+    if let Some(kind) = &packet.icmp {
+        return judge(icmp::send(node, client, packet, kind)?, packet, reached);
+    }
     let source = packet.src.as_deref().unwrap_or(client);
     let flow = Flow {
         protocol: protocol(&packet.proto)?,
@@ -46,7 +49,11 @@ pub fn check(
         return check_reply(node, flow, packet).map(|()| None);
     }
     let flags = flags(packet.flags.as_deref().unwrap_or("SYN"))?;
-    let outcome = node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?;
+    judge(node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?, packet, reached)
+}
+
+/// Whether the packet fared as expected; the endpoint that it reached.
+fn judge(outcome: Outcome, packet: &EdgePacket, reached: &[Option<SocketAddr>]) -> Result<Option<SocketAddr>> {
     let is_right = match (packet.expect.outcome.as_str(), outcome) {
         ("dnat" | "dnat-or-drop", Outcome::Reached(endpoint)) => may_reach(endpoint, packet, reached)?,
         ("drop" | "dnat-or-drop", Outcome::Dropped) | ("pass", Outcome::Passed) => true,

@@ -19,8 +19,6 @@ pub const SCTP: Feature = "SCTP";
 pub const REMOTE: Feature = "remote delivery";
 /// Fragments of IP packets.
 pub const FRAGMENTS: Feature = "fragments";
-/// ICMP errors about a flow.
-pub const ICMP_ERRORS: Feature = "ICMP errors";
 /// Frames with a VLAN tag.
 pub const VLAN: Feature = "VLAN tags";
 

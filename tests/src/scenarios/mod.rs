@@ -8,7 +8,7 @@
 //! Read in this order: [`case`] (the file), [`objects`] (its Services and slices as Kubernetes has them), [`node`] (an
 //! agent with its maps), [`frames`] (its packets), [`missing`] (what xlb cannot do yet), [`run`] (a case from start to
 //! verdict), [`inside`] (clients on the node),
-//! [`expected`] (what its outcomes should be), [`edge`] (a client's packets one by one), [`cleanup`] (flows whose
+//! [`expected`] (what its outcomes should be), [`edge`] (a client's packets one by one), [`icmp`] (errors among them), [`cleanup`] (flows whose
 //! endpoint went), [`health`] (who is asked whether it is well), [`report`] (the lines that people read).
 //!
 //! Invariant: every case has a line, and what needs something that xlb cannot do is never counted as passed.
@@ -23,6 +23,7 @@ pub mod run;
 pub mod inside;
 pub mod expected;
 pub mod edge;
+pub mod icmp;
 pub mod cleanup;
 pub mod health;
 pub mod report;

@@ -187,7 +187,8 @@ impl Node {
         Ok(ends(&last.frame).0)
     }
 
-    fn run(&self, hook: Hook, frame: &[u8]) -> Result<outcome::Outcome> {
+    /// A frame at a hook, in memory and in the kernel.
+    pub(super) fn run(&self, hook: Hook, frame: &[u8]) -> Result<outcome::Outcome> {
         let run = match &self.kernel {
             Some(kernel) => kernel.run(&self.tables, hook, frame),
             None => Ok(host::run(&self.tables, hook, frame)),

@@ -19,6 +19,7 @@ use super::inside::{Sockets, is_inside};
 use super::missing::{self, Feature, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
+use crate::kernel::frame::{ICMP, ICMP_V6};
 
 /// Flows by which the set of endpoints is found, at least, for each of them, and at most. Each is a fresh source port.
 const FLOWS_MIN: usize = 512;
@@ -357,7 +358,8 @@ fn expected_by(client: &Client, step: &Step) -> Result<Expect> {
 /// IP protocol number of a protocol's name.
 pub(super) fn protocol(name: &str) -> Result<u8> {
     match name {
-        "ICMP" => Ok(1),
+        "ICMP" => Ok(ICMP),
+        "ICMPv6" => Ok(ICMP_V6),
         "TCP" => Ok(6),
         "UDP" => Ok(17),
         "GRE" => Ok(47),
