@@ -27,3 +27,5 @@ mod source_ranges;
 mod affinity;
 #[path = "lab/single_frames.rs"]
 mod single_frames;
+#[path = "lab/errors.rs"]
+mod errors;

@@ -29,11 +29,10 @@ fn a_packet_that_expires_here_is_reported_by_the_node() -> Result<()> {
             bytes[12..14] == [8, 0] && bytes[23] == ICMP && bytes[26..30] == node && bytes[34] == TIME_EXCEEDED
         };
         let report = reports.iter().find(is_report).expect("a report from the node");
-        if delivery == Delivery::Direct {
-            // The report quotes what the client sent (RFC 1812 chapter 4.3.2.3), headers and all.
-            assert!(report[42..].starts_with(&frame.build()[14..42]), "{report:02x?}");
-            scene.counters()?.assert_some(&[Reason::TtlExpired]);
-        }
+        // The report quotes what the client sent (RFC 1812 chapter 4.3.2.3), headers and all.
+        assert!(report[42..].starts_with(&frame.build()[14..42]), "{report:02x?}");
+        let reason = if delivery == Delivery::Direct { Reason::TtlExpired } else { Reason::ErrorReplied };
+        scene.counters()?.assert_some(&[reason]);
         assert!(scene.udp.values().all(|server| server.peers().iter().all(|peer| peer.port() != 40_000)));
     }
     Ok(())

@@ -98,7 +98,7 @@ fn check_bytes(door: Door) -> Result<()> {
         scene.lab.route_pods_from_router()?;
         let with_xlb = observe(&scene)?;
         let counters = scene.counters()?;
-        counters.assert_some(&[Reason::NotOurs, Reason::IpOptions, Reason::Fragment, Reason::OtherProtocol]);
+        counters.assert_some(&[Reason::NotOurs, Reason::IpOptions, Reason::Fragment, Reason::Icmp]);
         counters.assert_none(&[Reason::SoleBackend, Reason::SlotOwner, Reason::UnprovenOwner, Reason::Replied]);
 
         scene.agent.stop()?;
