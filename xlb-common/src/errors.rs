@@ -50,8 +50,7 @@ pub trait Quoting: Family {
     /// What the quoted header says.
     fn quoted_header<P: Packet>(packet: &P) -> Result<QuotedHeader<Self>, Reason>;
     /// Changes an address of the quoted header; what that does to a sum over the header.
-    fn store_quoted<P: Packet>(packet: &mut P, end: End, old: Self::Address, new: Self::Address)
-    -> Option<Difference>;
+    fn store_quoted<P: Packet>(packet: &mut P, end: End, old: Self::Address, new: Self::Address) -> Option<Difference>;
 }
 
 /// A quoted IP header.
@@ -235,8 +234,8 @@ fn quote<F: Quoting, P: Packet>(packet: &P, payload: u32) -> Result<Quote<F>, Re
     };
     let [a, b, c, d] = packet.load::<4>(F::QUOTED_TRANSPORT_AT).ok_or(Reason::ErrorCutShort)?;
     let sum_at = transport.checksum_offset();
-    let has_sum = payload >= quoted_at + sum_at as u32 + 2
-        && packet.load::<2>(F::QUOTED_TRANSPORT_AT + sum_at).is_some();
+    let has_sum =
+        payload >= quoted_at + sum_at as u32 + 2 && packet.load::<2>(F::QUOTED_TRANSPORT_AT + sum_at).is_some();
     Ok(Quote { source: Endpoint(source, [a, b]), destination: Endpoint(destination, [c, d]), transport, has_sum })
 }
 
@@ -257,8 +256,7 @@ fn translate<F: Quoting, P: Packet>(
     F::store_header(packet, outer, change)?;
     // Of the two sums only ICMPv6's covers the addresses (RFC 4443 chapter 2.3).
     let addresses = if F::HAS_HEADER_SUM { Difference::NONE } else { F::difference(old, change.address) };
-    let sums =
-        TransportChange { addresses, ports: message, zero_means_none: false, has_header_sum: F::HAS_HEADER_SUM };
+    let sums = TransportChange { addresses, ports: message, zero_means_none: false, has_header_sum: F::HAS_HEADER_SUM };
     packet.follow(F::TRANSPORT_AT + 2, sums)
 }
 

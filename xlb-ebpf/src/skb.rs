@@ -1,9 +1,11 @@
 //! An skb as a packet of the path.
 
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::bindings::bpf_check_mtu_flags::BPF_MTU_CHK_SEGS;
-use aya_ebpf::helpers::{bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::{
+    bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+};
 use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
@@ -75,9 +77,8 @@ impl Packet for Skb<'_> {
         }
         let mut mtu = 0;
         // SAFETY: the helper writes to `mtu`, which outlives the call.
-        let result = unsafe {
-            bpf_check_mtu(self.ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, u64::from(BPF_MTU_CHK_SEGS))
-        };
+        let result =
+            unsafe { bpf_check_mtu(self.ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, u64::from(BPF_MTU_CHK_SEGS)) };
         result <= 0
     }
 

@@ -96,8 +96,8 @@ pub fn quoted(frame: &[u8]) -> Option<Vec<u8>> {
     is_error.then(|| [&frame[..14], &message[HEADER_LENGTH..]].concat())
 }
 
-/// Whether the sums of the packet that a frame's error quotes are right; none if there is no whole packet.
+/// The sums of a frame, and those of the packet that its error quotes.
 #[must_use]
-pub fn quoted_sums(frame: &[u8]) -> Option<Sums> {
-    sums(&quoted(frame)?)
+pub fn all_sums(frame: &[u8]) -> [Option<Sums>; 2] {
+    [sums(frame), quoted(frame).as_deref().and_then(sums)]
 }

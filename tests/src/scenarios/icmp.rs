@@ -9,10 +9,10 @@ use super::case::{EdgePacket, Inner};
 use super::edge::{ANY_PORT, address};
 use super::node::{Node, Outcome};
 use super::run::{NotUnderstood, protocol};
-use crate::kernel::describe::{Sums, describe, sums};
+use crate::kernel::describe::{Sums, describe};
 use crate::kernel::frame::{ICMP, ICMP_V6, Spec};
 use crate::kernel::headers::Layout;
-use crate::kernel::icmp::{KINDS, Message, quoted, quoted_sums};
+use crate::kernel::icmp::{KINDS, Message, all_sums, quoted};
 use crate::kernel::outcome::Hook;
 
 const RIGHT: Sums = Sums { ip: true, transport: true };
@@ -67,6 +67,6 @@ fn reached(sent: &[u8], got: &[u8]) -> Result<SocketAddr> {
     };
     ensure!(outer[0] == outer_before[0] && inner[1] == inner_before[1], "the wrong end changed: {}", describe(got));
     ensure!(outer[1] == inner[0].ip(), "its receiver did not send what it quotes: {}", describe(got));
-    ensure!(sums(got) == Some(RIGHT) && quoted_sums(got) == Some(RIGHT), "wrong sums: {}", describe(got));
+    ensure!(all_sums(got) == [Some(RIGHT); 2], "wrong sums: {}", describe(got));
     Ok(inner[0])
 }

@@ -57,8 +57,7 @@ impl Quoting for V4 {
 
     #[inline(always)]
     fn quoted_header<P: Packet>(packet: &P) -> Result<QuotedHeader<Self>, Reason> {
-        let header: Header =
-            bytemuck::cast(packet.load::<HEADER_LENGTH>(QUOTE_AT).ok_or(Reason::ErrorCutShort)?);
+        let header: Header = bytemuck::cast(packet.load::<HEADER_LENGTH>(QUOTE_AT).ok_or(Reason::ErrorCutShort)?);
         if header.version_and_length >> 4 != Self::VERSION {
             return Err(Reason::Malformed);
         }
