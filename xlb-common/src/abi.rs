@@ -146,6 +146,8 @@ pub mod frontend_flags {
     /// Affinity was switched on or off while the service had connections: they may lie where the other hash of their
     /// flow leads.
     pub const REHASHED: u32 = 8;
+    /// The host's stack served the frontend a while ago and may hold TCP connections to it ([`crate::handover`]).
+    pub const HOST_BEFORE: u32 = 16;
 }
 
 /// Value of `BACKENDS`: one pod port on this node, in one cache line.

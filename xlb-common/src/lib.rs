@@ -1,9 +1,18 @@
 //! The packet path of xlb, and the tables it reads: one piece of code for the kernel programs, the agent's `explain`,
 //! and every test.
 //!
-//! Read in this order: [`path`] (the composition), [`reason`] (each way out of it), [`select`] (which backend a packet
-//! goes to), [`sources`] (who may connect), [`affinity`] (whose clients return to their backend), [`admit`] (when a flow is remembered), [`rewrite`] (what changes in the packet), [`refusal`] (what a client is told), [`errors`] (what routers and hosts say about a flow), [`inside`] (clients on this node, whose packets nobody rewrites), then the values they work
-//! on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
+//! Read in this order:
+//! [`path`] (the composition), [`reason`] (each way out of it),
+//! [`select`] (which backend a packet goes to),
+//! [`sources`] (who may connect),
+//! [`handover`] (which connections are the host's),
+//! [`affinity`] (whose clients return to their backend),
+//! [`admit`] (when a flow is remembered),
+//! [`rewrite`] (what changes in the packet),
+//! [`refusal`] (what a client is told),
+//! [`errors`] (what routers and hosts say about a flow),
+//! [`inside`] (clients on this node, whose packets nobody rewrites),
+//! then the values they work on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
 //!
 //! Invariant: nothing here is unsafe, allocates, or can panic in the kernel build; every way out has a [`Reason`].
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -13,6 +22,7 @@ pub mod path;
 pub mod reason;
 pub mod select;
 pub mod sources;
+pub mod handover;
 pub mod affinity;
 pub mod admit;
 pub mod rewrite;

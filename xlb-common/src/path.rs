@@ -8,6 +8,7 @@ use crate::admit::{find_reply, note_client};
 use crate::affinity;
 use crate::errors::{self, Quoting};
 use crate::family::{End, Family, HeaderChange, V4, V6};
+use crate::handover::{may_be_hosts, pick_by_entry};
 use crate::packet::Packet;
 use crate::parse::{Endpoint, EtherType, Parsed, ether_type};
 use crate::reason::Reason;
@@ -101,6 +102,7 @@ fn serve<F: Family, P: Packet, T: Tables<F>>(
     tables.note(Stage::Frontend(*frontend));
     let pick = match pick_at_once(tables, frontend, &parsed) {
         Some(pick) => pick,
+        None if may_be_hosts(frontend, &parsed) => pick_by_entry(tables, frontend, &parsed),
         None => pick_by_asking(tables, frontend, &parsed),
     };
     if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, frontend, &parsed, pick) {

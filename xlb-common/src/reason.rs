@@ -95,6 +95,8 @@ reasons! {
         "the service has no usable pod in the whole cluster: answered with ICMP port unreachable";
     RejectSuppressed = "reject_suppressed", Forward, Drop,
         "the service has no usable pod in the whole cluster: dropped, as its sender must not be answered, or too many were";
+    LeftToFormer = "left_to_former", Forward, Pass,
+        "the host's stack served this address a while ago, and the connection did not come through xlb: left to the stack, where conntrack may know it";
     SourceNotAllowed = "source_not_allowed", Forward, Drop,
         "the client is in none of the service's source ranges, and has no connection from before: dropped";
     StaleReference = "stale_reference", Forward, Drop, "the slot names a backend that is gone: dropped; the agent is about to mend it";

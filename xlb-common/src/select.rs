@@ -15,6 +15,7 @@
 use crate::abi::{Backend, Frontend, Member, frontend_flags};
 use crate::affinity::recorded_owner;
 use crate::family::Family;
+use crate::handover::may_be_hosts;
 use crate::hash::{FlowParts, flow_hash, slot_of};
 use crate::parse::Parsed;
 use crate::reason::Reason;
@@ -43,6 +44,9 @@ const _: () = assert!(size_of::<Option<Pick>>() == 8);
 /// What the slot alone says of a packet to `frontend`: rules 1 and 4. None: its owners have to be asked.
 #[inline(always)]
 pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Option<Pick> {
+    if may_be_hosts(frontend, parsed) {
+        return None;
+    }
     if frontend.slots == 0 {
         return Some(Pick::of(frontend.sole, Reason::SoleBackend));
     }
@@ -96,13 +100,13 @@ pub fn choice_of<F: Family, T: Tables<F>>(tables: &T, pick: &Pick) -> Result<Cho
 
 /// Whether the packet may belong to a connection that lies where the other hash leads.
 #[inline(always)]
-fn is_rehashed<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) -> bool {
+pub(crate) fn is_rehashed<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) -> bool {
     frontend.has(frontend_flags::REHASHED) && !is_syn(parsed)
 }
 
 /// The slot that the flow belongs to: by its five parts, or by its client alone.
 #[inline(always)]
-fn word_of<F: Family, T: Tables<F>>(
+pub(crate) fn word_of<F: Family, T: Tables<F>>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
@@ -175,7 +179,7 @@ fn claims<F: Family, T: Tables<F>>(
 /// What counts as proof. Every packet follows a half-open request: a SYN sent again, and the acknowledgement that ends the
 /// handshake, which may be with a former owner. A SYN does not follow TIME_WAIT, which a new connection may replace.
 #[inline(always)]
-const fn proves(proof: Proof, is_syn: bool) -> bool {
+pub(crate) const fn proves(proof: Proof, is_syn: bool) -> bool {
     match proof {
         Proof::Owned | Proof::HalfOpen => true,
         Proof::TimeWait => !is_syn,
@@ -236,14 +240,14 @@ impl Pick {
     }
 
     #[inline(always)]
-    const fn of(member: Member, reason: Reason) -> Self {
+    pub(crate) const fn of(member: Member, reason: Reason) -> Self {
         Self { id: member.backend, generation: member.generation, reason }
     }
 }
 
 /// The backend, if the reference is not older than it.
 #[inline(always)]
-fn live<F: Family, T: Tables<F>>(tables: &T, id: u32, generation: u32) -> Option<Backend> {
+pub(crate) fn live<F: Family, T: Tables<F>>(tables: &T, id: u32, generation: u32) -> Option<Backend> {
     let backend = tables.backend(id)?;
     (backend.is_in_use() && backend.generation == generation).then_some(backend)
 }

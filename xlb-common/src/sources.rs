@@ -3,26 +3,31 @@
 //! | client | packet | what becomes of it |
 //! |---|---|---|
 //! | inside a range | any | goes on |
-//! | outside | of a flow that a pod accepted (TCP), or that is known at all (UDP) | goes on: narrowing the ranges cuts no connection |
+//! | outside | of a flow that a pod accepted (TCP), or that is known at all (UDP) | goes on: narrowing the ranges cuts no connection, also where another Service took the frontend over |
+//! | outside | that may be of a connection which the host's stack has | left to the stack |
 //! | outside | any other | dropped, also where the service has no backend at all |
 
 use crate::abi::Frontend;
 use crate::family::Family;
-use crate::parse::Parsed;
+use crate::parse::{Endpoint, Parsed};
+use crate::reason::Reason;
 use crate::select::{Choice, Pick, choice_of};
 use crate::tables::{FlowTable, Stage, Tables};
 
 /// Whether a packet of a service with source ranges may go where it was picked to go.
 #[inline(never)]
 pub fn admit<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>, pick: Pick) -> bool {
+    if pick.reason() == Reason::LeftToFormer {
+        return true;
+    }
     let is_allowed = tables.is_allowed_source(frontend.service, parsed.source.0);
     tables.note(Stage::Source { is_allowed });
-    is_allowed || choice_of(tables, &pick).is_ok_and(|choice| is_accepted(tables, frontend, parsed, &choice))
+    is_allowed || choice_of(tables, &pick).is_ok_and(|choice| is_accepted(tables, parsed, &choice))
 }
 
-/// Whether a flow map knows the packet's flow with this backend and service. A SYN for a closed flow opens a new one.
+/// Whether a flow map knows the packet's flow with this backend and VIP. A SYN for a closed flow opens a new one.
 #[inline(always)]
-fn is_accepted<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>, choice: &Choice) -> bool {
+fn is_accepted<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, choice: &Choice) -> bool {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(choice.backend.address), choice.backend.port));
     let (entry, opens) = match parsed.transport.tcp() {
         Some(tcp) => (tables.flow(FlowTable::Tcp, &key), tcp.is_syn()),
@@ -31,7 +36,9 @@ fn is_accepted<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed:
             (entry, false)
         }
     };
+    let Endpoint(vip, port) = parsed.destination;
     entry.is_some_and(|entry| {
-        entry.backend == choice.id && entry.service == frontend.service && !(opens && entry.is_closed())
+        let is_its_vip = entry.vip == F::to_stored(vip) && entry.vip_port == port;
+        entry.backend == choice.id && is_its_vip && !(opens && entry.is_closed())
     })
 }

@@ -30,7 +30,7 @@ use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
 use super::sample::{flow_entry, in_ipv6};
 
-const FILES: [&str; 7] = [
+const FILES: &[&str] = &[
     include_str!("../../tests/rows/to_pods.txt"),
     include_str!("../../tests/rows/from_pods.txt"),
     include_str!("../../tests/rows/passing_by.txt"),
@@ -38,6 +38,7 @@ const FILES: [&str; 7] = [
     include_str!("../../tests/rows/clients.txt"),
     include_str!("../../tests/rows/errors_to_pods.txt"),
     include_str!("../../tests/rows/errors_from_pods.txt"),
+    include_str!("../../tests/rows/handover.txt"),
 ];
 
 /// One row.

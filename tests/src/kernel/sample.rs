@@ -29,6 +29,11 @@
 //! | .37 | the same, and pod 1 takes no new connections |
 //! | .38 | the sole pod 1, with affinity |
 //! | .39 .40 | 251 slots with owners of all kinds, rehashed: with affinity, without |
+//! | .50 | the sole pod 1; the host's stack served it before |
+//! | .51 | pod 2, before that pods 1 and 6; the host's stack before |
+//! | .52 .53 .54 | nobody, the host's stack before: Cluster, Local, refused |
+//! | .55 | pod 2, before that pod 1, with source ranges; the host's stack before |
+//! | .56 | 251 slots with owners of all kinds, rehashed; the host's stack before |
 //!
 //! Client .77's last connections to .36 and .37 went to pod 1.
 //! The ranges hold clients .0, .1, .4 and .8 to .11. The node's address on the uplink is 192.0.2.1 and 2001:db8:2::1.
@@ -58,8 +63,10 @@ pub const PODS: u8 = 8;
 /// The services' port, and the pods', by protocol.
 pub const PORTS: [(u8, u16, u16); 2] = [(TCP, 80, 8080), (UDP, 53, 5353)];
 /// Last bytes of the VIPs.
-pub const VIPS: [u8; 28] =
-    [1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
+pub const VIPS: [u8; 35] = [
+    1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50, 51,
+    52, 53, 54, 55, 56,
+];
 /// How long affinity lasts: longer than any test.
 pub const AFFINITY_S: u32 = 10_800;
 /// The node's addresses on the uplink.
@@ -144,6 +151,20 @@ fn add_services(tables: &mut MemoryTables, of: Kind) {
     let words: Vec<SlotWord> = (0..SPREAD_SLOTS).map(spread_word).collect();
     add_service(tables, 20, of, &words, 0);
     add_admitting(tables, of, &words);
+    add_handed_over(tables, of, &words);
+}
+
+/// Frontends that the host's stack served before.
+fn add_handed_over(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
+    use frontend_flags::{DROP_WHEN_EMPTY, HOST_BEFORE, REHASHED, REJECT_WHEN_EMPTY, SOURCE_RANGES};
+    add_sole(tables, 50, of, of.member(1));
+    change_frontend(tables, 50, of, |frontend| frontend.flags = HOST_BEFORE);
+    add_service(tables, 51, of, &[word(&[2, 1, 6])], HOST_BEFORE);
+    add_service(tables, 52, of, &[word(&[0])], HOST_BEFORE);
+    add_service(tables, 53, of, &[word(&[0])], HOST_BEFORE | DROP_WHEN_EMPTY);
+    add_service(tables, 54, of, &[word(&[0])], HOST_BEFORE | REJECT_WHEN_EMPTY);
+    add_service(tables, 55, of, &[word(&[2, 1])], HOST_BEFORE | SOURCE_RANGES);
+    add_service(tables, 56, of, words, HOST_BEFORE | REHASHED);
 }
 
 /// Services that look at the client: source ranges, affinity, refusal.
@@ -168,7 +189,7 @@ fn add_admitting(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
     for vip in [36, 37] {
         add_record(tables, of, vip, client_address(of.version, 77));
     }
-    for vip in 30..=32 {
+    for vip in [30, 31, 32, 55] {
         for (first, host_bits) in [(0, 1), (4, 0), (8, 2)] {
             add_range(tables, of, vip, (client_address(of.version, first), host_bits));
         }

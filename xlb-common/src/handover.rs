@@ -1,0 +1,98 @@
+//! A frontend that the host's stack served a while ago, as kube-proxy does for the cluster: its connections are in the
+//! host's conntrack, and go on there until they end.
+//!
+//! | packet | goes to |
+//! |---|---|
+//! | SYN | where it always goes: what begins now is xlb's |
+//! | other TCP, of a flow that came through xlb to an owner of its slot, present or former | that owner |
+//! | other TCP | the host's stack, as it came |
+//! | UDP | where it always goes: nothing tells a datagram of a flow from before from a new one |
+//!
+//! The flow maps say what came through xlb, not the pod's kernel: a connection that conntrack led to a pod of this node
+//! is known to that pod's kernel as well, under the same addresses, and netfilter has to see both its directions.
+
+use crate::abi::{Frontend, Member, frontend_flags};
+use crate::family::Family;
+use crate::parse::Parsed;
+use crate::reason::Reason;
+use crate::select::{Pick, is_rehashed, live, opens_flow, proves, word_of};
+use crate::slot::{OWNERS, SlotWord};
+use crate::tables::{FlowTable, Stage, Tables};
+
+/// By which hashes of a flow its slot is found: all of it, or its client alone.
+const HASHES: usize = 2;
+
+/// Whether the packet may be one of a connection that the host's stack has.
+#[inline(always)]
+pub fn may_be_hosts<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) -> bool {
+    frontend.has(frontend_flags::HOST_BEFORE) && !opens_flow(parsed)
+}
+
+/// The newest owner that the packet's flow came to through xlb; else the host's stack. One function for all owners: a
+/// frame more between it and [`came_through_xlb`] exceeds the 512 bytes of stack that a kernel program has.
+#[inline(never)]
+pub fn pick_by_entry<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+    let mut is_by_client = frontend.affinity_s != 0;
+    for _ in 0..HASHES {
+        let Some(word) = owners_of(tables, frontend, parsed, is_by_client) else {
+            return Pick::none(Reason::StaleReference);
+        };
+        for position in 0..OWNERS {
+            // A slot without a current owner still has previous ones behind the gap.
+            let Some(owner) = word.owner(position) else { continue };
+            let Some(member) = member_of(tables, frontend, owner) else { continue };
+            if came_through_xlb::<F, T>(tables, owner, member, parsed) {
+                return Pick::of(member, reason_of(frontend));
+            }
+        }
+        if !is_rehashed(frontend, parsed) {
+            break;
+        }
+        is_by_client = !is_by_client;
+    }
+    Pick::none(Reason::LeftToFormer)
+}
+
+/// The slot's owners; a sole backend is the only one.
+#[inline(always)]
+fn owners_of<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    is_by_client: bool,
+) -> Option<SlotWord> {
+    if frontend.slots == 0 {
+        return Some(SlotWord::owned_by(0));
+    }
+    let (index, word) = word_of(tables, frontend, parsed, is_by_client)?;
+    tables.note(Stage::Slot { index, word });
+    Some(word)
+}
+
+#[inline(always)]
+fn member_of<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<Member> {
+    if frontend.slots == 0 {
+        return Some(frontend.sole);
+    }
+    tables.member(frontend.members_base.wrapping_add(u32::from(owner)))
+}
+
+#[inline(always)]
+const fn reason_of(frontend: &Frontend) -> Reason {
+    if frontend.slots == 0 { Reason::SoleBackend } else { Reason::RememberedOwner }
+}
+
+/// Whether a flow map knows the flow with this member. Of a flow that the pod's socket closed, the pod's kernel has the
+/// last word: the host may have a later one with the same ports.
+#[inline(never)]
+fn came_through_xlb<F: Family, T: Tables<F>>(tables: &T, owner: u8, member: Member, parsed: &Parsed<F>) -> bool {
+    let Some(backend) = live(tables, member.id(), member.generation) else { return false };
+    let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+    let entry = tables.flow(FlowTable::Tcp, &key).or_else(|| tables.flow(FlowTable::TcpPending, &key));
+    let found = entry.is_some_and(|entry| {
+        let holds = || !backend.is_hidden() && proves(tables.prove(&backend, &key), false);
+        entry.backend == member.id() && (!entry.is_closed() || holds())
+    });
+    tables.note(Stage::LookedUp { owner, backend: member.id(), found });
+    found
+}
