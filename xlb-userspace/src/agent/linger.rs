@@ -1,5 +1,6 @@
 //! Pods that left their service but still live: a label changed, or the endpoint was deleted before the pod was. They get
-//! no new connections, and keep those they have for as long as their link exists.
+//! no new connections, and keep those they have for as long as their link exists. So do pods whose service lost an address
+//! to another one: they linger in that one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,8 +8,8 @@ use std::net::IpAddr;
 use xlb_common::abi::{Backend, Member};
 
 use crate::node::{Location, PodLink};
-use crate::plan::Observed;
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Protocol, ServiceName};
+use crate::plan::{Endpoint, Observed};
 
 /// Addresses of the pods that are backends now.
 #[must_use]
@@ -36,24 +37,43 @@ fn link_of(backend: &Backend) -> PodLink {
     }
 }
 
-/// Adds to each desired service the backends that it has now, is to lose, and whose pod is still where it was.
+/// Adds to each desired service the backends that it has now, is to lose, and whose pod is still where it was; and those
+/// of the services that have its addresses now.
 pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<IpAddr, Location>) {
     let served: BTreeMap<&str, u32> =
         observed.services.iter().map(|(id, service)| (service.name.as_str(), *id)).collect();
     let soles = soles(observed);
     for (name, service) in &mut desired.services {
-        let Some(&id) = served.get(name.to_string().as_str()) else { continue };
-        for backend in backends_of(observed, &soles, id, name) {
-            let Some(link) = still_there(&backend, pods) else { continue };
-            if is_forgotten(service, backend.socket().ip()) {
-                continue;
-            }
-            service.backends.entry(backend.socket()).or_insert_with(|| DesiredBackend {
-                takes_new: false,
-                weight: 1,
-                delivery: if backend.is_direct() { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) },
-            });
+        let own = served.get(name.to_string().as_str()).copied();
+        for id in own.into_iter().chain(former_services(observed, own, name, service)) {
+            keep(service, &backends_of(observed, &soles, id, name), pods);
         }
+    }
+}
+
+/// The services that have an address of this one, which is `own` if it is served already.
+fn former_services(
+    observed: &Observed,
+    own: Option<u32>,
+    name: &ServiceName,
+    service: &DesiredService,
+) -> BTreeSet<u32> {
+    let keys = service.vips.iter().map(|&vip| Endpoint { socket: (vip, service.port).into(), protocol: name.protocol });
+    let holders = keys.filter_map(|key| Some(observed.frontends.get(&key)?.service));
+    holders.filter(|&holder| Some(holder) != own && observed.services.contains_key(&holder)).collect()
+}
+
+fn keep(service: &mut DesiredService, backends: &[Backend], pods: &BTreeMap<IpAddr, Location>) {
+    for backend in backends {
+        let Some(link) = still_there(backend, pods) else { continue };
+        if is_forgotten(service, backend.socket().ip()) {
+            continue;
+        }
+        service.backends.entry(backend.socket()).or_insert_with(|| DesiredBackend {
+            takes_new: false,
+            weight: 1,
+            delivery: if backend.is_direct() { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) },
+        });
     }
 }
 
@@ -164,6 +184,22 @@ mod tests {
         assert_eq!(lingering(Some(Location::Unreachable("no route".into()))), None);
         assert_eq!(lingering(Some(Location::Link(link(9, 0)))), None, "another link");
         assert_eq!(lingering(Some(Location::Link(link(7, 4)))), None, "another namespace behind the same index");
+    }
+
+    /// The connections of the former service go on with its pods, whichever of the two services lives on.
+    #[test]
+    fn pods_of_the_service_that_had_an_address_linger_in_the_one_that_gets_it() {
+        let before = observed(&desired(&[(POD, link(7, 0))]));
+        let pods = [(POD.ip(), Location::Link(link(7, 0)))].into();
+        for (vip, is_kept) in [("203.0.113.10", true), ("203.0.113.11", false)] {
+            let mut after = desired(&[("10.1.0.6:8080".parse().unwrap(), link(8, 1))]);
+            let (name, mut service) = after.services.pop_first().unwrap();
+            service.vips = [vip.parse().unwrap()].into();
+            after.services.insert(ServiceName { name: "new".into(), ..name }, service);
+            keep_living(&mut after, &before, &pods);
+            let kept = after.services.values().find_map(|service| service.backends.get(&POD));
+            assert_eq!(kept.map(|kept| kept.takes_new), is_kept.then_some(false), "{vip}");
+        }
     }
 
     /// Semantics 11: there is no end of a UDP flow to wait for.

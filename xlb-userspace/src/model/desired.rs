@@ -41,6 +41,7 @@ pub fn desired(policy: &Policy, model: &Model, node: &NodeView, choice: Delivery
             inside: Some(endpoints.inside),
             sources,
             affinity_s: grant.service.affinity_s.unwrap_or_default(),
+            host_before: vips_of_host(&grant),
         };
         services.insert(grant.name, service);
     }
@@ -76,6 +77,14 @@ fn slices_by_service(model: &Model) -> BTreeMap<&ObjectName, Vec<&Slice>> {
         }
     }
     by_service
+}
+
+/// The VIPs that kube-proxy serves where xlb does not: it leaves alone what is xlb's by label, and `ipMode: Proxy`.
+fn vips_of_host(grant: &Grant) -> BTreeSet<IpAddr> {
+    let service = grant.service;
+    let is_hosts = |vip: &&IpAddr| service.vips.contains(vip) || service.external_ips.contains(vip);
+    let is_ours_alone = service.labels.proxy_name.is_some();
+    grant.vips.iter().filter(|vip| !is_ours_alone && is_hosts(vip)).copied().collect()
 }
 
 fn when_empty(policy: TrafficPolicy, endpoints: &Endpoints) -> WhenEmpty {

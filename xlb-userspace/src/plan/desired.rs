@@ -111,6 +111,8 @@ pub struct DesiredService {
     /// How long after its last new connection a client's next one goes to the same backend, in seconds; zero: no
     /// affinity.
     pub affinity_s: u32,
+    /// Those VIPs of which the host's stack may hold TCP connections: kube-proxy served them until a while ago.
+    pub host_before: BTreeSet<IpAddr>,
     /// Whether an endpoint that no longer serves loses its flows: UDP has no end of a connection to wait for, and others
     /// serve (semantics 11.2).
     pub forgets_departed: bool,

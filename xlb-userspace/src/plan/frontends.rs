@@ -114,6 +114,12 @@ impl<'a> Frontends<'a> {
         (early, removals)
     }
 
+    /// Whether the operation leads a VIP of another service to service `id`.
+    pub(super) fn is_taking(&self, op: &Op, id: u32) -> bool {
+        let Op::PutFrontend { key, .. } = op else { return false };
+        self.observed.frontends.get(key).is_some_and(|was| was.service != id)
+    }
+
     fn entry(&self, id: u32, key: &Endpoint, service: &DesiredService, layout: &Layout) -> Frontend {
         let when_empty = match service.when_empty {
             WhenEmpty::Pass => 0,
@@ -123,6 +129,8 @@ impl<'a> Frontends<'a> {
         let is_filtered = service.sources.vips.contains(&key.socket.ip());
         let is_rehashed = self.reached(id).is_some_and(|reached| reached.is_rehashed_by(service.affinity_s));
         let filtered = if is_filtered { flags::SOURCE_RANGES } else { 0 };
+        let is_hosts = key.protocol == Protocol::Tcp && service.host_before.contains(&key.socket.ip());
+        let host_before = if is_hosts { flags::HOST_BEFORE } else { 0 };
         let rehashed = if is_rehashed { flags::REHASHED } else { 0 };
         Frontend {
             service: id,
@@ -130,7 +138,7 @@ impl<'a> Frontends<'a> {
             slots: layout.region.slots,
             members_base: layout.region.members_base,
             sole: layout.sole,
-            flags: when_empty | filtered | rehashed,
+            flags: when_empty | filtered | rehashed | host_before,
             affinity_s: service.affinity_s,
         }
     }

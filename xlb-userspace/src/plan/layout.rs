@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use xlb_common::abi::{Member, member_flags};
 use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 
+use super::formers::Holding;
 use super::observed::Region;
 use super::op::Op;
 use super::refuse::Limit;
@@ -27,9 +28,21 @@ pub(super) struct Share {
     pub(super) weight: u16,
     /// A frontend names it itself, so that connections of any slot may be its own. Several are named only after a crash.
     pub(super) is_named: bool,
+    /// It has connections of the service's VIPs as another service's backend.
+    pub(super) former: Option<Holding>,
 }
 
 impl Share {
+    /// Whether connections of any slot may be its own.
+    pub(super) fn may_own_any(&self) -> bool {
+        self.is_named || self.former.is_some()
+    }
+
+    /// In which order those that may own any slot are taken to have owned it: the service's own last.
+    pub(super) fn seniority(&self) -> impl Ord + use<> {
+        (self.is_named, self.former)
+    }
+
     /// Its entry in `MEMBERS`.
     pub(super) fn entry(&self) -> Member {
         let flags = if self.takes_new { 0 } else { member_flags::TAKES_NO_NEW };
@@ -68,12 +81,12 @@ pub(super) fn lay_out(was: &Was, shares: &[Share], space: &mut Space) -> Result<
         return Ok(Layout { sole: share.member, ..Layout::default() });
     }
     let Some((region, words)) = was.region else {
-        return fresh(shares, space).or_else(|limit| fall_back(was, shares, limit));
+        return fresh(shares, space).or_else(|limit| fall_back(was, shares, limit, space));
     };
     let table = Table::new(region, words, shares, was.members);
     if table.should_move(shares) {
         match fresh(shares, space) {
-            Err(limit) if region.members == 0 => return fall_back(was, shares, limit),
+            Err(limit) if region.members == 0 => return fall_back(was, shares, limit, space),
             Err(_) => {}
             layout => return layout,
         }
@@ -81,8 +94,14 @@ pub(super) fn lay_out(was: &Was, shares: &[Share], space: &mut Space) -> Result<
     Ok(table.updated(shares, space))
 }
 
-/// A service that is served goes on with one backend if there is no room for several.
-fn fall_back(was: &Was, shares: &[Share], limit: Limit) -> Result<Layout, Limit> {
+/// A service that is served goes on with one backend if there is no room for several. To serve new connections is more
+/// than to keep those of another service.
+fn fall_back(was: &Was, shares: &[Share], limit: Limit, space: &mut Space) -> Result<Layout, Limit> {
+    let own: Vec<Share> = shares.iter().filter(|share| share.takes_new || share.is_named).copied().collect();
+    if own.len() < shares.len() {
+        let layout = lay_out(was, &own, space)?;
+        return Ok(Layout { short: layout.short.or(Some(limit)), ..layout });
+    }
     let one = shares.iter().find(|share| share.is_named).or_else(|| shares.iter().find(|share| share.takes_new));
     match one.filter(|_| was.is_served) {
         Some(share) => Ok(Layout { sole: share.member, short: Some(limit), ..Layout::default() }),
@@ -90,10 +109,12 @@ fn fall_back(was: &Was, shares: &[Share], limit: Limit) -> Result<Layout, Limit>
     }
 }
 
-/// A new region. The only backend so far owns every slot first, and so is the previous owner of those it loses.
+/// A new region. The only backend so far owns every slot first, and so is the previous owner of those it loses; so do, before
+/// it, those that have the VIPs as another service's backends.
 fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
-    let mut listed: Vec<Share> = shares.iter().filter(|share| share.takes_new || share.is_named).copied().collect();
-    listed.sort_by_key(|share| !share.is_named);
+    let mut listed: Vec<Share> =
+        shares.iter().filter(|share| share.takes_new || share.may_own_any()).copied().collect();
+    listed.sort_by_key(|share| (!share.may_own_any(), share.seniority()));
     let short = (listed.len() > MEMBERS_PER_SERVICE_MAX).then_some(Limit::BackendsOfService);
     listed.truncate(MEMBERS_PER_SERVICE_MAX);
     if listed.is_empty() {
@@ -103,7 +124,7 @@ fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
     }
     let region = take_region(&listed, shares.len(), space)?;
     let locals: Vec<Option<u8>> = (0..=u8::MAX).map(Some).take(listed.len()).collect();
-    let named = listed.iter().zip(&locals).filter(|(share, _)| share.is_named);
+    let named = listed.iter().zip(&locals).filter(|(share, _)| share.may_own_any());
     let first = named.fold(SlotWord::EMPTY, |word, (_, local)| word.handed_to(*local));
     let words = sticky(&vec![first; region.slots as usize], &active(&listed, &locals));
     let members: Vec<Member> = listed.iter().map(Share::entry).collect();

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`desired`] (the input), [`endpoint`] (an address with its port), [`observed`] (what the maps hold),
 //! [`endpoints`] (its part for clients inside), [`op`] (one change to them), [`plan()`], `services` (each service in turn),
-//! `frontends` (where its VIPs lead), `inside` (where they lead clients inside), `sources` (for whom), `layout` (a service's
+//! `frontends` (where its VIPs lead), `formers` (who had them), `inside` (where they lead clients inside), `sources` (for whom), `layout` (a service's
 //! members and slots), `table` (how they change), [`sticky`] (who owns which slot), `backends` (ids of pods), `space` (free
 //! parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that nodes agree on).
 
@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod op;
 mod services;
 mod frontends;
+mod formers;
 mod inside;
 mod sources;
 mod layout;
@@ -121,6 +122,7 @@ fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> V
         services.removed_source_ranges,
         services.late_frontends,
         services.late_slots,
+        services.taken_frontends,
         services.late_records,
         backends.removals(),
     ];

@@ -8,6 +8,7 @@ use super::Limits;
 use super::backends::Backends;
 use super::desired::{Desired, DesiredService, Protocol, Refusal, ServiceName};
 use super::endpoint::Endpoint;
+use super::formers::Formers;
 use super::frontends::Frontends;
 use super::inside::{Insides, Led};
 use super::layout::{Layout, Share, Was, lay_out};
@@ -36,6 +37,8 @@ pub(super) struct ServiceOps {
     pub(super) late_frontends: Vec<Op>,
     /// Slots that frontends may not see while they lead to a smaller member region.
     pub(super) late_slots: Vec<Op>,
+    /// Frontends of other services that may not come before late slots: these name those services' backends.
+    pub(super) taken_frontends: Vec<Op>,
     /// Records that free a region: not before the last frontend left it.
     pub(super) late_records: Vec<Op>,
 }
@@ -109,7 +112,7 @@ impl<'a, 'b> Services<'a, 'b> {
         let vips = self.vips_that_fit(candidate)?;
         let ranges = self.sources.fit(candidate.id, &service.sources.ranges)?;
         let id = candidate.id.or_else(|| self.free_id()).ok_or(Limit::Services)?;
-        let shares = self.shares(id, candidate)?;
+        let shares = self.shares(id, candidate, &vips)?;
         let record = candidate.id.and_then(|id| self.observed.services.get(&id));
         let was = self.was(record);
         let layout = lay_out(&was, &shares, &mut self.space)?;
@@ -124,14 +127,19 @@ impl<'a, 'b> Services<'a, 'b> {
         let (frontends, newly_filtered) = self.frontends.lead(id, &vips, service, &layout);
         let led = self.lead_inside(id, &vips, candidate);
         let narrows = self.sources.narrows(id, &service.sources.ranges);
+        let is_astray = self.frontends.reached(id).is_some_and(|reached| reached.is_astray);
+        let come_last = layout.slots_come_last || is_astray;
+        let waits = |op: &Op| come_last && self.frontends.is_taking(op, id);
+        let (waiting, newly_filtered): (Vec<_>, Vec<_>) = newly_filtered.into_iter().partition(waits);
+        self.ops.taken_frontends.extend(waiting);
+        let (waiting, frontends): (Vec<_>, Vec<_>) = frontends.into_iter().partition(waits);
+        self.ops.taken_frontends.extend(waiting);
         let late = if narrows { &mut self.ops.late_frontends } else { &mut self.ops.frontends };
         // An entry for clients inside comes after its frontend, and goes before it: then it has as much room.
         late.extend(newly_filtered.into_iter().chain(led.newly_filtered));
         self.ops.frontends.extend(frontends.into_iter().chain(led.entries));
         self.ops.endpoints.extend(led.endpoints);
         self.record(id, candidate, record, &layout);
-        let is_astray = self.frontends.reached(id).is_some_and(|reached| reached.is_astray);
-        let come_last = layout.slots_come_last || is_astray;
         let slots = if come_last { &mut self.ops.late_slots } else { &mut self.ops.slots };
         slots.extend(layout.slots);
         self.ops.members.extend(layout.members);
@@ -164,16 +172,18 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     /// The service's backends, as far as there are ids for them.
-    fn shares(&mut self, id: u32, candidate: &Candidate) -> Result<Vec<Share>, Limit> {
+    fn shares(&mut self, id: u32, candidate: &Candidate, vips: &[Endpoint]) -> Result<Vec<Share>, Limit> {
         let mut shares = Vec::with_capacity(candidate.service.backends.len());
         let mut refused = Vec::new();
+        let formers = Formers::of(self.observed, id, vips);
         let soles = self.frontends.reached(id).map_or(&[][..], |reached| &reached.soles);
         for (&socket, backend) in &candidate.service.backends {
             let key = Endpoint { socket, protocol: candidate.protocol };
             match self.backends.resolve(key) {
                 Some(member) => {
                     let (takes_new, weight) = (backend.takes_new, backend.weight);
-                    shares.push(Share { member, takes_new, weight, is_named: soles.contains(&member) });
+                    let (is_named, former) = (soles.contains(&member), formers.holding(&member));
+                    shares.push(Share { member, takes_new, weight, is_named, former });
                 }
                 None => refused.push(key),
             }

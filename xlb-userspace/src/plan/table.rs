@@ -51,14 +51,14 @@ impl<'a> Table<'a> {
 
     /// Whether another number of slots suits the backends better, and nobody owns or owned one: nothing would be lost.
     pub(super) fn should_move(&self, shares: &[Share]) -> bool {
-        let has_owner = self.region.members > 0 && shares.iter().any(|share| share.is_named);
-        let will_have_owner = shares.iter().any(|share| share.is_named || share.takes_new);
+        let has_owner = self.region.members > 0 && shares.iter().any(Share::may_own_any);
+        let will_have_owner = shares.iter().any(|share| share.may_own_any() || share.takes_new);
         let suits = self.region.slots == slots_for(shares.len());
         will_have_owner && !has_owner && !suits && self.current().iter().all(|&word| word == SlotWord::EMPTY)
     }
 
     /// The same region for these backends. If a frontend still names one itself, an update did not come to its end, and
-    /// every slot is that one's, too.
+    /// every slot is that one's, too; as it is of those that have the VIPs as another service's backends.
     pub(super) fn updated(mut self, shares: &[Share], space: &mut Space) -> Layout {
         self.admit(shares);
         let (region, mut short) = self.grown(space);
@@ -70,8 +70,11 @@ impl<'a> Table<'a> {
             let is_final = shares.iter().filter(|share| share.takes_new).count() > MEMBERS_PER_SERVICE_MAX;
             short = Some(if is_final { Limit::BackendsOfService } else { Limit::LocalIndexes });
         }
-        for (_, named) in shares.iter().zip(&self.locals).filter(|(share, _)| share.is_named) {
-            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, *named)).collect());
+        let mut named: Vec<(&Share, Option<u8>)> = shares.iter().zip(self.locals.iter().copied()).collect();
+        named.retain(|(share, _)| share.may_own_any());
+        named.sort_by_key(|(share, _)| share.seniority());
+        for (_, local) in named {
+            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, local)).collect());
         }
         let moves = region.members_base != self.region.members_base;
         let members = if moves { self.all_members(region, shares) } else { self.changed_members(shares) };
@@ -84,7 +87,7 @@ impl<'a> Table<'a> {
     fn admit(&mut self, shares: &[Share]) {
         let is_free = |local: &u8| !self.is_mentioned[usize::from(*local)] && !self.is_kept[usize::from(*local)];
         let free = (0..MEMBERS_PER_SERVICE_MAX as u8).filter(is_free);
-        let needs_one = |at: &usize| self.locals[*at].is_none() && (shares[*at].takes_new || shares[*at].is_named);
+        let needs_one = |at: &usize| self.locals[*at].is_none() && (shares[*at].takes_new || shares[*at].may_own_any());
         let newcomers = (0..shares.len()).filter(needs_one);
         let admitted: Vec<(usize, u8)> = newcomers.zip(free).collect();
         for (at, local) in admitted {

@@ -107,6 +107,21 @@ impl World {
         self.follow_inside();
     }
 
+    /// A service gets an address of another one: those that may have its connections and live drain in the new one.
+    pub fn take_over(&mut self, taker: &ServiceName, owners: impl IntoIterator<Item = Owner>) {
+        for (address, ifindex) in owners {
+            let Some(number) = (0..PODS).find(|&number| pod_of(taker.family, number).ip() == address) else { continue };
+            if self.ifindex(number) == ifindex
+                && let Some(service) = self.desired.services.get_mut(taker)
+            {
+                let draining = DesiredBackend { takes_new: false, weight: 1, delivery: Delivery::Stack(None) };
+                service.backends.entry(pod_of(taker.family, number)).or_insert(draining);
+            }
+        }
+        self.follow_pods();
+        self.follow_inside();
+    }
+
     fn service(&mut self, at: usize) -> &mut DesiredService {
         let (_, family) = SERVICES[at];
         let fresh = || DesiredService { vips: [vip_of(family, 100 + at as u8)].into(), ..service(0, []) };

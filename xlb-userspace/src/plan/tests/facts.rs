@@ -255,7 +255,7 @@ fn members_move_together_with_those_that_leave() {
     assert_eq!(node.observed.services[&0].members, 32);
 }
 
-fn serving(desired: &Desired) -> Node {
+pub fn serving(desired: &Desired) -> Node {
     let mut node = Node::default();
     node.reach(desired);
     node
@@ -266,16 +266,16 @@ fn another_pod(number: u16) -> DesiredBackend {
     DesiredBackend { delivery: Delivery::Direct(link(900)), ..ready(number) }
 }
 
-fn with_draining(mut service: DesiredService, pods: &[u16]) -> DesiredService {
+pub fn with_draining(mut service: DesiredService, pods: &[u16]) -> DesiredService {
     service.backends.extend(pods.iter().map(|&number| (pod(number), draining(number))));
     service
 }
 
-fn frontend(node: &Node, last: u8) -> Frontend {
+pub fn frontend(node: &Node, last: u8) -> Frontend {
     let found = node.observed.frontends.iter().find(|(key, _)| key.socket.ip() == vip(last));
     *found.unwrap().1
 }
 
-fn words(node: &Node, last: u8) -> Vec<SlotWord> {
+pub fn words(node: &Node, last: u8) -> Vec<SlotWord> {
     node.observed.slots[&frontend(node, last).slots_base].clone()
 }

@@ -31,11 +31,13 @@ proptest! {
         for round in rounds {
             round.events.iter().for_each(|event| world.happen(event));
             node.now_ms += round.pause_ms;
+            linger_in_takers(&node, &mut world);
             let before = node.clone();
             let plan = node.plan(&world.desired);
             let done = round.crash.map_or(plan.ops.len(), |part| plan.ops.len() * part / 1000);
             node.apply(&plan.ops[..done]).map_err(TestCaseError::fail)?;
             check_owners_are_kept(&before, &node, &world)?;
+            check_owners_outlive_takeovers(&before, &node, &world)?;
             check_openness(&before, &plan.ops)?;
             if round.crash.is_some() {
                 node.restart();
@@ -115,6 +117,35 @@ fn check_owners_are_kept(before: &Node, after: &Node, world: &World) -> Result<(
         for (old, new) in old.iter().cycle().zip(new.iter().cycle()).take(slots) {
             let lost = old.iter().flatten().find(|owner| alive.contains(*owner) && !new.contains(&Some(**owner)));
             prop_assert!(lost.is_none() || new.len() == OWNERS, "{service} lost {lost:?}: {old:?} became {new:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The agent's part: whoever may have connections of an address lingers in the service that gets it.
+fn linger_in_takers(node: &Node, world: &mut World) {
+    for (key, (service, owners)) in served(node) {
+        let taker = world.desired.services.iter().find(|(_, wanted)| wanted.vips.contains(&key.socket.ip()));
+        if let Some((taker, _)) = taker.filter(|(name, _)| name.to_string() != service) {
+            let taker = taker.clone();
+            world.take_over(&taker, owners.into_iter().flatten().flatten());
+        }
+    }
+}
+
+/// Whoever owned any slot of an address for another service and lives is named in every slot, unless seven others are.
+fn check_owners_outlive_takeovers(before: &Node, after: &Node, world: &World) -> Result<(), TestCaseError> {
+    let after = served(after);
+    for (key, (former, old)) in served(before) {
+        let Some((now, new)) = after.get(&key).filter(|(now, _)| *now != former) else { continue };
+        let (alive, _) = world.pods(now);
+        if before.limits != Limits::default() || !world.wants(now, &key) {
+            continue;
+        }
+        let old: BTreeSet<Owner> = old.into_iter().flatten().flatten().filter(|owner| alive.contains(owner)).collect();
+        for new in new {
+            let lost = old.iter().find(|owner| !new.contains(&Some(**owner)));
+            prop_assert!(lost.is_none() || new.len() == OWNERS, "{now} took {key:?} of {former}, and lost {lost:?}");
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! [`openness`] checks who may open connections in between.
 
 mod facts;
+mod takeover;
 mod clients;
 mod inside;
 mod histories;
