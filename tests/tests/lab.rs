@@ -1,6 +1,7 @@
 //! Traffic through the loaded programs, between namespaces: what clients, pods and bystanders see.
 //!
-//! Read in this order: [`scene`] (what tests start from), [`served`] and [`connections`] (what xlb is for), then what
+//! Read in this order: [`scene`] (what tests start from), [`served`] and [`connections`] (what xlb is for), [`takeover`] and [`handover`] (frontends that
+//! change hands), then what
 //! must not change ([`untouched`], [`kube_proxy`]), then the corners.
 
 #[path = "lab/scene.rs"]
@@ -17,6 +18,10 @@ mod untouched;
 mod kube_proxy;
 #[path = "lab/node.rs"]
 mod node;
+#[path = "lab/takeover.rs"]
+mod takeover;
+#[path = "lab/handover.rs"]
+mod handover;
 #[path = "lab/restart.rs"]
 mod restart;
 #[path = "lab/empty.rs"]

@@ -24,6 +24,9 @@ const CONDITION_TIMEOUT: Duration = Duration::from_secs(10);
 /// labs, and those of the lab's own clients, which stand for machines elsewhere. Who wants it names a cgroup, too.
 const CLIENTS_INSIDE: &str = "--clients-inside";
 
+/// In labs no kube-proxy served before, unless a test says so: unknown packets are the slots' owners' then.
+const HANDOVER: &str = "--handover";
+
 /// A running or stopped agent. Dropping it stops it and removes its pins, if it was the first to pin there.
 pub struct Agent {
     node: Namespace,
@@ -48,7 +51,9 @@ impl Agent {
         let uplinks = uplinks.join(",");
         let first = ["run", "--uplink", &uplinks, "--node-name", "node"];
         let inside: &[&str] = if arguments.contains(&CLIENTS_INSIDE) { &[] } else { &[CLIENTS_INSIDE, "off"] };
-        let arguments = first.iter().chain(arguments).chain(inside).map(|&argument| argument.to_owned()).collect();
+        let handover: &[&str] = if arguments.contains(&HANDOVER) { &[] } else { &[HANDOVER, "0"] };
+        let all = first.iter().chain(arguments).chain(inside).chain(handover);
+        let arguments = all.map(|&argument| argument.to_owned()).collect();
         let pin_directory = lab.pin_directory();
         let mut agent = Agent {
             node: lab.node().clone(),

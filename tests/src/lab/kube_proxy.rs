@@ -1,6 +1,7 @@
 //! The packet filter rules that kube-proxy and a CNI plugin leave on a node, with counters that tests can read.
 
 use std::io::Write as _;
+use std::net::SocketAddrV4;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +11,15 @@ use super::namespace::Namespace;
 /// Loads the rules: drop what conntrack calls invalid, masquerade what pods send out. As in flannel's rules, not to groups:
 /// the node itself reports its own to 224.0.0.22, from an address of the pods' network.
 pub fn load(node: &Namespace, pod_network: &str) -> Result<()> {
+    load_rules(node, &rules(pod_network))
+}
+
+/// Loads the rules of a Service with one endpoint. With externalTrafficPolicy Cluster kube-proxy masquerades the client.
+pub fn serve(node: &Namespace, vip: SocketAddrV4, endpoint: SocketAddrV4, masquerades: bool) -> Result<()> {
+    load_rules(node, &service_rules(vip, endpoint, masquerades))
+}
+
+fn load_rules(node: &Namespace, rules: &str) -> Result<()> {
     let mut nft = node
         .command("nft")
         .args(["-f", "-"])
@@ -17,7 +27,7 @@ pub fn load(node: &Namespace, pod_network: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .context("starting nft (package nftables)")?;
-    let _ = nft.stdin.take().expect("stdin is piped").write_all(rules(pod_network).as_bytes());
+    let _ = nft.stdin.take().expect("stdin is piped").write_all(rules.as_bytes());
     let output = nft.wait_with_output().context("waiting for nft")?;
     ensure!(output.status.success(), "nft refused: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -47,6 +57,26 @@ fn rules(pod_network: &str) -> String {
             chain postrouting {{
                 type nat hook postrouting priority srcnat;
                 ip saddr {pod_network} ip daddr != {{ {pod_network}, 224.0.0.0/4 }} counter name masqueraded masquerade
+            }}
+        }}"
+    )
+}
+
+/// As in kube-proxy's nftables mode, only the first packet of a connection meets them; a table before is replaced.
+fn service_rules(vip: SocketAddrV4, endpoint: SocketAddrV4, masquerades: bool) -> String {
+    let (address, port, to) = (vip.ip(), vip.port(), endpoint.ip());
+    let masquerade = if masquerades { format!("ct status dnat ip daddr {to} masquerade") } else { String::new() };
+    format!(
+        "table ip kube-proxy-service
+        delete table ip kube-proxy-service
+        table ip kube-proxy-service {{
+            chain services {{
+                type nat hook prerouting priority dstnat;
+                ip daddr {address} tcp dport {port} dnat to {endpoint}
+            }}
+            chain masquerading {{
+                type nat hook postrouting priority srcnat;
+                {masquerade}
             }}
         }}"
     )

@@ -19,7 +19,7 @@ mod addresses;
 pub use crate::kernel::sample::Version;
 pub use addresses::{PodShape, Uplink, client_address, vip};
 mod wiring;
-mod kube_proxy;
+pub mod kube_proxy;
 mod namespace;
 pub use namespace::Namespace;
 mod cgroup;

@@ -1,7 +1,7 @@
 //! An open connection stays with its pod while pods come, drain and go, for as long as its own pod lives.
 
 use anyhow::{Context, Result, ensure};
-use xlb_tests::lab::{EndpointSpec, LabSpec, LineClient, PodShape};
+use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape};
 
 use crate::scene::{Delivery, Door, Scene, pod_number};
 
@@ -98,8 +98,17 @@ fn check(pods: PodShape, delivery: Delivery, door: Door) -> Result<()> {
     check_in(LabSpec { pods, pod_gro: door == Door::XdpNative, ..LabSpec::default() }, delivery, door)
 }
 
+/// What came through xlb is told from what the host's stack may have.
+#[test]
+fn stay_with_their_pods_while_their_frontends_are_handed_over() -> Result<()> {
+    check_on(Scene::on(Lab::new(LabSpec::default())?, Delivery::Direct, Door::Tc, &["--handover", "1h"])?)
+}
+
 fn check_in(spec: LabSpec, delivery: Delivery, door: Door) -> Result<()> {
-    let mut scene = Scene::new(spec, delivery, door)?;
+    check_on(Scene::new(spec, delivery, door)?)
+}
+
+fn check_on(mut scene: Scene) -> Result<()> {
     let mut talks = Vec::new();
     join(&scene, &mut talks, CONNECTIONS, &[0, 1, 2])?;
     speak(&mut talks, 0)?;

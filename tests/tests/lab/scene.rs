@@ -25,7 +25,7 @@ pub const BANNER_TARGET_PORT: u16 = 8081;
 
 /// The Service's ports, and those of its endpoints.
 pub const PORTS: [(&str, &str, u16); 3] = [("http", "TCP", PORT), ("banner", "TCP", BANNER_PORT), ("udp", "UDP", PORT)];
-const TARGET_PORTS: [(&str, &str, u16); 3] =
+pub const TARGET_PORTS: [(&str, &str, u16); 3] =
     [("http", "TCP", TARGET_PORT), ("banner", "TCP", BANNER_TARGET_PORT), ("udp", "UDP", TARGET_PORT)];
 /// The Service's ports by the names that `xlb inspect` gives them.
 const SERVICES: [(&str, u16); 3] = [

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::health::PortChoice;
 use crate::maps::object::Sizes;
@@ -40,6 +41,8 @@ pub struct Options {
     pub policy: Policy,
     /// Leave programs and maps in place at the end.
     pub keep_dataplane: bool,
+    /// For how long connections of before stay with the host's stack when a frontend becomes xlb's; zero: not at all.
+    pub handover: Duration,
     /// Serve clients inside: processes of this node, and of pods on it.
     pub clients_inside: bool,
     /// The cgroup whose sockets are followed and served; none: the root of the hierarchy.

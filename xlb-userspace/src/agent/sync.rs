@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tracing::{debug, info, warn};
 
+use crate::agent::handover::Handovers;
 use crate::agent::linger;
 use crate::agent::options::Options;
 use crate::agent::report::{Report, now_s};
@@ -39,11 +40,12 @@ pub struct Agent {
     uplinks: Vec<ServedUplink>,
     pods: BTreeMap<IpAddr, Location>,
     provoked: BTreeMap<IpAddr, Instant>,
+    handovers: Handovers,
     report: Report,
     started: Instant,
     /// The cookie of this node's network namespace.
     netns: u64,
-    /// When to plan again for what waits for room.
+    /// When to plan again: for what waits for room, or as a handover ends.
     pub(super) retry_at: Option<Instant>,
 }
 
@@ -72,6 +74,7 @@ impl Agent {
             observed,
             families: BTreeSet::new(),
             provoked: BTreeMap::new(),
+            handovers: Handovers::default(),
             report,
             started: Instant::now(),
             netns: own_netns_cookie()?,
@@ -95,6 +98,7 @@ impl Agent {
         self.families = served_families(&snapshot, &desired);
         self.attach_pods(&mut desired);
         let now_ms = self.started.elapsed().as_millis() as u64;
+        let handover_end_ms = self.handovers.limit(&mut desired, &self.observed, self.options.handover, now_ms);
         let plan = plan(&desired, &self.observed, self.maps.limits(), now_ms);
         for op in &plan.ops {
             debug!("{op}");
@@ -106,7 +110,8 @@ impl Agent {
             let backends = self.observed.backends.values().filter(|backend| backend.is_in_use()).count();
             info!("in sync: {} services, {backends} backends, {} changes", desired.services.len(), plan.ops.len());
         }
-        let retry_at = plan.retry_at_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
+        let retry_at_ms = plan.retry_at_ms.into_iter().chain(handover_end_ms).min();
+        let retry_at = retry_at_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
         self.retry_at = retry_at.map(|at| at.max(Instant::now() + RETRY_PAUSE));
         let refusals = [&missing, source_refusals, &desired.refusals, &plan.refusals].concat();
         self.report.in_sync_at_s = now_s();

@@ -138,7 +138,9 @@ fn conditions(frontend: &Frontend) -> String {
         0 => String::new(),
         seconds => format!(", affinity by client for {seconds} s"),
     };
-    format!("{filtered}{affinity}")
+    let handover =
+        if frontend.has(flags::HOST_BEFORE) { ", older connections may be with the host's stack" } else { "" };
+    format!("{filtered}{affinity}{handover}")
 }
 
 fn proof_words(proof: Proof) -> &'static str {

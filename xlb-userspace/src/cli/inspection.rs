@@ -73,6 +73,9 @@ pub struct ServiceView {
     /// How long a client's connections keep going to the same backend, in seconds; absent: they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity_s: Option<u32>,
+    /// Those of its frontends whose older TCP connections may be with the host's stack; absent: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handed_over: Vec<String>,
     /// Slots; zero: the only backend gets everything.
     pub slots: u32,
     /// Its backends on this node.
@@ -202,6 +205,7 @@ fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> Serv
         when_empty: when_empty(frontends.clone().map(|(_, frontend)| frontend.flags)),
         sources: sources(observed, id),
         affinity_s: frontends.clone().map(|(_, frontend)| frontend.affinity_s).find(|&seconds| seconds != 0),
+        handed_over: handed_over(observed, id),
         slots: if sole.is_some() { 0 } else { service.slots },
         backends,
         inside: observed.inside.entries.values().find(|inside| inside.service == id).map(inside_view),
@@ -218,6 +222,11 @@ fn when_empty(flags: impl Iterator<Item = u32>) -> &'static str {
         all if all & flags::DROP_WHEN_EMPTY != 0 => "drop",
         _ => "pass",
     }
+}
+
+fn handed_over(observed: &Observed, id: u32) -> Vec<String> {
+    let own = observed.frontends.iter().filter(|(_, frontend)| frontend.service == id);
+    own.filter(|(_, frontend)| frontend.has(flags::HOST_BEFORE)).map(|(key, _)| key.to_string()).collect()
 }
 
 fn sources(observed: &Observed, id: u32) -> Option<SourcesView> {

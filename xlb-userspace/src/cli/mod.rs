@@ -15,8 +15,10 @@ pub mod inspect;
 pub mod inspection;
 pub mod metrics;
 pub mod show;
+pub mod span;
 
 use self::addresses::ServerArgs;
+use self::span::Span;
 use crate::agent::report::Report;
 use crate::agent::{self, Options, XdpChoice};
 use crate::maps::object::Sizes;
@@ -88,6 +90,10 @@ struct RunArgs {
     /// Leave programs and maps in place at the end: they keep serving until an agent takes them over
     #[arg(long)]
     keep_dataplane: bool,
+    /// For how long TCP connections that kube-proxy began stay with it when an address and port become xlb's: as the agent
+    /// starts, or as a Service gets its first pod on this node; 0: not at all
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    handover: Span,
     /// Serve processes of this node, and of pods on it, that connect or send to a VIP: they get the endpoints of the whole
     /// cluster, whatever the Service's externalTrafficPolicy
     #[arg(long, value_enum, default_value = "on")]
@@ -267,6 +273,7 @@ fn run(args: RunArgs) -> Result<()> {
             source_ranges_fail_closed: args.source_ranges_fail_closed,
         },
         keep_dataplane: args.keep_dataplane,
+        handover: args.handover.0,
         clients_inside: args.clients_inside == Switch::On,
         cgroup: args.cgroup,
         sizes: Sizes {

@@ -41,6 +41,13 @@ fn service(service: &ServiceView) -> String {
         let ranges = if sources.ranges.is_empty() { "nobody".into() } else { sources.ranges.join(", ") };
         let _ = writeln!(text, "  open to  {ranges} (at {})", sources.frontends.join(", "));
     }
+    if !service.handed_over.is_empty() {
+        let _ = writeln!(
+            text,
+            "  handover older connections may be with the host's stack ({})",
+            service.handed_over.join(", ")
+        );
+    }
     if let Some(affinity_s) = service.affinity_s {
         let _ = writeln!(text, "  affinity by client for {affinity_s} s");
     }
