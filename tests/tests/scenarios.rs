@@ -65,6 +65,7 @@ fn what_is_not_as_expected_fails_and_says_what_came_instead() {
         ),
         (packet(", dport: 81", HERE), "expected 10.1.0.1:8080, got pass"),
         (packet(", flow: {established_to: '10.1.0.9:8081'}", "outcome: pass"), "expected pass, got 10.1.0.9:8081"),
+        (packet(", flow: {established_to: '10.1.0.2:8080'}", HERE), "expected 10.1.0.1:8080, got pass"),
     ] {
         let verdict = verdict("packet", "", "", &body);
         assert!(verdict.starts_with("FAIL: ") && verdict.contains(why), "{body}\n{verdict}");
@@ -88,13 +89,10 @@ fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
             "not yet: in-cluster senders",
         ),
         (packet("", "outcome: drop").replace("external", "remote-pod"), "not yet: in-cluster senders"),
-        (packet(", flow: {established_to: '10.1.0.2:8080'}", HERE), "not yet: remote delivery"),
     ] {
         let verdict = verdict("packet", "", "", &body);
         assert!(verdict.starts_with(feature), "{body}\n{verdict}");
     }
-    let elsewhere = cleanup("UDP", 53, "10.1.0.2", false);
-    assert_eq!(verdict("flow_cleanup", "", "", &elsewhere), "not yet: remote delivery");
     assert_eq!(verdict("flow_cleanup", "", "", &cleanup("SCTP", 53, "10.1.0.1", false)), "not yet: SCTP");
 }
 
@@ -311,6 +309,19 @@ fn what_another_node_would_serve_is_missing_where_all_is_wanted() {
         let file = File::parse(&text).unwrap();
         let row = rows(&file, "*", &terms).next().unwrap().to_string();
         assert!(row.contains(expected), "{local}: {row}");
+    }
+}
+
+#[test]
+fn a_flow_to_another_node_is_kube_proxys_unless_all_is_wanted() {
+    let flow = packet(", flow: {established_to: '10.1.0.2:8080'}", "outcome: dnat, endpoints: ['10.1.0.2:8080']");
+    let entry = cleanup("UDP", 53, "10.1.0.2", false);
+    for (kind, body) in [("packet", flow), ("flow_cleanup", entry)] {
+        let own = verdict(kind, "", "", &body);
+        assert_eq!(own, "pass (a flow to another node is kube-proxy's, and stays with it)", "{kind}");
+        let file = File::parse(&filled(kind, "", "", &body)).unwrap();
+        let row = rows(&file, "*", &Terms { wants_remote: true, kernel: None }).next().unwrap();
+        assert!(row.to_string().ends_with("not yet     a case: remote delivery"), "{row}");
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! xlb never removes entries for this: a flow is forgotten by the backend that leaves its service. So each flow is begun
 //! while its endpoint was the only one, then the objects become those of the case, then the flow sends once more. A flow
-//! that was never translated has no entry at all.
+//! that was never translated has no entry at all. A flow to another node's endpoint is kube-proxy's, with its entry.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::case::{Case, CleanupFlow, Client, Defaults, Packet, Slice, Unread};
 use super::edge::address;
-use super::missing::{self, Feature};
+use super::missing::{self, Feature, Note};
 use super::node::Outcome;
 use super::run::{NotUnderstood, Run, Terms};
 
@@ -21,12 +21,18 @@ const CLIENTS: [&str; 2] = ["203.0.113.2", "2600:5200::1"];
 const LATER_MS: u64 = 60_000;
 
 /// Each flow by itself.
-pub fn check(case: &Case, defaults: &Defaults, terms: &Terms, missing: &mut BTreeSet<Feature>) -> Result<()> {
+pub fn check(
+    case: &Case,
+    defaults: &Defaults,
+    terms: &Terms,
+    (missing, notes): (&mut BTreeSet<Feature>, &mut BTreeSet<Note>),
+) -> Result<()> {
     ensure!(!case.flows.is_empty(), NotUnderstood("it has no flows".into()));
     for (index, flow) in case.flows.iter().enumerate() {
         let run = &mut Run::new(case, defaults, terms);
         place_here(&mut run.slices, &run.node.view.node_name);
         match lacks(run, flow)? {
+            Some(missing::REMOTE) if !terms.wants_remote => drop(notes.insert(missing::HOSTS_FLOW)),
             Some(feature) => drop(missing.insert(feature)),
             None => check_flow(run, flow).with_context(|| format!("flow {index}"))?,
         }

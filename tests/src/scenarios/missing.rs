@@ -8,6 +8,12 @@ use xlb_userspace::source::address::parse_address;
 use super::case::{Client, Expect, Packet, Slice};
 use super::inside::is_inside;
 
+/// What is said of a case beside its verdict.
+pub type Note = &'static str;
+
+/// A flow to another node's pod: its packets are left to the host's stack, and its entry is not xlb's.
+pub const HOSTS_FLOW: Note = "a flow to another node is kube-proxy's, and stays with it";
+
 /// Something that xlb cannot do yet, as the summary names it.
 pub type Feature = &'static str;
 
@@ -36,6 +42,8 @@ pub struct Situation<'a> {
     pub packet: &'a Packet,
     /// What should become of it.
     pub expect: &'a Expect,
+    /// Whether what only another node can serve is expected.
+    pub wants_remote: bool,
 }
 
 impl Situation<'_> {
@@ -44,7 +52,7 @@ impl Situation<'_> {
         let checks = [
             (IN_CLUSTER, self.is_in_cluster()),
             (SCTP, self.packet.proto == "SCTP" && self.expect.outcome != "pass"),
-            (REMOTE, self.is_of_remote_flow()),
+            (REMOTE, self.wants_remote && self.is_of_remote_flow()),
         ];
         checks.into_iter().filter(|(_, is_missing)| *is_missing).map(|(feature, _)| feature).collect()
     }

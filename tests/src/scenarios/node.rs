@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use xlb_common::Disposition;
@@ -10,6 +11,7 @@ use xlb_common::abi::{Frontend, Inside, TCP};
 use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
 use xlb_common::parse::tcp_flags::{ACK, SYN};
 use xlb_common::tables::Proof;
+use xlb_userspace::agent::handover::Handovers;
 use xlb_userspace::agent::linger;
 use xlb_userspace::maps::keys::Keys;
 use xlb_userspace::model::{DeliveryChoice, IpNet, Model, Object, Policy, desired, pods_of_interest};
@@ -32,6 +34,9 @@ pub struct Node {
     model: Model,
     observed: Observed,
     pub(super) tables: MemoryTables,
+    /// For how long kube-proxy's connections stay with it.
+    pub handover: Duration,
+    handovers: Handovers,
     /// The same tables and packets in the kernel.
     kernel: Option<Rc<InKernel>>,
 }
@@ -89,6 +94,7 @@ impl Node {
         self.locate(pods);
         let mut desired = desired(&policy, &self.model, &self.view, DeliveryChoice::Auto);
         linger::keep_living(&mut desired, &self.observed, &self.view.pods);
+        self.handovers.limit(&mut desired, &self.observed, self.handover, now_ms);
         let plan = plan(&desired, &self.observed, &Limits::default(), now_ms);
         for op in &plan.ops {
             self.observed.apply(op, now_ms);

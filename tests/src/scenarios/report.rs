@@ -37,11 +37,13 @@ fn row(index: usize, value: &serde_yaml_ng::Value, defaults: &Defaults, glob: &s
     let name = text("name").unwrap_or_default();
     Some(match serde_yaml_ng::from_value::<Case>(value.clone()) {
         Ok(case) => {
-            let verdict = run::run(&case, defaults, terms);
+            let (verdict, notes) = run::run(&case, defaults, terms);
+            let notes = notes.into_iter().filter(|_| verdict == Verdict::Passed);
+            let notes: String = notes.map(|note| format!(" ({note})")).collect();
             let packets_in_kernel = compared() - before;
             let is_without_kernel = terms.kernel.is_some() && packets_in_kernel == 0 && verdict == Verdict::Passed;
             let note = if is_without_kernel && !case.is_about_health() { " (in memory only)" } else { "" };
-            Row { id, name: name + note, verdict, packets_in_kernel }
+            Row { id, name: name + &notes + note, verdict, packets_in_kernel }
         }
         Err(error) => {
             let verdict = Verdict::Unsupported(format!("it cannot be read: {error}"));

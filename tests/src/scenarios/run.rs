@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_userspace::plan::desired::Family;
@@ -16,7 +17,7 @@ use super::expected::{self, compare, endpoint, has_affinity};
 use super::health::{self, Asked};
 use super::in_kernel::InKernel;
 use super::inside::{Sockets, is_inside};
-use super::missing::{self, Feature, Situation};
+use super::missing::{self, Feature, Note, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
 use crate::kernel::frame::{ICMP, ICMP_V6};
@@ -29,8 +30,12 @@ const FLOWS_MAX: usize = 32_768;
 const FLOWS_IN_KERNEL: usize = 64;
 /// Flows that are tried until one meets the endpoint that a case wants.
 const FLOWS_PER_ESTABLISHED: usize = 4096;
+/// For how long kube-proxy's flows stay with it, in cases that have such flows.
+const HANDOVER: Duration = Duration::from_secs(3600);
 /// Source ports begin here, and begin anew.
 const FIRST_SOURCE_PORT: u16 = 1024;
+/// Name of a node that is not this one.
+const ELSEWHERE: &str = "another-node";
 
 /// What a case came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +63,14 @@ pub struct Terms {
 #[derive(Debug)]
 pub struct NotUnderstood(pub String);
 
-/// Runs a case.
+/// Runs a case. The notes say what of it is not xlb's.
 #[must_use]
-pub fn run(case: &Case, defaults: &Defaults, terms: &Terms) -> Verdict {
+pub fn run(case: &Case, defaults: &Defaults, terms: &Terms) -> (Verdict, BTreeSet<Note>) {
+    let mut notes = BTreeSet::new();
+    (verdict(case, defaults, terms, &mut notes), notes)
+}
+
+fn verdict(case: &Case, defaults: &Defaults, terms: &Terms, notes: &mut BTreeSet<Note>) -> Verdict {
     let unread = case.unread();
     if !unread.is_empty() {
         let names = unread.into_iter().collect::<Vec<_>>().join(", ");
@@ -71,11 +81,12 @@ pub fn run(case: &Case, defaults: &Defaults, terms: &Terms) -> Verdict {
         "packet" => run.play(&[only_step(case)]),
         "sequence" => run.play(&case.steps),
         "service_health" => health::service_health(case, &run.node.view.node_name),
-        "flow_cleanup" => cleanup::check(case, defaults, terms, &mut run.missing),
+        "flow_cleanup" => cleanup::check(case, defaults, terms, (&mut run.missing, &mut run.notes)),
         "packet_edge" => run.edges(case),
         "proxy_health" => health::proxy_health(case),
         other => return Verdict::Unsupported(format!("kind {other}")),
     };
+    notes.append(&mut run.notes);
     match result {
         Err(error) if error.downcast_ref::<NotUnderstood>().is_some() => Verdict::Unsupported(format!("{error:#}")),
         Err(error) => Verdict::Failed(format!("{error:#}")),
@@ -119,6 +130,7 @@ pub(super) struct Run {
     next_port: u16,
     wants_remote: bool,
     missing: BTreeSet<Feature>,
+    notes: BTreeSet<Note>,
 }
 
 impl Run {
@@ -138,11 +150,15 @@ impl Run {
             next_port: FIRST_SOURCE_PORT,
             wants_remote: terms.wants_remote,
             missing: BTreeSet::new(),
+            notes: BTreeSet::new(),
         }
     }
 
     fn play(&mut self, steps: &[Step]) -> Result<()> {
         ensure!(!steps.is_empty(), NotUnderstood("it has no steps".into()));
+        if self.has_hosts_flow(steps) {
+            self.node.handover = HANDOVER;
+        }
         self.begin_earlier(steps)?;
         self.learn(0)?;
         for (index, step) in steps.iter().enumerate() {
@@ -190,14 +206,25 @@ impl Run {
         }
     }
 
+    /// Whether a flow began with an endpoint of another node: kube-proxy led it there.
+    fn has_hosts_flow(&self, steps: &[Step]) -> bool {
+        let slices: Vec<Slice> =
+            steps.iter().filter_map(|step| step.slices.as_ref()).chain([&self.slices]).flatten().cloned().collect();
+        let packets = steps.iter().filter_map(|step| Some((step.client.as_ref()?, step.packet.as_ref()?)));
+        let mut flows = packets.filter(|(client, _)| !is_inside(client)).filter_map(|(_, packet)| packet.flow.as_ref());
+        flows.any(|flow| missing::is_remote(&flow.established_to, &slices, &self.node.view.node_name))
+    }
+
     /// A first packet of an existing flow: the flow began when its endpoint was the service's only one, and the service
-    /// open to everyone.
+    /// open to everyone, by whichever policy.
     fn begin_earlier(&mut self, steps: &[Step]) -> Result<()> {
         let Some(packet) = &steps[0].packet else { return Ok(()) };
         let Some(flow) = &packet.flow else { return Ok(()) };
         let before = self.slices_with_only(packet, &flow.established_to)?;
         let now = (self.services.clone(), std::mem::replace(&mut self.slices, before));
-        self.services.iter_mut().for_each(|service| service.lb_source_ranges = None);
+        for service in &mut self.services {
+            (service.lb_source_ranges, service.external_traffic_policy) = (None, None);
+        }
         self.learn(0)?;
         self.establish(0, &steps[0])?;
         (self.services, self.slices) = now;
@@ -206,6 +233,8 @@ impl Run {
 
     /// Slices in which the packet's Service port has no other endpoint.
     pub(super) fn slices_with_only(&self, packet: &Packet, endpoint: &str) -> Result<Vec<Slice>> {
+        let is_remote = missing::is_remote(endpoint, &self.slices, &self.node.view.node_name);
+        let node = if is_remote { ELSEWHERE } else { &self.node.view.node_name };
         let endpoint = expected::endpoint(endpoint)?;
         let mut slices = Vec::new();
         for service in &self.services {
@@ -219,7 +248,7 @@ impl Run {
                         ports: vec![Port { port: Some(endpoint.port().into()), node_port: None, ..port.clone() }],
                         endpoints: vec![Endpoint {
                             ip: Some(endpoint.ip().to_string()),
-                            node: Some(self.node.view.node_name.clone()),
+                            node: Some(node.to_owned()),
                             ..Endpoint::default()
                         }],
                         labels: BTreeMap::new(),
@@ -240,16 +269,23 @@ impl Run {
     fn establish(&mut self, index: usize, step: &Step) -> Result<()> {
         let (Some(client), Some(packet)) = (&step.client, &step.packet) else { return Ok(()) };
         let Some(flow) = &packet.flow else { return Ok(()) };
-        let expect = expected_by(client, step)?;
+        let expect = self.expected(client, step)?;
         let missing = self.situation(client, packet, &expect).missing();
         if self.established.contains_key(&index) || !missing.is_empty() {
             return Ok(());
         }
+        let is_hosts = self.is_hosts(client, packet);
         let endpoint = endpoint(&flow.established_to)?;
         let tries = if packet.sport.is_some() { 1 } else { FLOWS_PER_ESTABLISHED };
         for _ in 0..tries {
             let flow = self.flow(client, packet)?;
-            if self.open_in_memory(client, flow)? == Outcome::Reached(endpoint) {
+            let outcome = self.open_in_memory(client, flow)?;
+            if is_hosts && outcome == Outcome::Passed {
+                self.notes.insert(missing::HOSTS_FLOW);
+                self.established.insert(index, flow);
+                return Ok(());
+            }
+            if outcome == Outcome::Reached(endpoint) {
                 match is_inside(client) {
                     true => self.sockets.establish(flow, endpoint),
                     false => self.node.establish(flow, endpoint)?,
@@ -262,7 +298,7 @@ impl Run {
     }
 
     fn check(&mut self, index: usize, step: &Step, client: &Client, packet: &Packet) -> Result<()> {
-        let expect = expected_by(client, step)?;
+        let expect = self.expected(client, step)?;
         let missing = self.situation(client, packet, &expect).missing();
         self.missing.extend(&missing);
         if !missing.is_empty() {
@@ -293,6 +329,12 @@ impl Run {
         self.check_same(&expect, index)
     }
 
+    /// Whether the packet's flow is with an endpoint that only kube-proxy can have led it to.
+    fn is_hosts(&self, client: &Client, packet: &Packet) -> bool {
+        let flow = packet.flow.as_ref().filter(|_| !is_inside(client));
+        flow.is_some_and(|flow| missing::is_remote(&flow.established_to, &self.slices, &self.node.view.node_name))
+    }
+
     fn open(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {
         if is_inside(client) { Ok(self.sockets.open(&mut self.node.tables, flow)) } else { self.node.open(flow) }
     }
@@ -304,7 +346,7 @@ impl Run {
     /// Where all that Kubernetes expects is wanted, what holds on this node alone is not enough, and still has to hold.
     fn compare(&mut self, client: &Client, step: &Step, got: &BTreeSet<Outcome>, is_spread: bool) -> Result<()> {
         let whole = Expect::parse(step.expect.as_ref())?;
-        let here = compare(&expected_by(client, step)?, got, is_spread);
+        let here = compare(&self.expected(client, step)?, got, is_spread);
         if self.wants_remote && whole.local_only.is_some() && !is_inside(client) {
             if compare(&whole, got, is_spread).is_ok() {
                 return Ok(());
@@ -312,6 +354,22 @@ impl Run {
             self.missing.insert(missing::REMOTE);
         }
         here
+    }
+
+    /// Clients inside reach the endpoints of all nodes; others those of this one, and those that kube-proxy led them to.
+    fn expected(&self, client: &Client, step: &Step) -> Result<Expect> {
+        let expect = Expect::parse(step.expect.as_ref())?;
+        if is_inside(client) {
+            return Ok(expect);
+        }
+        let packet = step.packet.as_ref().filter(|packet| self.is_hosts(client, packet));
+        let flow = packet.and_then(|packet| packet.flow.as_ref());
+        let goes_on = flow.is_some_and(|flow| expect.endpoints == [flow.established_to.clone()]);
+        let mut here = expect.on_this_node();
+        if goes_on && expect.local_only.is_none() {
+            here.outcome = "pass".into();
+        }
+        Ok(here)
     }
 
     fn check_same(&self, expect: &Expect, index: usize) -> Result<()> {
@@ -335,6 +393,7 @@ impl Run {
             client,
             packet,
             expect,
+            wants_remote: self.wants_remote,
         }
     }
 
@@ -347,12 +406,6 @@ impl Run {
             destination: SocketAddr::new(address(&packet.dst)?, packet.dport.unwrap_or_default()),
         })
     }
-}
-
-/// Clients inside reach the endpoints of all nodes.
-fn expected_by(client: &Client, step: &Step) -> Result<Expect> {
-    let expect = Expect::parse(step.expect.as_ref())?;
-    Ok(if is_inside(client) { expect } else { expect.on_this_node() })
 }
 
 /// IP protocol number of a protocol's name.
