@@ -206,15 +206,6 @@ impl Run {
         }
     }
 
-    /// Whether a flow began with an endpoint of another node: kube-proxy led it there.
-    fn has_hosts_flow(&self, steps: &[Step]) -> bool {
-        let slices: Vec<Slice> =
-            steps.iter().filter_map(|step| step.slices.as_ref()).chain([&self.slices]).flatten().cloned().collect();
-        let packets = steps.iter().filter_map(|step| Some((step.client.as_ref()?, step.packet.as_ref()?)));
-        let mut flows = packets.filter(|(client, _)| !is_inside(client)).filter_map(|(_, packet)| packet.flow.as_ref());
-        flows.any(|flow| missing::is_remote(&flow.established_to, &slices, &self.node.view.node_name))
-    }
-
     /// A first packet of an existing flow: the flow began when its endpoint was the service's only one, and the service
     /// open to everyone, by whichever policy.
     fn begin_earlier(&mut self, steps: &[Step]) -> Result<()> {
@@ -329,12 +320,6 @@ impl Run {
         self.check_same(&expect, index)
     }
 
-    /// Whether the packet's flow is with an endpoint that only kube-proxy can have led it to.
-    fn is_hosts(&self, client: &Client, packet: &Packet) -> bool {
-        let flow = packet.flow.as_ref().filter(|_| !is_inside(client));
-        flow.is_some_and(|flow| missing::is_remote(&flow.established_to, &self.slices, &self.node.view.node_name))
-    }
-
     fn open(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {
         if is_inside(client) { Ok(self.sockets.open(&mut self.node.tables, flow)) } else { self.node.open(flow) }
     }
@@ -354,22 +339,6 @@ impl Run {
             self.missing.insert(missing::REMOTE);
         }
         here
-    }
-
-    /// Clients inside reach the endpoints of all nodes; others those of this one, and those that kube-proxy led them to.
-    fn expected(&self, client: &Client, step: &Step) -> Result<Expect> {
-        let expect = Expect::parse(step.expect.as_ref())?;
-        if is_inside(client) {
-            return Ok(expect);
-        }
-        let packet = step.packet.as_ref().filter(|packet| self.is_hosts(client, packet));
-        let flow = packet.and_then(|packet| packet.flow.as_ref());
-        let goes_on = flow.is_some_and(|flow| expect.endpoints == [flow.established_to.clone()]);
-        let mut here = expect.on_this_node();
-        if goes_on && expect.local_only.is_none() {
-            here.outcome = "pass".into();
-        }
-        Ok(here)
     }
 
     fn check_same(&self, expect: &Expect, index: usize) -> Result<()> {
