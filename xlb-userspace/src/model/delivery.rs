@@ -1,8 +1,5 @@
 //! How packets reach a backend: straight to its veth, or through the host's stack.
 
-use std::collections::BTreeSet;
-
-use super::state::Model;
 use crate::node::Location;
 use crate::plan::desired::Delivery;
 
@@ -19,6 +16,9 @@ pub enum DeliveryChoice {
 }
 
 /// How to deliver to a pod that was found there; none if it cannot be reached.
+///
+/// Direct delivery bypasses netfilter, where NetworkPolicies are usually enforced. Which pods a policy of the namespace
+/// selects is not looked at, to be on the safe side.
 pub fn delivery(location: &Location, choice: DeliveryChoice, ingress_is_restricted: bool) -> Option<Delivery> {
     let link = match location {
         Location::Unreachable(_) => return None,
@@ -31,10 +31,4 @@ pub fn delivery(location: &Location, choice: DeliveryChoice, ingress_is_restrict
         DeliveryChoice::Stack => false,
     };
     Some(if wants_direct && link.is_veth { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) })
-}
-
-/// The namespaces in which some NetworkPolicy restricts what reaches pods. Direct delivery bypasses netfilter, where such
-/// policies are usually enforced; which pods a policy selects is not looked at, to be on the safe side.
-pub fn namespaces_restricting_ingress(model: &Model) -> BTreeSet<&str> {
-    model.policies().filter(|policy| policy.restricts_ingress).map(|policy| policy.name.namespace.as_str()).collect()
 }

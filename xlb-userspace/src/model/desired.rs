@@ -3,80 +3,110 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::delivery::{DeliveryChoice, delivery, namespaces_restricting_ingress};
+use super::delivery::{DeliveryChoice, delivery};
 use super::endpoints::{Endpoints, LocalEndpoint, endpoints_of, is_on};
 use super::frontends::{Grant, claiming_services, effective_policy, grants};
-use super::objects::{ObjectName, Slice, TrafficPolicy};
+use super::objects::{ObjectName, Service, Slice, TrafficPolicy};
 use super::policy::Policy;
 use super::sources::source_filter;
 use super::state::Model;
 use crate::node::{Location, NodeView};
-use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Refusal, WhenEmpty};
+use crate::plan::desired::{
+    Delivery, Desired, DesiredBackend, DesiredService, Refusal, ServiceName, WhenEmpty,
+};
 
 /// Backends that one service can have on one node: a slot names its owner by one byte.
 pub const BACKENDS_PER_SERVICE_MAX: usize = 255;
 
+/// What decides, beside the Services, about what this node should serve.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// What the operator says about addresses.
+    pub policy: &'a Policy,
+    /// What Kubernetes asks for.
+    pub model: &'a Model,
+    /// What the node looks like.
+    pub node: &'a NodeView,
+    /// What the operator says about delivery.
+    pub choice: DeliveryChoice,
+}
+
+/// What this node should serve of some Services.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Their ports that are served.
+    pub services: BTreeMap<ServiceName, DesiredService>,
+    /// What each of them asks for and does not get.
+    pub refusals: Refusals,
+}
+
 /// What this node should serve. The same model and node give the same answer, in whatever order the model learned it.
 pub fn desired(policy: &Policy, model: &Model, node: &NodeView, choice: DeliveryChoice) -> Desired {
-    let mut refusals = Refusals::default();
-    let slices = slices_by_service(model);
-    let restricted = namespaces_restricting_ingress(model);
-    let mut services = BTreeMap::new();
-    for grant in grants(model, node, policy, &mut refusals) {
+    let services = claiming_services(model, policy).collect();
+    let Answer { services, refusals } = answer(services, Setting { policy, model, node, choice });
+    Desired { services, refusals: in_order(refusals.0.into_values().flatten().collect()) }
+}
+
+/// What it should serve of just these Services. It is what [`desired()`] says of them if there is no other one that asks
+/// for a frontend of theirs, and none of those whose externalIPs are in doubt is left out ([`super::ties`]).
+pub fn answer(services: Vec<&Service>, setting: Setting) -> Answer {
+    let Setting { policy, model, node, choice } = setting;
+    let mut answer = Answer::default();
+    for grant in grants(services, setting, &mut answer.refusals) {
         let traffic_policy = effective_policy(grant.service);
-        let slices = slices.get(&grant.service.name).map_or(&[][..], Vec::as_slice);
-        let endpoints = endpoints_of(slices, &grant, traffic_policy, node);
-        let placement = Placement {
-            node,
-            choice,
-            ingress_is_restricted: restricted.contains(grant.service.name.namespace.as_str()),
-        };
-        let sources = source_filter(grant.service, &grant.vips, grant.name.family, (node, policy), &mut refusals);
+        let slices: Vec<&Slice> = model.slices_of(&grant.service.name).collect();
+        let endpoints = endpoints_of(&slices, &grant, traffic_policy, node);
+        let ingress_is_restricted = model.restricts_ingress(&grant.service.name.namespace);
+        let placement = Placement { node, choice, ingress_is_restricted };
+        let refusals = &mut answer.refusals;
+        let sources = source_filter(grant.service, &grant.vips, grant.name.family, (node, policy), refusals);
         let service = DesiredService {
             vips: grant.vips.clone(),
             port: grant.port.port,
             when_empty: when_empty(traffic_policy, &endpoints),
             forgets_departed: endpoints.forgets_departed,
-            backends: backends(&grant, endpoints.local, &placement, &mut refusals),
+            backends: backends(&grant, endpoints.local, &placement, refusals),
             inside: Some(endpoints.inside),
             sources,
             affinity_s: grant.service.affinity_s.unwrap_or_default(),
             host_before: vips_of_host(&grant),
         };
-        services.insert(grant.name, service);
+        answer.services.insert(grant.name, service);
     }
-    Desired { services, refusals: refusals.0.into_iter().collect() }
+    answer
 }
 
 /// The addresses that the node has to find on its links before [`desired`] can use them: every endpoint on this
 /// node of every Service that may get a VIP, whatever its conditions.
 pub fn pods_of_interest(policy: &Policy, model: &Model, node_name: &str) -> BTreeSet<IpAddr> {
-    let slices = slices_by_service(model);
-    let of_interest = claiming_services(model, policy).filter_map(|service| slices.get(&service.name)).flatten();
-    let local = of_interest.flat_map(|slice| &slice.endpoints).filter(|endpoint| is_on(endpoint, node_name));
-    local.map(|endpoint| endpoint.address).collect()
+    claiming_services(model, policy).flat_map(|service| local_pods(model, &service.name, node_name)).collect()
 }
 
-/// What was refused so far; the same refusal for several ports of a Service counts once.
-#[derive(Debug, Default)]
-pub struct Refusals(BTreeSet<Refusal>);
+/// The addresses of a Service's endpoints on this node.
+pub fn local_pods<'a>(
+    model: &'a Model,
+    service: &'a ObjectName,
+    node_name: &'a str,
+) -> impl Iterator<Item = IpAddr> + 'a {
+    let endpoints = model.slices_of(service).flat_map(|slice| &slice.endpoints);
+    endpoints.filter(move |endpoint| is_on(endpoint, node_name)).map(|endpoint| endpoint.address)
+}
+
+/// What was refused so far, by Service; the same refusal for several ports of a Service counts once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Refusals(pub BTreeMap<ObjectName, BTreeSet<Refusal>>);
 
 impl Refusals {
     /// Notes one.
-    pub fn add(&mut self, object: String, why: String) {
-        self.0.insert(Refusal { object, why });
+    pub fn add(&mut self, service: &ObjectName, object: String, why: String) {
+        self.0.entry(service.clone()).or_default().insert(Refusal { object, why });
     }
 }
 
-/// The slices that count, by Service, each list in order of name.
-fn slices_by_service(model: &Model) -> BTreeMap<&ObjectName, Vec<&Slice>> {
-    let mut by_service: BTreeMap<&ObjectName, Vec<&Slice>> = BTreeMap::new();
-    for slice in model.slices().filter(|slice| slice.labels.are_ours()) {
-        if let Some(service) = &slice.service {
-            by_service.entry(service).or_default().push(slice);
-        }
-    }
-    by_service
+/// Refusals as they are told.
+pub fn in_order(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
+    refusals.sort();
+    refusals
 }
 
 /// The VIPs that kube-proxy serves where xlb does not: it leaves alone what is xlb's by label, and `ipMode: Proxy`.
@@ -115,6 +145,7 @@ fn backends(
             Ok(delivery) => {
                 if placement.choice == DeliveryChoice::Direct && matches!(delivery, Delivery::Stack(_)) {
                     refusals.add(
+                        &grant.service.name,
                         object(),
                         "direct delivery is not possible: the pod is not behind a veth of this node; \
                                             its packets go through the host's stack instead"
@@ -123,7 +154,9 @@ fn backends(
                 }
                 backends.insert(socket, DesiredBackend { takes_new, weight: 1, delivery });
             }
-            Err(why) if takes_new => refusals.add(object(), format!("not reachable from this node: {why}")),
+            Err(why) if takes_new => {
+                refusals.add(&grant.service.name, object(), format!("not reachable from this node: {why}"));
+            }
             Err(_) => {}
         }
     }
@@ -154,5 +187,5 @@ fn cut_to_limit(grant: &Grant, backends: &mut BTreeMap<SocketAddr, DesiredBacken
                        endpoints on one node; spread its pods over more nodes",
         left_out.len()
     );
-    refusals.add(format!("Service {}", grant.name), why);
+    refusals.add(&grant.service.name, format!("Service {}", grant.name), why);
 }

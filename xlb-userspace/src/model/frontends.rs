@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::desired::Refusals;
-use super::objects::{PortProtocol, Service, ServicePort, ServiceType, TrafficPolicy};
+use super::desired::{Refusals, Setting};
+use super::objects::{ObjectName, PortProtocol, Service, ServicePort, ServiceType, TrafficPolicy};
 use super::policy::{Policy, Trust};
 use super::state::Model;
 use crate::node::NodeView;
@@ -26,10 +26,13 @@ pub struct Grant<'a> {
     pub vips: BTreeSet<IpAddr>,
 }
 
-/// Gives each frontend to one Service port: where two ask for it, to the older Service, then to the first by name, the
+/// Gives each frontend that these Services ask for to one Service port: where two ask for it, to the older Service, then to the first by name, the
 /// same on every node (semantics 1.8).
-pub fn grants<'a>(model: &'a Model, node: &NodeView, policy: &Policy, refusals: &mut Refusals) -> Vec<Grant<'a>> {
-    let mut services: Vec<&Service> = claiming_services(model, policy).collect();
+pub fn grants<'a>(
+    mut services: Vec<&'a Service>,
+    Setting { policy, model, node, .. }: Setting,
+    refusals: &mut Refusals,
+) -> Vec<Grant<'a>> {
     services.sort_by_key(|service| (service.created_s.unwrap_or(i64::MAX), &service.name));
     let usage = Usage::of_external_ips(&services, model, node, policy);
 
@@ -42,7 +45,7 @@ pub fn grants<'a>(model: &'a Model, node: &NodeView, policy: &Policy, refusals: 
             for family in Family::ALL {
                 let name = service_name(service, port, protocol, family);
                 let vips = vips.iter().copied().filter(|&vip| Family::of(vip) == family);
-                let vips = claim(&mut holders, &name, port.port, vips, refusals);
+                let vips = claim(&mut holders, (&service.name, &name), port.port, vips, refusals);
                 if !vips.is_empty() {
                     grants.push(Grant { name, service, port, vips });
                 }
@@ -54,9 +57,28 @@ pub fn grants<'a>(model: &'a Model, node: &NodeView, policy: &Policy, refusals: 
 
 /// The Services that count and ask for a VIP.
 pub fn claiming_services<'a>(model: &'a Model, policy: &Policy) -> impl Iterator<Item = &'a Service> {
-    let asks =
-        |service: &Service| policy.ingress_ips(service).next().is_some() || !policy.external_ips(service).is_empty();
-    model.services().filter(move |service| counts(service) && asks(service))
+    model.services().filter(move |service| claims(service, policy))
+}
+
+/// Whether a Service counts and asks for a VIP.
+pub fn claims(service: &Service, policy: &Policy) -> bool {
+    let asks = || policy.ingress_ips(service).next().is_some() || !policy.external_ips(service).is_empty();
+    counts(service) && asks()
+}
+
+/// The frontends that a Service asks for, whether or not it may have them.
+pub fn asked(service: &Service, policy: &Policy) -> BTreeSet<Endpoint> {
+    let vips = || policy.ingress_ips(service).chain(policy.external_ips(service).iter().copied());
+    let ports = service.ports.iter().filter_map(|port| match port.protocol {
+        PortProtocol::Served(protocol) => Some((port.port, protocol)),
+        PortProtocol::Other(_) => None,
+    });
+    ports.flat_map(|(port, protocol)| vips().map(move |vip| Endpoint { socket: (vip, port).into(), protocol })).collect()
+}
+
+/// Whether it depends on all the rest of the cluster what a Service may have: an externalIP lies in a listed range.
+pub fn is_in_doubt(service: &Service, policy: &Policy) -> bool {
+    policy.external_ips(service).iter().any(|&address| policy.trust(address) == Trust::Range)
 }
 
 /// The traffic policy that holds for outside traffic: `Local` counts only where Kubernetes opens the Service to the
@@ -110,7 +132,10 @@ fn usable_vips(service: &Service, judge: &Judge, refusals: &mut Refusals) -> BTr
         Ok(vip) => {
             usable.insert(vip);
         }
-        Err(why) => refusals.add(format!("Service {}", service.name), format!("{what} is not served: {why}")),
+        Err(why) => {
+            let why = format!("{what} is not served: {why}");
+            refusals.add(&service.name, format!("Service {}", service.name), why);
+        }
     };
     let ingress: BTreeSet<IpAddr> = judge.policy.ingress_ips(service).collect();
     for &vip in &ingress {
@@ -182,7 +207,7 @@ fn served_protocol(service: &Service, port: &ServicePort, refusals: &mut Refusal
                                or leave this port to kube-proxy",
                 port.port
             );
-            refusals.add(format!("Service {}", service.name), why);
+            refusals.add(&service.name, format!("Service {}", service.name), why);
             None
         }
     }
@@ -197,7 +222,7 @@ type Holders = BTreeMap<Endpoint, ServiceName>;
 
 fn claim(
     holders: &mut Holders,
-    name: &ServiceName,
+    (service, name): (&ObjectName, &ServiceName),
     port: u16,
     vips: impl Iterator<Item = IpAddr>,
     refusals: &mut Refusals,
@@ -215,7 +240,7 @@ fn claim(
                                    and is older, or first by name; change one of the two",
                     holder.get()
                 );
-                refusals.add(format!("Service {name}"), why);
+                refusals.add(service, format!("Service {name}"), why);
             }
         }
     }

@@ -33,7 +33,7 @@ pub fn source_filter(
              {family} range",
             if is_closed { "" } else { ", as it is with kube-proxy" }
         );
-        refusals.add(format!("Service {}", service.name), why);
+        refusals.add(&service.name, format!("Service {}", service.name), why);
         return if is_closed { SourceFilter { vips, ranges } } else { SourceFilter::default() };
     }
     if node.primary_address(family).is_some_and(|own| ranges.iter().any(|range| range.contains(&own))) {

@@ -23,6 +23,8 @@ pub enum Event {
 pub struct Model {
     services: BTreeMap<ObjectName, Service>,
     slices: BTreeMap<ObjectName, Slice>,
+    /// The names of each Service's slices.
+    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     policies: BTreeMap<ObjectName, NetworkPolicyPresence>,
     is_synced: bool,
 }
@@ -32,15 +34,25 @@ impl Model {
     pub fn apply(&mut self, event: Event) -> bool {
         match event {
             Event::Applied(Object::Service(service)) => put(&mut self.services, service.name.clone(), *service),
-            Event::Applied(Object::Slice(slice)) => put(&mut self.slices, slice.name.clone(), slice),
+            Event::Applied(Object::Slice(slice)) => self.put_slice(slice),
             Event::Applied(Object::Policy(policy)) => put(&mut self.policies, policy.name.clone(), policy),
             Event::Deleted(ObjectKey { kind, name }) => match kind {
                 Kind::Service => self.services.remove(&name).is_some(),
-                Kind::EndpointSlice => self.slices.remove(&name).is_some(),
+                Kind::EndpointSlice => self.remove_slice(&name),
                 Kind::NetworkPolicy => self.policies.remove(&name).is_some(),
             },
             Event::Synced => !std::mem::replace(&mut self.is_synced, true),
         }
+    }
+
+    /// The same, and notes the Services for whom it may matter.
+    pub fn take_in(&mut self, event: Event, touched: &mut BTreeSet<ObjectName>) -> bool {
+        let names = self.touched_by(&event);
+        let is_news = self.apply(event);
+        if is_news {
+            touched.extend(names);
+        }
+        is_news
     }
 
     /// The events that make this model hold exactly `objects`, and synced. None if it does already.
@@ -64,6 +76,17 @@ impl Model {
         self.services.values()
     }
 
+    /// The Service of that name.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// The EndpointSlices of a Service that count, in order of their names.
+    pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|name| self.slices.get(name)).filter(|slice| slice.labels.are_ours())
+    }
+
     /// The EndpointSlices, in order of their names.
     pub fn slices(&self) -> impl Iterator<Item = &Slice> {
         self.slices.values()
@@ -72,6 +95,60 @@ impl Model {
     /// The NetworkPolicies, in order of their names.
     pub fn policies(&self) -> impl Iterator<Item = &NetworkPolicyPresence> {
         self.policies.values()
+    }
+
+    /// Whether some NetworkPolicy of the namespace restricts what reaches pods.
+    pub fn restricts_ingress(&self, namespace: &str) -> bool {
+        within(&self.policies, namespace).any(|(_, policy)| policy.restricts_ingress)
+    }
+
+    /// Before the event is applied.
+    fn touched_by(&self, event: &Event) -> Vec<ObjectName> {
+        let known_slice = |name| self.slices.get(name).and_then(|slice: &Slice| slice.service.clone());
+        match event {
+            Event::Applied(Object::Service(service)) => vec![service.name.clone()],
+            Event::Applied(Object::Slice(slice)) => {
+                slice.service.clone().into_iter().chain(known_slice(&slice.name)).collect()
+            }
+            Event::Applied(Object::Policy(policy)) => self.services_within(&policy.name.namespace),
+            Event::Deleted(ObjectKey { kind: Kind::Service, name }) => vec![name.clone()],
+            Event::Deleted(ObjectKey { kind: Kind::EndpointSlice, name }) => known_slice(name).into_iter().collect(),
+            Event::Deleted(ObjectKey { kind: Kind::NetworkPolicy, name }) => self.services_within(&name.namespace),
+            Event::Synced => Vec::new(),
+        }
+    }
+
+    fn services_within(&self, namespace: &str) -> Vec<ObjectName> {
+        within(&self.services, namespace).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn put_slice(&mut self, slice: Slice) -> bool {
+        let (name, service) = (slice.name.clone(), slice.service.clone());
+        let was = self.slices.get(&name).and_then(|was| was.service.clone());
+        let is_news = put(&mut self.slices, name.clone(), slice);
+        if was != service {
+            self.forget_slice_of(was, &name);
+        }
+        if let Some(service) = service {
+            self.slices_of.entry(service).or_default().insert(name);
+        }
+        is_news
+    }
+
+    fn remove_slice(&mut self, name: &ObjectName) -> bool {
+        let Some(was) = self.slices.remove(name) else { return false };
+        self.forget_slice_of(was.service, name);
+        true
+    }
+
+    fn forget_slice_of(&mut self, service: Option<ObjectName>, name: &ObjectName) {
+        let Some(service) = service else { return };
+        if let Some(names) = self.slices_of.get_mut(&service) {
+            names.remove(name);
+            if names.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
     }
 
     fn holds(&self, object: &Object) -> bool {
@@ -97,4 +174,14 @@ fn put<T: PartialEq>(objects: &mut BTreeMap<ObjectName, T>, name: ObjectName, ob
     }
     objects.insert(name, object);
     true
+}
+
+/// The objects of a namespace.
+fn within<'a, T>(
+    objects: &'a BTreeMap<ObjectName, T>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a ObjectName, &'a T)> {
+    let first = ObjectName { namespace: namespace.into(), name: String::new() };
+    let namespace = first.namespace.clone();
+    objects.range(first..).take_while(move |(name, _)| name.namespace == namespace)
 }

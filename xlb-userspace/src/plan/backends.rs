@@ -13,7 +13,10 @@ use crate::node::PodLink;
 
 /// The backends of a plan: those that its services asked for, with their ids.
 pub(super) struct Backends<'a> {
+    /// What the services of the plan have.
     observed: &'a Observed,
+    /// What all services have.
+    whole: &'a Observed,
     limit: u32,
     now_ms: u64,
     wanted: BTreeMap<Endpoint, Wanted>,
@@ -36,9 +39,14 @@ struct Wanted {
 }
 
 impl<'a> Backends<'a> {
-    pub(super) fn new(desired: &Desired, observed: &'a Observed, limit: u32, now_ms: u64) -> Self {
+    pub(super) fn new(
+        desired: &Desired,
+        (observed, whole): (&'a Observed, &'a Observed),
+        limit: u32,
+        now_ms: u64,
+    ) -> Self {
         let (resolved, order) = (BTreeMap::new(), Vec::new());
-        Self { observed, limit, now_ms, wanted: wanted(desired), resolved, order, next_id: 0 }
+        Self { observed, whole, limit, now_ms, wanted: wanted(desired), resolved, order, next_id: 0 }
     }
 
     /// The reference to a backend of the desired state; none: no id is free.
@@ -67,7 +75,9 @@ impl<'a> Backends<'a> {
 
     /// Whether a backend is served through the stack.
     pub(super) fn use_stack(&self) -> bool {
-        self.resolved.values().any(|(_, backend)| !backend.is_direct())
+        let is_of_others = |id: &u32| !self.observed.backends.contains_key(id);
+        let mut others = self.whole.backends.iter().filter(|(id, backend)| backend.is_in_use() && is_of_others(id));
+        self.resolved.values().any(|(_, backend)| !backend.is_direct()) || others.any(|(_, backend)| !backend.is_direct())
     }
 
     /// Operations that write backends, then those that make them known by address.
@@ -106,7 +116,7 @@ impl<'a> Backends<'a> {
         let refusal = |(key, (_, backend)): (&Endpoint, &(u32, Backend))| {
             let mode = if backend.is_direct() { "direct" } else { "stack" };
             let why = format!("stays in delivery mode {mode} until its connections end: restart the pod to switch");
-            Refusal { object: format!("endpoint {}", key), why }
+            Refusal { object: object(key), why }
         };
         self.resolved.iter().filter(differs).map(refusal).collect()
     }
@@ -124,17 +134,22 @@ impl<'a> Backends<'a> {
         let wanted = self.wanted.get(key)?;
         let id = (self.next_id..self.limit).find(|id| self.is_free(*id))?;
         self.next_id = id + 1;
-        let last = self.observed.backends.get(&id).map_or(0, |was| was.generation);
+        let last = self.whole.backends.get(&id).map_or(0, |was| was.generation);
         // Generation zero is what an array entry that was never written refers to.
         let generation = last.wrapping_add(1).max(1);
         Some((id, with_xdp(Backend { generation, ..wanted.backend }, wanted.takes_xdp_frames)))
     }
 
     fn is_free(&self, id: u32) -> bool {
-        let is_in_use = self.observed.backends.get(&id).is_some_and(Backend::is_in_use);
-        let rests = self.observed.resting.backends.get(&id).is_some_and(|&since_ms| rests(since_ms, self.now_ms));
+        let is_in_use = self.whole.backends.get(&id).is_some_and(Backend::is_in_use);
+        let rests = self.whole.resting.backends.get(&id).is_some_and(|&since_ms| rests(since_ms, self.now_ms));
         !is_in_use && !rests
     }
+}
+
+/// The object of a refusal about a backend.
+pub fn object(key: &Endpoint) -> String {
+    format!("endpoint {key}")
 }
 
 /// Every backend of the desired state. If services disagree about its delivery, netfilter may have to see its packets.

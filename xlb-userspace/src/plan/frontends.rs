@@ -13,11 +13,13 @@ use super::op::Op;
 /// The frontends of a plan.
 pub(super) struct Frontends<'a> {
     observed: &'a Observed,
+    /// What all services have.
+    whole: &'a Observed,
     limit: usize,
     /// Those of the services planned so far.
     planned: BTreeMap<Endpoint, Frontend>,
-    /// How many entries each family's map has while the plan is done: what is removed goes last.
-    entries: BTreeMap<Family, usize>,
+    /// How many entries each family's map has while the plan is done: what is removed goes last. Counted when first needed.
+    entries: Option<BTreeMap<Family, usize>>,
     reached: BTreeMap<u32, Reached>,
 }
 
@@ -46,22 +48,17 @@ pub(super) struct Reached {
 }
 
 impl<'a> Frontends<'a> {
-    pub(super) fn new(observed: &'a Observed, limit: u32) -> Self {
-        let mut entries = BTreeMap::new();
-        for key in observed.frontends.keys() {
-            *entries.entry(key.family()).or_default() += 1;
-        }
-        let (planned, reached) = (BTreeMap::new(), reached(observed));
-        Self { observed, limit: limit as usize, planned, entries, reached }
+    pub(super) fn new((observed, whole): (&'a Observed, &'a Observed), limit: u32) -> Self {
+        Self { observed, whole, limit: limit as usize, planned: BTreeMap::new(), entries: None, reached: reached(observed) }
     }
 
     /// Which VIPs of a service can be served. A VIP that two services want stays with the first.
-    pub(super) fn sort(&self, service: &DesiredService, protocol: Protocol) -> Vips {
+    pub(super) fn sort(&mut self, service: &DesiredService, protocol: Protocol) -> Vips {
         let keys = service.vips.iter().map(|&vip| Endpoint { socket: (vip, service.port).into(), protocol });
         let (taken, free): (Vec<_>, Vec<_>) = keys.partition(|key| self.planned.contains_key(key));
         let (mut fitting, mut new): (Vec<_>, Vec<_>) =
             free.into_iter().partition(|key| self.observed.frontends.contains_key(key));
-        let entries = new.first().and_then(|key| self.entries.get(&key.family())).copied().unwrap_or_default();
+        let entries = new.first().map_or(0, |key| *self.entries(key.family()));
         let excess = new.split_off(self.limit.saturating_sub(entries).min(new.len()));
         fitting.extend(new);
         Vips { fitting, taken, excess }
@@ -85,7 +82,7 @@ impl<'a> Frontends<'a> {
             let frontend = self.entry(id, &key, service, layout);
             let was = self.observed.frontends.get(&key);
             if was.is_none() {
-                *self.entries.entry(key.family()).or_default() += 1;
+                *self.entries(key.family()) += 1;
             }
             if was != Some(&frontend) {
                 let was_filtered = was.is_some_and(|was| was.service == id && is_filtered(was));
@@ -118,6 +115,15 @@ impl<'a> Frontends<'a> {
     pub(super) fn is_taking(&self, op: &Op, id: u32) -> bool {
         let Op::PutFrontend { key, .. } = op else { return false };
         self.observed.frontends.get(key).is_some_and(|was| was.service != id)
+    }
+
+    fn entries(&mut self, family: Family) -> &mut usize {
+        let count = || {
+            let mut entries = BTreeMap::new();
+            self.whole.frontends.keys().for_each(|key| *entries.entry(key.family()).or_default() += 1);
+            entries
+        };
+        self.entries.get_or_insert_with(count).entry(family).or_default()
     }
 
     fn entry(&self, id: u32, key: &Endpoint, service: &DesiredService, layout: &Layout) -> Frontend {

@@ -15,6 +15,8 @@ use super::space::Gaps;
 /// The entries for clients inside of a plan.
 pub(super) struct Insides<'a> {
     observed: &'a ObservedInside,
+    /// What all services have.
+    whole: &'a ObservedInside,
     limit: u32,
     now_ms: u64,
     /// Those of the services planned so far.
@@ -44,8 +46,12 @@ struct Part {
 }
 
 impl<'a> Insides<'a> {
-    pub(super) fn new(observed: &'a ObservedInside, limit: u32, now_ms: u64) -> Self {
-        Self { observed, limit, now_ms, planned: BTreeMap::new(), gaps: BTreeMap::new() }
+    pub(super) fn new(
+        (observed, whole): (&'a ObservedInside, &'a ObservedInside),
+        limit: u32,
+        now_ms: u64,
+    ) -> Self {
+        Self { observed, whole, limit, now_ms, planned: BTreeMap::new(), gaps: BTreeMap::new() }
     }
 
     /// Leads the VIPs of a service, which are of one family, to its endpoints.
@@ -125,7 +131,7 @@ impl<'a> Insides<'a> {
             return Ok((Part::default(), None));
         }
         let family = vip.family();
-        let free = || Gaps::between(self.observed.used(family, self.now_ms), self.limit);
+        let free = || Gaps::between(self.whole.used(family, self.now_ms), self.limit);
         let gaps = self.gaps.entry(family).or_insert_with(free);
         let base = gaps.take(usable + lingering).ok_or(Limit::Endpoints)?;
         let endpoints = [wanted.usable.as_slice(), &wanted.lingering].concat();
@@ -134,7 +140,7 @@ impl<'a> Insides<'a> {
     }
 
     fn may_pass(&self, family: Family) -> bool {
-        self.observed.resting(family, self.now_ms).next().is_some()
+        self.whole.resting(family, self.now_ms).next().is_some()
     }
 }
 

@@ -1,16 +1,32 @@
 //! From what is desired and what is observed to the operations that close the gap. Pure.
 //!
-//! Read in this order: [`desired`] (the input), [`endpoint`] (an address with its port), [`observed`] (what the maps hold),
-//! [`endpoints`] (its part for clients inside), [`op`] (one change to them), [`plan()`], `services` (each service in turn),
-//! `frontends` (where its VIPs lead), `formers` (who had them), `inside` (where they lead clients inside), `sources` (for whom), `layout` (a service's
-//! members and slots), `table` (how they change), [`sticky`] (who owns which slot), `backends` (ids of pods), `space` (free
-//! parts of the arrays), `refuse` (what does not fit), [`maglev`] (tables that nodes agree on).
+//! Read in this order:
+//! [`desired`] (the input),
+//! [`endpoint`] (an address with its port),
+//! [`observed`] (what the maps hold),
+//! [`endpoints`] (its part for clients inside),
+//! [`op`] (one change to them),
+//! [`plan()`] (all of it),
+//! [`part`] (what some services have of it),
+//! `services` (each service in turn),
+//! `frontends` (where its VIPs lead),
+//! `formers` (who had them),
+//! `inside` (where they lead clients inside),
+//! `sources` (for whom),
+//! `layout` (a service's members and slots),
+//! `table` (how they change),
+//! [`sticky`] (who owns which slot),
+//! `backends` (ids of pods),
+//! `space` (free parts of the arrays),
+//! `refuse` (what does not fit),
+//! [`maglev`] (tables that nodes agree on).
 
 pub mod desired;
 pub mod endpoint;
 pub mod observed;
 pub mod endpoints;
 pub mod op;
+pub mod part;
 mod services;
 mod frontends;
 mod formers;
@@ -89,12 +105,19 @@ pub struct Plan {
 /// Invariant: nothing is removed before what replaces it is in place, so a crash between two operations breaks nothing.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed, limits: &Limits, now_ms: u64) -> Plan {
-    let mut backends = Backends::new(desired, observed, limits.backends, now_ms);
-    let mut services = Services::new(observed, *limits, now_ms, &mut backends);
+    plan_part(desired, observed, observed, limits, now_ms)
+}
+
+/// The operations that [`plan()`] gives when nothing is to be done but for some services: `desired` is what is asked for of
+/// these, and `part` is [`Observed::part`] of them.
+#[must_use]
+pub fn plan_part(desired: &Desired, part: &Observed, whole: &Observed, limits: &Limits, now_ms: u64) -> Plan {
+    let mut backends = Backends::new(desired, (part, whole), limits.backends, now_ms);
+    let mut services = Services::new((part, whole), *limits, now_ms, &mut backends);
     services.plan(desired);
     let (service_ops, shortages, mut refusals) = services.into_results();
-    let ops = in_order(service_ops, &backends, observed);
-    let next_release_ms = observed.next_release_ms(now_ms);
+    let ops = in_order(service_ops, &backends, whole);
+    let next_release_ms = whole.next_release_ms(now_ms);
     let may_pass = |shortage: &Shortage| shortage.limit.may_pass(!ops.is_empty(), next_release_ms.is_some());
     let (passing, last): (Vec<_>, Vec<_>) = shortages.into_iter().partition(may_pass);
     let next_chance_ms = if ops.is_empty() { next_release_ms } else { Some(now_ms) };

@@ -45,7 +45,10 @@ pub(super) struct ServiceOps {
 
 /// The services of a plan.
 pub(super) struct Services<'a, 'b> {
+    /// What the services of the plan have.
     observed: &'a Observed,
+    /// What all services have.
+    whole: &'a Observed,
     limits: Limits,
     backends: &'b mut Backends<'a>,
     space: Space<'a>,
@@ -68,15 +71,21 @@ struct Candidate<'d> {
 }
 
 impl<'a, 'b> Services<'a, 'b> {
-    pub(super) fn new(observed: &'a Observed, limits: Limits, now_ms: u64, backends: &'b mut Backends<'a>) -> Self {
+    pub(super) fn new(
+        (observed, whole): (&'a Observed, &'a Observed),
+        limits: Limits,
+        now_ms: u64,
+        backends: &'b mut Backends<'a>,
+    ) -> Self {
         Self {
             observed,
+            whole,
             limits,
             backends,
-            space: Space::new(observed, limits, now_ms),
-            frontends: Frontends::new(observed, limits.frontends),
-            insides: Insides::new(&observed.inside, limits.endpoints, now_ms),
-            sources: Sources::new(observed, limits.source_ranges),
+            space: Space::new(whole, limits, now_ms),
+            frontends: Frontends::new((observed, whole), limits.frontends),
+            insides: Insides::new((&observed.inside, &whole.inside), limits.endpoints, now_ms),
+            sources: Sources::new((observed, whole), limits.source_ranges),
             served: BTreeSet::new(),
             next_id: 0,
             ops: ServiceOps::default(),
@@ -164,7 +173,7 @@ impl<'a, 'b> Services<'a, 'b> {
 
     /// The lowest id that no service has.
     fn free_id(&mut self) -> Option<u32> {
-        let is_used = |id: &u32| self.observed.services.contains_key(id) || self.served.contains(id);
+        let is_used = |id: &u32| self.whole.services.contains_key(id) || self.served.contains(id);
         let is_free = |id: &u32| !is_used(id) && !self.sources.are_left_of(*id);
         let id = (self.next_id..self.limits.services).find(is_free)?;
         self.next_id = id;

@@ -12,9 +12,12 @@ use super::refuse::Limit;
 /// The source ranges of a plan.
 pub(super) struct Sources<'a> {
     observed: &'a Observed,
+    /// What all services have.
+    whole: &'a Observed,
     limit: usize,
-    /// How many entries each family's map has while the plan is done: what is removed goes after what is added.
-    entries: BTreeMap<Family, usize>,
+    /// How many entries each family's map has while the plan is done: what is removed goes after what is added. Counted
+    /// when first needed.
+    entries: Option<BTreeMap<Family, usize>>,
     wanted: BTreeMap<u32, &'a BTreeSet<IpNet>>,
     /// Services that get ranges.
     widening: BTreeSet<u32>,
@@ -28,26 +31,23 @@ pub(super) struct Fitting {
 }
 
 impl<'a> Sources<'a> {
-    pub(super) fn new(observed: &'a Observed, limit: u32) -> Self {
-        let mut entries = BTreeMap::new();
-        for range in observed.source_ranges.values().flatten() {
-            *entries.entry(family(range)).or_default() += 1;
-        }
-        Self { observed, limit: limit as usize, entries, wanted: BTreeMap::new(), widening: BTreeSet::new() }
+    pub(super) fn new((observed, whole): (&'a Observed, &'a Observed), limit: u32) -> Self {
+        let (wanted, widening) = (BTreeMap::new(), BTreeSet::new());
+        Self { observed, whole, limit: limit as usize, entries: None, wanted, widening }
     }
 
     /// Whether ranges are left of a service without a record: its id must not be given to another one yet.
     pub(super) fn are_left_of(&self, id: u32) -> bool {
-        self.observed.source_ranges.contains_key(&id)
+        self.whole.source_ranges.contains_key(&id)
     }
 
     /// The ranges that a service can have. A new one has all or is not served; one that is served goes on with those that
     /// fit, and is closed to the others.
-    pub(super) fn fit(&self, id: Option<u32>, ranges: &BTreeSet<IpNet>) -> Result<Fitting, Limit> {
+    pub(super) fn fit(&mut self, id: Option<u32>, ranges: &BTreeSet<IpNet>) -> Result<Fitting, Limit> {
         let known = id.and_then(|id| self.observed.source_ranges.get(&id));
         let is_new = |range: &&IpNet| known.is_none_or(|known| !known.contains(range));
         let mut new: Vec<IpNet> = ranges.iter().filter(is_new).copied().collect();
-        let entries = new.first().and_then(|range| self.entries.get(&family(range))).copied().unwrap_or_default();
+        let entries = new.first().map_or(0, |range| *self.entries(family(range)));
         let excess = new.split_off(self.limit.saturating_sub(entries).min(new.len())).len();
         if excess > 0 && id.is_none() {
             return Err(Limit::SourceRanges);
@@ -67,7 +67,7 @@ impl<'a> Sources<'a> {
             self.widening.insert(id);
         }
         for range in &fitting.new {
-            *self.entries.entry(family(range)).or_default() += 1;
+            *self.entries(family(range)) += 1;
         }
         fitting.new.into_iter().map(|range| Op::PutSourceRange { service: id, range }).collect()
     }
@@ -87,6 +87,15 @@ impl<'a> Sources<'a> {
             removals.extend(unwanted.map(|&range| Op::RemoveSourceRange { service, range }));
         }
         removals
+    }
+
+    fn entries(&mut self, of: Family) -> &mut usize {
+        let count = || {
+            let mut entries = BTreeMap::new();
+            self.whole.source_ranges.values().flatten().for_each(|range| *entries.entry(family(range)).or_default() += 1);
+            entries
+        };
+        self.entries.get_or_insert_with(count).entry(of).or_default()
     }
 }
 

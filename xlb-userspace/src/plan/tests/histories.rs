@@ -54,7 +54,7 @@ proptest! {
     }
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
+pub fn limits() -> impl Strategy<Value = Limits> {
     let small = (2u32..6, 2u32..5, 0u32..1400, 0u32..80, 2u32..30, 0u32..6, 0u32..40);
     let small = small.prop_map(|(frontends, services, slots, members, backends, source_ranges, endpoints)| Limits {
         frontends,

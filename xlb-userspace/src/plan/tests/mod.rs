@@ -10,6 +10,7 @@ mod takeover;
 mod clients;
 mod inside;
 mod histories;
+mod parts;
 mod events;
 mod maps;
 mod inside_maps;
