@@ -19,15 +19,17 @@ pub struct Handovers {
 }
 
 impl Handovers {
-    /// Leaves to each desired service those VIPs of which the host may still hold connections. Returns when the next of
-    /// them ends.
+    /// Leaves to each desired service, which are some or all, those VIPs of which the host may still hold connections.
+    /// Returns when the next of these ends.
     pub fn limit(&mut self, desired: &mut Desired, observed: &Observed, lasts: Duration, now_ms: u64) -> Option<u64> {
-        let before = std::mem::take(&mut self.since_ms);
+        self.since_ms.retain(|key, _| observed.frontends.contains_key(key));
+        let mut next_end_ms: Option<u64> = None;
         let lasts_ms = lasts.as_millis() as u64;
         for (name, service) in desired.services.iter_mut().filter(|(_, service)| !service.host_before.is_empty()) {
             let (port, passes) = (service.port, passes_on(service));
             service.host_before.retain(|&vip| {
                 let key = Endpoint { socket: (vip, port).into(), protocol: name.protocol };
+                let since_ms = self.since_ms.remove(&key).unwrap_or(now_ms);
                 if lasts_ms == 0 || name.protocol != Protocol::Tcp {
                     return false;
                 }
@@ -35,15 +37,16 @@ impl Handovers {
                     return true;
                 }
                 let is_handed_over = observed.frontends.get(&key).is_none_or(|frontend| frontend.has(HOST_BEFORE));
-                let since_ms = before.get(&key).copied().unwrap_or(now_ms);
-                let goes_on = is_handed_over && now_ms < since_ms.saturating_add(lasts_ms);
+                let end_ms = since_ms.saturating_add(lasts_ms);
+                let goes_on = is_handed_over && now_ms < end_ms;
                 if goes_on {
                     self.since_ms.insert(key, since_ms);
+                    next_end_ms = next_end_ms.into_iter().chain([end_ms]).min();
                 }
                 goes_on
             });
         }
-        self.since_ms.values().map(|since_ms| since_ms.saturating_add(lasts_ms)).min()
+        next_end_ms
     }
 }
 

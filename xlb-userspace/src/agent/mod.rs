@@ -1,12 +1,21 @@
 //! The agent: keeps the maps equal to what the manifests ask for, for as long as it runs.
 //!
-//! Read in this order: [`run`] (start, the loop, the end), [`sync`] (one round), [`uplinks`] (front doors), [`linger`]
-//! (pods that left their service but live on), [`handover`] (connections that kube-proxy began), [`report`] (what the agent tells the command line), [`outside`] (what it
-//! tells load balancers, monitoring and Kubernetes).
+//! Read in this order:
+//! [`run`] (start, the loop, the end),
+//! [`sync`] (one round),
+//! [`look`] (what the node looks like),
+//! [`kept`] (what was decided before),
+//! [`uplinks`] (front doors),
+//! [`linger`] (pods that left their service but live on),
+//! [`handover`] (connections that kube-proxy began),
+//! [`report`] (what the agent tells the command line),
+//! [`outside`] (what it tells load balancers, monitoring and Kubernetes).
 
 pub mod options;
 pub mod run;
 pub mod sync;
+pub mod look;
+pub mod kept;
 pub mod uplinks;
 pub mod linger;
 pub mod handover;

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
 use crate::agent::options::Options;
-use crate::agent::sync::Agent;
+use crate::agent::sync::{Agent, Extent};
 use crate::events::{Announcer, Notice, Poster, Subject};
 use crate::health::answer::{Moment, not_found, of_agent};
 use crate::health::{HealthPorts, HealthState, NodeState, Verdict, judge, wanted};
@@ -19,6 +19,11 @@ use crate::metrics::facts::{Served, by_kind};
 use crate::metrics::{Facts, Scraper, model, text};
 use crate::plan::desired::Refusal;
 use crate::source::{News, Source};
+
+/// How long nothing must have changed before everything is counted.
+const COUNT_PAUSE: Duration = Duration::from_millis(100);
+/// How old counts may be while changes do not pause: about the interval of a scraper.
+const COUNT_DELAY_MAX: Duration = Duration::from_secs(15);
 
 /// Everything that others can ask this agent, and what it tells by itself.
 pub struct Outside {
@@ -30,10 +35,17 @@ pub struct Outside {
     started_wall_ms: i64,
     /// When what led to changes that are not in the maps yet happened.
     triggers_ms: Vec<i64>,
-    is_counted: bool,
+    uncounted: Option<Uncounted>,
     is_starting: bool,
     _serving: Vec<Serving>,
     servers: Servers,
+}
+
+/// Changes that the numbers of the metrics do not have yet.
+#[derive(Clone, Copy)]
+struct Uncounted {
+    first: Instant,
+    last: Instant,
 }
 
 /// What the agent's thread writes, and the servers' thread reads.
@@ -73,7 +85,7 @@ impl Outside {
             node_name: options.node_name.clone(),
             started_wall_ms: Timestamp::now().as_millisecond(),
             triggers_ms: Vec::new(),
-            is_counted: false,
+            uncounted: None,
             is_starting: true,
             _serving: serving,
             servers,
@@ -89,7 +101,6 @@ impl Outside {
         }
         drop(health);
         self.triggers_ms.extend(&news.triggers_ms);
-        self.is_counted &= news.events.is_empty();
         if !news.events.is_empty() {
             self.board.facts().last_queued_s = wall_s();
         }
@@ -105,30 +116,57 @@ impl Outside {
         self.board.facts().sync_failures += 1;
     }
 
+    /// When everything is to be counted anew: that looks through all Services, and so waits until changes pause, but not
+    /// longer than metrics may be old. None: all is counted.
+    pub fn count_at(&self) -> Option<Instant> {
+        self.uncounted.map(|Uncounted { first, last }| (last + COUNT_PAUSE).min(first + COUNT_DELAY_MAX))
+    }
+
     /// A round completed: health, then health ports, then the rest (semantics 14.4).
-    pub fn complete(&mut self, agent: &mut Agent, source: &Source, took: Duration) {
+    pub fn complete(&mut self, agent: &mut Agent, source: &Source, extent: &Extent, is_tick: bool, took: Duration) {
         self.board.health().complete(self.board.now_ms(), agent.families());
-        let before = self.refusals();
-        let (ports, conflicts) = wanted(&agent.model, &agent.options.policy, &self.node_name);
-        self.ports.follow(ports, conflicts, &self.servers);
-        agent.replace_refusals(&before, self.refusals());
-        self.count(agent, source, took);
+        if is_tick || self.has_health_port(agent, extent) {
+            let before = self.refusals();
+            let (ports, conflicts) = wanted(&agent.model, &agent.options.policy, &self.node_name);
+            self.ports.follow(ports, conflicts, &self.servers);
+            agent.replace_refusals(&before, self.refusals());
+        }
+        if !extent.is_nothing() {
+            let now = Instant::now();
+            self.uncounted =
+                Some(Uncounted { last: now, ..self.uncounted.unwrap_or(Uncounted { first: now, last: now }) });
+            self.board.facts().sync_duration.observe(took.as_secs_f64());
+        }
+        if self.is_starting || self.count_at().is_some_and(|at| at <= Instant::now()) {
+            self.uncounted = None;
+            self.count(agent);
+        }
+        self.tell_facts(agent, source);
         self.announce(agent, source);
     }
 
-    fn count(&mut self, agent: &Agent, source: &Source, took: Duration) {
-        let is_counted = std::mem::replace(&mut self.is_counted, true);
-        let asked = (!is_counted).then(|| model::count(&agent.model, &agent.options.policy, &self.node_name));
+    /// Whether what a round was about has a health port, or had one.
+    fn has_health_port(&self, agent: &Agent, extent: &Extent) -> bool {
+        let Extent::Part(names) = extent else { return true };
+        let has_one = |name| agent.model.service(name).is_some_and(|service| service.health_check_node_port.is_some());
+        names.iter().any(has_one) || self.ports.are_of_any(names)
+    }
+
+    fn count(&mut self, agent: &Agent) {
+        let asked = model::count(&agent.model, &agent.options.policy, &self.node_name);
         let served = Served::of(&agent.observed, agent.maps.limits());
         let mut facts = self.board.facts();
-        facts.sync_duration.observe(took.as_secs_f64());
+        (facts.asked, facts.served) = (asked, served);
+    }
+
+    fn tell_facts(&mut self, agent: &Agent, source: &Source) {
+        let mut facts = self.board.facts();
         facts.last_sync_s = wall_s();
+        facts.missed = agent.missed;
         let now_ms = Timestamp::now().as_millisecond();
         for triggered_ms in self.triggers_ms.drain(..).filter(|ms| (self.started_wall_ms..=now_ms).contains(ms)) {
             facts.programming.observe((now_ms - triggered_ms) as f64 / 1000.0);
         }
-        facts.asked = asked.unwrap_or_else(|| std::mem::take(&mut facts.asked));
-        facts.served = served;
         facts.refusals = by_kind(agent.refusals());
         facts.health_ports = self.ports.open_ports();
         facts.watches = source.kube().map(|kube| kube.tally().counts().to_vec()).unwrap_or_default();

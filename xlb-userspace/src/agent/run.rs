@@ -20,7 +20,7 @@ use crate::model::Event;
 use crate::node::{Changes, Netlink, own_netns_cookie};
 use crate::source::Source;
 
-/// A round without any event, in case one was missed.
+/// A round without any event: for what failed, and for what nobody tells of.
 const RESYNC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the programs' log is looked at.
@@ -97,9 +97,12 @@ async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outs
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut resync = interval(RESYNC_INTERVAL);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_first = true;
+    let (mut is_first, mut is_tick) = (true, true);
     loop {
-        match round(&mut agent, source, outside).await {
+        if changes.take_queued() || is_tick && agent.waits_for_node() {
+            agent.hear();
+        }
+        match round(&mut agent, source, outside, is_tick).await {
             Ok(Round::Synced) if is_first => {
                 is_first = false;
                 agent.hooks.remove_unwanted();
@@ -108,11 +111,13 @@ async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outs
             Err(error) if is_first => return Err(error),
             Err(error) => error!("{error:#}; what is served stays, the next attempt is in {RESYNC_INTERVAL:?}"),
         }
+        is_tick = false;
         tokio::select! {
             () = source.next_change() => {}
-            Some(()) = changes.next() => {}
-            _ = resync.tick() => {}
+            Some(()) = changes.next() => agent.hear(),
+            _ = resync.tick() => is_tick = true,
             () = until(agent.retry_at) => {}
+            () = until(outside.count_at()) => {}
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
@@ -127,22 +132,19 @@ enum Round {
     Waiting,
 }
 
-async fn round(agent: &mut Agent, source: &mut Source, outside: &mut Outside) -> Result<Round> {
+async fn round(agent: &mut Agent, source: &mut Source, outside: &mut Outside, is_tick: bool) -> Result<Round> {
     let mut news = source.take(&agent.model);
     let is_synced = agent.model.is_synced() || news.events.contains(&Event::Synced);
     outside.begin(&news, is_synced);
-    for event in news.events.drain(..) {
-        agent.model.apply(event);
-    }
-    agent.zone = news.zone;
+    agent.learn(std::mem::take(&mut news.events), news.zone);
     if !agent.model.is_synced() {
         agent.wait(news.refusals, news.waiting);
         return Ok(Round::Waiting);
     }
     let begun = Instant::now();
     let refusals = [news.refusals, outside.refusals()].concat();
-    agent.sync(&refusals).await.inspect_err(|_| outside.failed())?;
-    outside.complete(agent, source, begun.elapsed());
+    let extent = agent.sync(&refusals).await.inspect_err(|_| outside.failed())?;
+    outside.complete(agent, source, &extent, is_tick, begun.elapsed());
     Ok(Round::Synced)
 }
 

@@ -1,4 +1,7 @@
 //! One round: look at the node, decide, and do what is missing.
+//!
+//! Mostly it is about some Services ([`crate::agent::kept`]). A full round is about all of them: the first one, each one
+//! while something is not done as asked for, and one every [`CHECK_INTERVAL`] that should find nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,22 +11,26 @@ use anyhow::Result;
 use tracing::{debug, info, warn};
 
 use crate::agent::handover::Handovers;
+use crate::agent::kept::{Decided, Kept, decide};
 use crate::agent::linger;
 use crate::agent::options::Options;
 use crate::agent::report::{Report, now_s};
-use crate::agent::uplinks::{self, ServedUplink};
-use crate::maps::attach::{FrontDoor, Hooks};
+use crate::agent::uplinks::ServedUplink;
+use crate::maps::attach::Hooks;
 use crate::maps::live::LiveMaps;
-use crate::model::{Model, desired, pods_of_interest};
-use crate::node::{FamilyAddresses, Location, Netlink, NodeView, Snapshot, complete_with_xdp, own_netns_cookie};
+use crate::model::{Event, Model, ObjectName, Setting};
+use crate::node::{FamilyAddresses, Netlink, NodeView, Snapshot, own_netns_cookie};
 use crate::plan::desired::{Delivery, Desired, Family, Refusal};
-use crate::plan::{Observed, plan};
-
-/// Pause between two attempts to make a bridge learn a pod's port.
-const PROVOKE_INTERVAL: Duration = Duration::from_secs(4);
+use crate::plan::{Observed, Op, Plan};
 
 /// Shortest pause before what waits for room is planned again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Shortest pause between two lines of the log that say what was changed.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause between two full rounds while nothing is wrong.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(300);
 
 /// All that the agent knows and holds.
 pub struct Agent {
@@ -32,21 +39,58 @@ pub struct Agent {
     pub(super) hooks: Hooks,
     pub(super) maps: LiveMaps,
     pub(super) model: Model,
-    /// The zone that this node's Node object names.
-    pub(super) zone: Option<String>,
     pub(super) observed: Observed,
+    /// What was decided, and is in the maps.
+    pub(super) kept: Kept,
+    /// The Services to decide for.
+    pub(super) touched: BTreeSet<ObjectName>,
+    pub(super) snapshot: Snapshot,
+    /// This node, with the pods that were found.
+    pub(super) view: NodeView,
+    pub(super) uplinks: Vec<ServedUplink>,
+    /// What is wrong with uplinks.
+    pub(super) missing: Vec<Refusal>,
+    pub(super) provoked: BTreeMap<IpAddr, Instant>,
+    handovers: Handovers,
+    /// The cookie of this node's network namespace.
+    pub(super) netns: u64,
     /// The families that the last round served.
     families: BTreeSet<Family>,
-    uplinks: Vec<ServedUplink>,
-    pods: BTreeMap<IpAddr, Location>,
-    provoked: BTreeMap<IpAddr, Instant>,
-    handovers: Handovers,
     report: Report,
+    /// The report as it was written last.
+    written: Option<Report>,
     started: Instant,
-    /// The cookie of this node's network namespace.
-    netns: u64,
-    /// When to plan again: for what waits for room, or as a handover ends.
+    /// When to plan for all again: for what waits for room, or as a handover ends.
     pub(super) retry_at: Option<Instant>,
+    /// The kernel has told of a change of the node.
+    is_heard: bool,
+    /// When a full round found nothing to do; none: the next round is full.
+    checked_at: Option<Instant>,
+    /// What services ask for that is not done, as the last full round found.
+    undone: Vec<Refusal>,
+    /// What is done later.
+    waiting: Vec<Refusal>,
+    /// Operations since the last line of the log, and when that was.
+    unlogged: (usize, Option<Instant>),
+    /// Operations that a full round found, which rounds before it should have.
+    pub(super) missed: u64,
+}
+
+/// What a round was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// These Services; none: nothing was to be done.
+    Part(BTreeSet<ObjectName>),
+    /// All of them.
+    Full,
+}
+
+impl Extent {
+    /// Whether nothing was to be done.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Part(names) if names.is_empty())
+    }
 }
 
 impl Agent {
@@ -62,61 +106,207 @@ impl Agent {
             node_name: options.node_name.clone(),
             ..Report::default()
         };
+        let (node_name, pods) = (options.node_name.clone(), linger::locations(&observed));
         Ok(Self {
             options,
             netlink,
             hooks,
             maps,
             model: Model::default(),
-            zone: None,
-            uplinks: Vec::new(),
-            pods: linger::locations(&observed),
             observed,
-            families: BTreeSet::new(),
+            kept: Kept::default(),
+            touched: BTreeSet::new(),
+            snapshot: Snapshot::default(),
+            view: NodeView { node_name, pods, ..NodeView::default() },
+            uplinks: Vec::new(),
+            missing: Vec::new(),
             provoked: BTreeMap::new(),
             handovers: Handovers::default(),
-            report,
-            started: Instant::now(),
             netns: own_netns_cookie()?,
+            families: BTreeSet::new(),
+            report,
+            written: None,
+            started: Instant::now(),
             retry_at: None,
+            is_heard: true,
+            checked_at: None,
+            undone: Vec::new(),
+            waiting: Vec::new(),
+            unlogged: (0, None),
+            missed: 0,
         })
+    }
+
+    /// Takes in news of the source.
+    pub fn learn(&mut self, events: Vec<Event>, zone: Option<String>) {
+        for event in events {
+            self.model.take_in(event, &mut self.touched);
+        }
+        if zone != self.view.zone {
+            self.view.zone = zone;
+            self.checked_at = None;
+        }
+    }
+
+    /// Something of the node has changed, or should be looked at again.
+    pub fn hear(&mut self) {
+        self.is_heard = true;
+    }
+
+    /// Whether a look at the node may find what was not found before, though the kernel tells of nothing.
+    pub fn waits_for_node(&self) -> bool {
+        !self.provoked.is_empty() || !self.missing.is_empty()
     }
 
     /// Makes the maps equal to what is asked for. What fails is retried in the next round; what was served stays.
     ///
     /// # Errors
     /// When the node cannot be read, an uplink is missing, or the kernel refuses a write.
-    pub async fn sync(&mut self, source_refusals: &[Refusal]) -> Result<()> {
-        let names = self.options.uplinks.clone();
-        let kernel = (&mut self.hooks, &mut self.maps);
-        let snapshot = self.netlink.snapshot().await?;
-        let node = (&self.netlink, &snapshot);
-        let missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, node, kernel)?;
-        self.maps.put_netns_addresses(self.netns, &snapshot.primary_addresses())?;
-        self.locate_pods(&snapshot).await;
-        let mut desired = self.desired(&snapshot);
-        self.families = served_families(&snapshot, &desired);
-        self.attach_pods(&mut desired);
-        let now_ms = self.started.elapsed().as_millis() as u64;
-        let handover_end_ms = self.handovers.limit(&mut desired, &self.observed, self.options.handover, now_ms);
-        let plan = plan(&desired, &self.observed, self.maps.limits(), now_ms);
+    pub async fn sync(&mut self, source_refusals: &[Refusal]) -> Result<Extent> {
+        // Until this round is done, the next one is a full one.
+        let checked_at = self.checked_at.take();
+        let is_check_due = checked_at.is_some_and(|at| at.elapsed() >= CHECK_INTERVAL);
+        let mut is_full = checked_at.is_none() || self.retry_at.is_some_and(|at| at <= Instant::now());
+        if self.is_heard || is_full || is_check_due {
+            is_full |= self.look().await?;
+            self.is_heard = false;
+            match is_full || is_check_due {
+                true => self.locate_all().await,
+                false => self.locate_again().await,
+            }
+        }
+        let part = if is_full { None } else { self.sync_part().await? };
+        let extent = match part {
+            Some((names, changes)) if !is_check_due || changes > 0 => {
+                self.checked_at = checked_at;
+                Extent::Part(names)
+            }
+            part => {
+                if !is_full && !is_check_due {
+                    self.locate_all().await;
+                }
+                self.sync_all(part.is_some())?;
+                Extent::Full
+            }
+        };
+        self.forget_pods();
+        self.tell_in_sync(source_refusals);
+        Ok(extent)
+    }
+
+    /// Decides and plans for the Services that were touched, and those tied to them. Answers which, and how many changes
+    /// that were; none: it has to be done for all.
+    async fn sync_part(&mut self) -> Result<Option<(BTreeSet<ObjectName>, usize)>> {
+        let asked = (&self.options.policy, &self.model, self.options.node_name.as_str());
+        let Some(names) = self.kept.part(&self.touched, asked) else { return Ok(None) };
+        if names.is_empty() {
+            return Ok(Some((names, 0)));
+        }
+        let pods = self.kept.pods_of(&names).collect();
+        self.locate_new(pods).await;
+        let (setting, inside) = (self.setting(), self.options.clients_inside);
+        let Some(mut decided) = self.kept.decide_part(names.clone(), setting, &self.observed, inside) else {
+            return Ok(None);
+        };
+        let unattached = self.attach_pods(&mut decided.desired);
+        let handover_end_ms = self.limit_handovers(&mut decided.desired);
+        let plan = decided.plan(&self.observed, self.maps.limits(), self.now_ms());
+        if !unattached.is_empty() || !plan.is_complete() {
+            return Ok(None);
+        }
+        self.carry_out(&plan)?;
+        self.retry_at = self.retry_at.into_iter().chain(self.retry_after(handover_end_ms)).min();
+        let pods = decided.backends();
+        self.waiting.retain(|waiting| !pods.contains(&waiting.object));
+        self.waiting.extend(plan.waiting);
+        self.keep(decided);
+        // What the maps hold decides, too, as to which pods live on.
+        self.touched = if plan.ops.is_empty() { BTreeSet::new() } else { names.clone() };
+        Ok(Some((names, plan.ops.len())))
+    }
+
+    /// Decides and plans for all Services. If it is only a check, there should be nothing to do.
+    fn sync_all(&mut self, is_check: bool) -> Result<()> {
+        let mut decided = decide(self.setting(), &self.observed, self.options.clients_inside);
+        let unattached = self.attach_pods(&mut decided.desired);
+        let handover_end_ms = self.limit_handovers(&mut decided.desired);
+        let plan = decided.plan(&self.observed, self.maps.limits(), self.now_ms());
+        if is_check && !plan.ops.is_empty() {
+            self.missed += plan.ops.len() as u64;
+            let (changes, first) = (plan.ops.len(), &plan.ops[0]);
+            warn!("{changes} changes were missed, beginning with `{first}`: a mistake in xlb, please report it");
+        }
+        self.carry_out(&plan)?;
+        self.detach_pods();
+        self.keep(decided);
+        self.touched.clear();
+        let is_done = plan.ops.is_empty() && unattached.is_empty() && plan.is_complete();
+        self.checked_at = is_done.then(Instant::now);
+        self.retry_at = self.retry_after(plan.retry_at_ms.into_iter().chain(handover_end_ms).min());
+        self.undone = [unattached, plan.refusals].concat();
+        self.waiting = plan.waiting;
+        Ok(())
+    }
+
+    /// Answers when the next handover of these services ends.
+    fn limit_handovers(&mut self, desired: &mut Desired) -> Option<u64> {
+        let now_ms = self.now_ms();
+        self.handovers.limit(desired, &self.observed, self.options.handover, now_ms)
+    }
+
+    fn retry_after(&self, at_ms: Option<u64>) -> Option<Instant> {
+        at_ms.map(|at_ms| (self.started + Duration::from_millis(at_ms)).max(Instant::now() + RETRY_PAUSE))
+    }
+
+    fn carry_out(&mut self, plan: &Plan) -> Result<()> {
+        let now_ms = self.now_ms();
         for op in &plan.ops {
             debug!("{op}");
             self.maps.apply(op)?;
             self.observed.apply(op, now_ms);
         }
-        self.detach_pods();
-        if !plan.ops.is_empty() {
-            let backends = self.observed.backends.values().filter(|backend| backend.is_in_use()).count();
-            info!("in sync: {} services, {backends} backends, {} changes", desired.services.len(), plan.ops.len());
+        self.unlogged.0 += plan.ops.len();
+        if plan.ops.iter().any(|op| matches!(op, Op::PutBackend { .. })) {
+            self.detach_pods();
         }
-        let retry_at_ms = plan.retry_at_ms.into_iter().chain(handover_end_ms).min();
-        let retry_at = retry_at_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
-        self.retry_at = retry_at.map(|at| at.max(Instant::now() + RETRY_PAUSE));
-        let refusals = [&missing, source_refusals, &desired.refusals, &plan.refusals].concat();
-        self.report.in_sync_at_s = now_s();
-        self.tell(refusals, plan.waiting);
         Ok(())
+    }
+
+    fn keep(&mut self, decided: Decided) {
+        let asked = (&self.options.policy, &self.model, self.options.node_name.as_str());
+        self.kept.keep(decided, asked, &self.observed);
+    }
+
+    fn setting(&self) -> Setting<'_> {
+        Setting { policy: &self.options.policy, model: &self.model, node: &self.view, choice: self.options.delivery }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Whether a line of the log is due.
+    fn is_log_due(&self) -> bool {
+        let (changes, logged_at) = self.unlogged;
+        changes > 0 && logged_at.is_none_or(|at| at.elapsed() >= LOG_PAUSE)
+    }
+
+    fn tell_in_sync(&mut self, source_refusals: &[Refusal]) {
+        let FamilyAddresses { v4, v6 } = self.view.primary;
+        let own = [v4.map(|_| Family::V4), v6.map(|_| Family::V6)].into_iter().flatten();
+        self.families = own.chain(self.kept.families()).collect();
+        if self.families.is_empty() {
+            self.families = Family::ALL.into();
+        }
+        if self.is_log_due() {
+            let backends = self.observed.backends.values().filter(|backend| backend.is_in_use()).count();
+            let (changes, services) = (self.unlogged.0, self.kept.services().len());
+            info!("in sync: {services} services, {backends} backends, {changes} changes");
+            self.unlogged = (0, Some(Instant::now()));
+        }
+        let refusals = [&self.missing, source_refusals, &self.kept.refusals(), &self.undone].concat();
+        self.report.in_sync_at_s = now_s();
+        self.tell(refusals, self.waiting.clone());
     }
 
     /// Tells what is waited for before anything is changed.
@@ -124,7 +314,7 @@ impl Agent {
         self.tell(refusals, waiting);
     }
 
-    /// The families that the last round served.
+    /// The families that this node has an address of, or a Service: a node with neither serves both, as far as it goes.
     #[must_use]
     pub fn families(&self) -> &BTreeSet<Family> {
         &self.families
@@ -144,88 +334,20 @@ impl Agent {
         }
     }
 
-    async fn locate_pods(&mut self, snapshot: &Snapshot) {
-        let mut wanted = pods_of_interest(&self.options.policy, &self.model, &self.options.node_name);
-        wanted.extend(linger::addresses(&self.observed));
-        let before = std::mem::take(&mut self.pods);
-        for address in wanted {
-            let location = match before.get(&address) {
-                Some(previous) => snapshot.locate_again(address, previous),
-                None => snapshot.locate(address),
-            };
-            if is_wanting(&location, snapshot.is_unlearned(address), self.uses_xdp()) {
-                self.provoke(address).await;
-            }
-            self.pods.insert(address, self.beyond_uplinks(location));
-        }
-        self.provoked.retain(|address, _| self.pods.contains_key(address));
-        self.find_xdp_pods(snapshot);
-    }
-
-    /// What lies behind an uplink is no pod of this node, also where the uplink's network looks like a pod's link.
-    fn beyond_uplinks(&self, location: Location) -> Location {
-        match location {
-            Location::Link(link) if self.uplinks.iter().any(|served| served.uplink.ifindex == link.ifindex) => {
-                Location::Unreachable(format!("it is in the network of the uplink {}", link.name))
-            }
-            other => other,
-        }
-    }
-
-    fn uses_xdp(&self) -> bool {
-        self.uplinks.iter().any(|uplink| uplink.door != FrontDoor::Tc)
-    }
-
-    async fn provoke(&mut self, address: IpAddr) {
-        let is_due = self.provoked.get(&address).is_none_or(|last| last.elapsed() >= PROVOKE_INTERVAL);
-        if is_due {
-            self.provoked.insert(address, Instant::now());
-            if let Err(error) = self.netlink.provoke(address).await {
-                debug!("asking for the port of {address}: {error:#}");
-            }
-        }
-    }
-
-    /// Which pods take frames from XDP: in native mode the pod's end decides, in generic mode every veth does.
-    fn find_xdp_pods(&mut self, snapshot: &Snapshot) {
-        if self.uplinks.iter().any(|uplink| uplink.door == FrontDoor::XdpNative) {
-            complete_with_xdp(snapshot, &mut self.pods);
-        } else if self.uplinks.iter().any(|uplink| uplink.door == FrontDoor::XdpGeneric) {
-            for location in self.pods.values_mut() {
-                if let Location::Link(link) = location {
-                    link.takes_xdp_frames = link.is_veth;
-                }
-            }
-        }
-    }
-
-    fn desired(&self, snapshot: &Snapshot) -> Desired {
-        let view = NodeView {
-            node_name: self.options.node_name.clone(),
-            zone: self.zone.clone(),
-            addresses: snapshot.addresses(),
-            primary: snapshot.primary_addresses(),
-            pods: self.pods.clone(),
-        };
-        let mut desired = desired(&self.options.policy, &self.model, &view, self.options.delivery);
-        linger::keep_living(&mut desired, &self.observed, &self.pods);
-        if !self.options.clients_inside {
-            desired.services.values_mut().for_each(|service| service.inside = None);
-        }
-        desired
-    }
-
     /// A backend becomes `direct` only after its link is attached; one that cannot be attached goes through the stack.
-    fn attach_pods(&mut self, desired: &mut Desired) {
+    /// Answers which.
+    fn attach_pods(&mut self, desired: &mut Desired) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
         let backends = desired.services.values_mut().flat_map(|service| service.backends.iter_mut());
         for (socket, backend) in backends {
             let Delivery::Direct(link) = &backend.delivery else { continue };
             if let Err(error) = self.hooks.attach_pod(&link.name, link.ifindex) {
                 let why = format!("served through the stack, as its link cannot be attached: {error:#}");
-                desired.refusals.push(Refusal { object: format!("backend {socket}"), why });
+                refusals.push(Refusal { object: format!("backend {socket}"), why });
                 backend.delivery = Delivery::Stack(Some(link.clone()));
             }
         }
+        refusals
     }
 
     fn detach_pods(&mut self) {
@@ -236,8 +358,11 @@ impl Agent {
 
     /// Logs what is new, and leaves all of it for the command line.
     fn tell(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
-        for refusal in refusals.iter().filter(|refusal| !self.report.refusals.contains(refusal)) {
-            warn!("{}: {}", refusal.object, refusal.why);
+        if refusals != self.report.refusals {
+            let told: BTreeSet<&Refusal> = self.report.refusals.iter().collect();
+            for refusal in refusals.iter().filter(|refusal| !told.contains(refusal)) {
+                warn!("{}: {}", refusal.object, refusal.why);
+            }
         }
         for later in waiting.iter().filter(|later| !self.report.waiting.contains(later)) {
             info!("{}: {}", later.object, later.why);
@@ -246,24 +371,12 @@ impl Agent {
         self.report.uplinks =
             uplinks.map(|served| format!("{} ({}): {}", served.name, served.uplink.driver, served.door)).collect();
         (self.report.refusals, self.report.waiting) = (refusals, waiting);
+        if self.written.as_ref() == Some(&self.report) {
+            return;
+        }
+        self.written = Some(self.report.clone());
         if let Err(error) = self.report.write(&self.options.bpffs_dir) {
             warn!("{error:#}");
         }
-    }
-}
-
-/// The families that this node has an address of, or a Service: a node with neither serves both, as far as it goes.
-fn served_families(snapshot: &Snapshot, desired: &Desired) -> BTreeSet<Family> {
-    let FamilyAddresses { v4, v6 } = snapshot.primary_addresses();
-    let own = [v4.map(|_| Family::V4), v6.map(|_| Family::V6)].into_iter().flatten();
-    let served: BTreeSet<Family> = own.chain(desired.services.keys().map(|name| name.family)).collect();
-    if served.is_empty() { Family::ALL.into() } else { served }
-}
-
-/// Whether the kernel should be made to ask for the pod: behind which port of a bridge it is, or, for XDP, its MAC.
-fn is_wanting(location: &Location, is_unlearned: bool, uses_xdp: bool) -> bool {
-    match location {
-        Location::Link(link) => uses_xdp && link.pod_mac.is_none(),
-        _ => is_unlearned,
     }
 }

@@ -10,6 +10,7 @@ use tracing::info;
 use super::answer::{not_found, of_service};
 use super::service::HealthPort;
 use crate::http::{Answer, Respond, Servers, Serving, is_family_absent, listen_at};
+use crate::model::ObjectName;
 use crate::plan::desired::{Family, Refusal};
 
 /// Who answers at health ports.
@@ -67,6 +68,12 @@ impl HealthPorts {
     /// What could not be opened.
     pub fn refusals(&self) -> &[Refusal] {
         &self.refusals
+    }
+
+    /// Whether one of these Services has a port.
+    pub fn are_of_any(&self, services: &BTreeSet<ObjectName>) -> bool {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        !services.is_empty() && table.values().any(|port| services.contains(&port.service))
     }
 
     /// How many ports are open, for either family.

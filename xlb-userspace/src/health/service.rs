@@ -65,18 +65,13 @@ fn health_port(service: &Service, policy: &Policy) -> Option<u16> {
 
 /// Distinct addresses over all ports of a Service (semantics 12.3). Ready is all that counts: what terminates is not.
 fn count_ready(ports: &mut BTreeMap<u16, HealthPort>, model: &Model, node_name: &str) {
-    if ports.is_empty() {
-        return;
-    }
-    let mut ready: BTreeMap<&ObjectName, BTreeSet<IpAddr>> = BTreeMap::new();
-    for slice in model.slices().filter(|slice| slice.labels.are_ours() && !slice.ports.is_empty()) {
-        let Some(service) = &slice.service else { continue };
-        let local = slice.endpoints.iter().filter(|endpoint| endpoint.ready && is_on(endpoint, node_name));
-        ready.entry(service).or_default().extend(local.map(|endpoint| endpoint.address));
-    }
     for port in ports.values_mut() {
-        for address in ready.get(&port.service).into_iter().flatten() {
-            if let Some(count) = port.ready.get_mut(&Family::of(*address)) {
+        let slices = model.slices_of(&port.service).filter(|slice| !slice.ports.is_empty());
+        let endpoints = slices.flat_map(|slice| &slice.endpoints);
+        let local = endpoints.filter(|endpoint| endpoint.ready && is_on(endpoint, node_name));
+        let ready: BTreeSet<IpAddr> = local.map(|endpoint| endpoint.address).collect();
+        for address in ready {
+            if let Some(count) = port.ready.get_mut(&Family::of(address)) {
                 *count += 1;
             }
         }

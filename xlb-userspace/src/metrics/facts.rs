@@ -20,6 +20,8 @@ pub struct Facts {
     pub programming: Histogram,
     /// Rounds that failed.
     pub sync_failures: u64,
+    /// Operations that only a check of everything found.
+    pub missed: u64,
     /// When a round completed last, in seconds since 1970; zero: never.
     pub last_sync_s: f64,
     /// When something changed last, in seconds since 1970; zero: never.
@@ -72,6 +74,7 @@ impl Default for Facts {
             sync_duration: Histogram::new(exponential_buckets(0.000_5, 2.0, 16)),
             programming: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             sync_failures: 0,
+            missed: 0,
             last_sync_s: 0.0,
             last_queued_s: 0.0,
             watches: Vec::new(),

@@ -66,6 +66,8 @@ fn rounds(registry: &mut Registry, facts: &Facts) {
     let help = "Time from what changed an EndpointSlice to the maps that follow it";
     registry.register_with_unit("network_programming_duration", help, Unit::Seconds, facts.programming.clone());
     counter(registry, "sync_failures", "Rounds that failed", facts.sync_failures);
+    let help = "Changes that rounds about some Services missed and a check of everything found: a mistake in xlb";
+    counter(registry, "missed_changes", help, facts.missed);
     last_sync(registry, facts.last_sync_s);
     let help = "When something that may change the maps was told last";
     seconds(registry, "last_queued_timestamp", help, facts.last_queued_s);

@@ -11,9 +11,7 @@ use super::policy::Policy;
 use super::sources::source_filter;
 use super::state::Model;
 use crate::node::{Location, NodeView};
-use crate::plan::desired::{
-    Delivery, Desired, DesiredBackend, DesiredService, Refusal, ServiceName, WhenEmpty,
-};
+use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Refusal, ServiceName, WhenEmpty};
 
 /// Backends that one service can have on one node: a slot names its owner by one byte.
 pub const BACKENDS_PER_SERVICE_MAX: usize = 255;

@@ -73,7 +73,9 @@ pub fn asked(service: &Service, policy: &Policy) -> BTreeSet<Endpoint> {
         PortProtocol::Served(protocol) => Some((port.port, protocol)),
         PortProtocol::Other(_) => None,
     });
-    ports.flat_map(|(port, protocol)| vips().map(move |vip| Endpoint { socket: (vip, port).into(), protocol })).collect()
+    ports
+        .flat_map(|(port, protocol)| vips().map(move |vip| Endpoint { socket: (vip, port).into(), protocol }))
+        .collect()
 }
 
 /// Whether it depends on all the rest of the cluster what a Service may have: an externalIP lies in a listed range.

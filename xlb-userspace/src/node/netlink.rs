@@ -200,6 +200,19 @@ impl Changes {
         // Without tokio's budget of 128 operations, which would cut a burst into pieces; `drain` has its own limit.
         tokio::task::unconstrained(poll_fn(|context| drain(&self.socket, context))).await
     }
+
+    /// Whether changes are queued, which are then taken: the kernel queues a change before whoever made it goes on.
+    pub fn take_queued(&mut self) -> bool {
+        let mut is_heard = false;
+        for _ in 0..DRAINED_MESSAGES_MAX {
+            match self.socket.socket_ref().recv(&mut &mut [0_u8; 1][..], libc::MSG_DONTWAIT) {
+                Ok(_) => is_heard = true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => is_heard = true,
+                Err(_) => break,
+            }
+        }
+        is_heard
+    }
 }
 
 /// Takes what is queued. One byte of each message is enough: that it came is all that counts. An overflow means that

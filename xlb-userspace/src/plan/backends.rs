@@ -77,7 +77,8 @@ impl<'a> Backends<'a> {
     pub(super) fn use_stack(&self) -> bool {
         let is_of_others = |id: &u32| !self.observed.backends.contains_key(id);
         let mut others = self.whole.backends.iter().filter(|(id, backend)| backend.is_in_use() && is_of_others(id));
-        self.resolved.values().any(|(_, backend)| !backend.is_direct()) || others.any(|(_, backend)| !backend.is_direct())
+        self.resolved.values().any(|(_, backend)| !backend.is_direct())
+            || others.any(|(_, backend)| !backend.is_direct())
     }
 
     /// Operations that write backends, then those that make them known by address.
@@ -116,7 +117,7 @@ impl<'a> Backends<'a> {
         let refusal = |(key, (_, backend)): (&Endpoint, &(u32, Backend))| {
             let mode = if backend.is_direct() { "direct" } else { "stack" };
             let why = format!("stays in delivery mode {mode} until its connections end: restart the pod to switch");
-            Refusal { object: object(key), why }
+            Refusal { object: object_of_backend(key), why }
         };
         self.resolved.iter().filter(differs).map(refusal).collect()
     }
@@ -148,7 +149,8 @@ impl<'a> Backends<'a> {
 }
 
 /// The object of a refusal about a backend.
-pub fn object(key: &Endpoint) -> String {
+#[must_use]
+pub fn object_of_backend(key: &Endpoint) -> String {
     format!("endpoint {key}")
 }
 

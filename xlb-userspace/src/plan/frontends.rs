@@ -49,7 +49,14 @@ pub(super) struct Reached {
 
 impl<'a> Frontends<'a> {
     pub(super) fn new((observed, whole): (&'a Observed, &'a Observed), limit: u32) -> Self {
-        Self { observed, whole, limit: limit as usize, planned: BTreeMap::new(), entries: None, reached: reached(observed) }
+        Self {
+            observed,
+            whole,
+            limit: limit as usize,
+            planned: BTreeMap::new(),
+            entries: None,
+            reached: reached(observed),
+        }
     }
 
     /// Which VIPs of a service can be served. A VIP that two services want stays with the first.

@@ -46,11 +46,7 @@ struct Part {
 }
 
 impl<'a> Insides<'a> {
-    pub(super) fn new(
-        (observed, whole): (&'a ObservedInside, &'a ObservedInside),
-        limit: u32,
-        now_ms: u64,
-    ) -> Self {
+    pub(super) fn new((observed, whole): (&'a ObservedInside, &'a ObservedInside), limit: u32, now_ms: u64) -> Self {
         Self { observed, whole, limit, now_ms, planned: BTreeMap::new(), gaps: BTreeMap::new() }
     }
 

@@ -49,6 +49,7 @@ use self::backends::Backends;
 use self::refuse::Shortage;
 use self::services::{ServiceOps, Services};
 
+pub use self::backends::object_of_backend;
 pub use self::desired::{Desired, Refusal};
 pub use self::endpoint::Endpoint;
 pub use self::observed::Observed;
@@ -98,6 +99,14 @@ pub struct Plan {
     pub waiting: Vec<Refusal>,
     /// When to plan again for what waits for room; none: nothing does.
     pub retry_at_ms: Option<u64>,
+}
+
+impl Plan {
+    /// Whether it does all that is asked for, now.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.refusals.is_empty() && self.retry_at_ms.is_none()
+    }
 }
 
 /// The operations that make `observed` what is desired, as far as it fits. None if it is already.

@@ -92,7 +92,11 @@ impl<'a> Sources<'a> {
     fn entries(&mut self, of: Family) -> &mut usize {
         let count = || {
             let mut entries = BTreeMap::new();
-            self.whole.source_ranges.values().flatten().for_each(|range| *entries.entry(family(range)).or_default() += 1);
+            self.whole
+                .source_ranges
+                .values()
+                .flatten()
+                .for_each(|range| *entries.entry(family(range)).or_default() += 1);
             entries
         };
         self.entries.get_or_insert_with(count).entry(of).or_default()
