@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
-use xlb_userspace::model::{Event, Object};
+use xlb_userspace::model::objects::Kind;
+use xlb_userspace::model::{Event, Object, ObjectKey, ObjectName};
 use xlb_userspace::source::translate;
 
 use crate::api::ApiServer;
@@ -83,6 +84,19 @@ impl Change {
             Change::Put(object) => server.apply_all([object]),
             Change::RemoveService(namespace, name) => {
                 server.delete("services", namespace, name);
+            }
+        }
+    }
+
+    /// As the model's event.
+    ///
+    /// # Panics
+    /// If the object cannot be read.
+    pub fn event(self) -> Event {
+        match self {
+            Change::Put(object) => event(object),
+            Change::RemoveService(namespace, name) => {
+                Event::Deleted(ObjectKey { kind: Kind::Service, name: ObjectName { namespace, name } })
             }
         }
     }

@@ -8,7 +8,7 @@
 //! [`uplinks`] (front doors),
 //! [`linger`] (pods that left their service but live on),
 //! [`handover`] (connections that kube-proxy began),
-//! [`report`] (what the agent tells the command line),
+//! [`tell`] and [`report`] (what the agent tells the log and the command line),
 //! [`outside`] (what it tells load balancers, monitoring and Kubernetes).
 
 pub mod options;
@@ -19,6 +19,7 @@ pub mod kept;
 pub mod uplinks;
 pub mod linger;
 pub mod handover;
+pub mod tell;
 pub mod report;
 pub mod outside;
 

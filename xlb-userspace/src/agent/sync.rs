@@ -8,26 +8,23 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::agent::handover::Handovers;
 use crate::agent::kept::{Decided, Kept, decide};
 use crate::agent::linger;
 use crate::agent::options::Options;
-use crate::agent::report::{Report, now_s};
+use crate::agent::report::Report;
 use crate::agent::uplinks::ServedUplink;
 use crate::maps::attach::Hooks;
 use crate::maps::live::LiveMaps;
 use crate::model::{Event, Model, ObjectName, Setting};
-use crate::node::{FamilyAddresses, Netlink, NodeView, Snapshot, own_netns_cookie};
+use crate::node::{Netlink, NodeView, Snapshot, own_netns_cookie};
 use crate::plan::desired::{Delivery, Desired, Family, Refusal};
 use crate::plan::{Observed, Op, Plan};
 
 /// Shortest pause before what waits for room is planned again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Shortest pause between two lines of the log that say what was changed.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause between two full rounds while nothing is wrong.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(300);
@@ -55,11 +52,11 @@ pub struct Agent {
     /// The cookie of this node's network namespace.
     pub(super) netns: u64,
     /// The families that the last round served.
-    families: BTreeSet<Family>,
-    report: Report,
+    pub(super) families: BTreeSet<Family>,
+    pub(super) report: Report,
     /// The report as it was written last.
-    written: Option<Report>,
-    started: Instant,
+    pub(super) written: Option<Report>,
+    pub(super) started: Instant,
     /// When to plan for all again: for what waits for room, or as a handover ends.
     pub(super) retry_at: Option<Instant>,
     /// The kernel has told of a change of the node.
@@ -67,11 +64,11 @@ pub struct Agent {
     /// When a full round found nothing to do; none: the next round is full.
     checked_at: Option<Instant>,
     /// What services ask for that is not done, as the last full round found.
-    undone: Vec<Refusal>,
+    pub(super) undone: Vec<Refusal>,
     /// What is done later.
-    waiting: Vec<Refusal>,
+    pub(super) waiting: Vec<Refusal>,
     /// Operations since the last line of the log, and when that was.
-    unlogged: (usize, Option<Instant>),
+    pub(super) unlogged: (usize, Option<Instant>),
     /// Operations that a full round found, which rounds before it should have.
     pub(super) missed: u64,
 }
@@ -285,55 +282,6 @@ impl Agent {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// Whether a line of the log is due.
-    fn is_log_due(&self) -> bool {
-        let (changes, logged_at) = self.unlogged;
-        changes > 0 && logged_at.is_none_or(|at| at.elapsed() >= LOG_PAUSE)
-    }
-
-    fn tell_in_sync(&mut self, source_refusals: &[Refusal]) {
-        let FamilyAddresses { v4, v6 } = self.view.primary;
-        let own = [v4.map(|_| Family::V4), v6.map(|_| Family::V6)].into_iter().flatten();
-        self.families = own.chain(self.kept.families()).collect();
-        if self.families.is_empty() {
-            self.families = Family::ALL.into();
-        }
-        if self.is_log_due() {
-            let backends = self.observed.backends.values().filter(|backend| backend.is_in_use()).count();
-            let (changes, services) = (self.unlogged.0, self.kept.services().len());
-            info!("in sync: {services} services, {backends} backends, {changes} changes");
-            self.unlogged = (0, Some(Instant::now()));
-        }
-        let refusals = [&self.missing, source_refusals, &self.kept.refusals(), &self.undone].concat();
-        self.report.in_sync_at_s = now_s();
-        self.tell(refusals, self.waiting.clone());
-    }
-
-    /// Tells what is waited for before anything is changed.
-    pub fn wait(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
-        self.tell(refusals, waiting);
-    }
-
-    /// The families that this node has an address of, or a Service: a node with neither serves both, as far as it goes.
-    #[must_use]
-    pub fn families(&self) -> &BTreeSet<Family> {
-        &self.families
-    }
-
-    /// What is asked for and not done, after the last round.
-    #[must_use]
-    pub fn refusals(&self) -> &[Refusal] {
-        &self.report.refusals
-    }
-
-    /// Tells of what came up, or was settled, after the maps were in sync.
-    pub fn replace_refusals(&mut self, before: &[Refusal], now: Vec<Refusal>) {
-        if before != now {
-            let others = self.report.refusals.iter().filter(|refusal| !before.contains(refusal)).cloned();
-            self.tell(others.chain(now).collect(), self.report.waiting.clone());
-        }
-    }
-
     /// A backend becomes `direct` only after its link is attached; one that cannot be attached goes through the stack.
     /// Answers which.
     fn attach_pods(&mut self, desired: &mut Desired) -> Vec<Refusal> {
@@ -354,29 +302,5 @@ impl Agent {
         let direct = self.observed.backends.values().filter(|backend| backend.is_in_use() && backend.is_direct());
         let ifindexes: BTreeSet<u32> = direct.map(|backend| backend.ifindex).collect();
         self.hooks.retain_pods(&ifindexes);
-    }
-
-    /// Logs what is new, and leaves all of it for the command line.
-    fn tell(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
-        if refusals != self.report.refusals {
-            let told: BTreeSet<&Refusal> = self.report.refusals.iter().collect();
-            for refusal in refusals.iter().filter(|refusal| !told.contains(refusal)) {
-                warn!("{}: {}", refusal.object, refusal.why);
-            }
-        }
-        for later in waiting.iter().filter(|later| !self.report.waiting.contains(later)) {
-            info!("{}: {}", later.object, later.why);
-        }
-        let uplinks = self.uplinks.iter();
-        self.report.uplinks =
-            uplinks.map(|served| format!("{} ({}): {}", served.name, served.uplink.driver, served.door)).collect();
-        (self.report.refusals, self.report.waiting) = (refusals, waiting);
-        if self.written.as_ref() == Some(&self.report) {
-            return;
-        }
-        self.written = Some(self.report.clone());
-        if let Err(error) = self.report.write(&self.options.bpffs_dir) {
-            warn!("{error:#}");
-        }
     }
 }

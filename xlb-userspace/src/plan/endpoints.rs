@@ -17,8 +17,8 @@ pub struct ObservedInside {
     pub entries: BTreeMap<Endpoint, Inside>,
     /// Parts of `ENDPOINTS_V4` and `ENDPOINTS_V6`, by their first index. Written once, then never changed.
     pub regions: BTreeMap<(Family, u32), EndpointRegion>,
-    /// Not in the maps: parts that must not be written again yet.
-    pub resting: Vec<(Family, RestingRegion)>,
+    /// Not in the maps: parts that must not be written again yet, by their first index.
+    pub resting: BTreeMap<(Family, u32), RestingRegion>,
 }
 
 /// A part of `ENDPOINTS_V4` or `ENDPOINTS_V6`.
@@ -48,7 +48,7 @@ impl ObservedInside {
                 region.endpoints.push(endpoint(family, index)?);
             }
         }
-        Ok(Self { entries, regions, resting: Vec::new() })
+        Ok(Self { entries, regions, resting: BTreeMap::new() })
     }
 
     /// Whether an entry leads to just these endpoints.
@@ -62,17 +62,22 @@ impl ObservedInside {
                     && endpoints.get(usable..usable + lingering) == Some(&wanted.lingering))
     }
 
-    /// The parts of a family's endpoints that must not be written, with their lengths.
-    pub(super) fn used(&self, family: Family, now_ms: u64) -> Vec<(u32, u32)> {
+    /// The parts of a family's endpoints that must not be written, with their lengths, in order; they may overlap.
+    pub(super) fn used(&self, family: Family, now_ms: u64) -> impl Iterator<Item = (u32, u32)> {
         let of_family = self.regions.range((family, 0)..=(family, u32::MAX));
         let led_to = of_family.filter(|(_, region)| region.users > 0);
-        let led_to = led_to.map(|(&(_, base), region)| (base, region.endpoints.len() as u32));
-        led_to.chain(self.resting(family, now_ms).map(|region| (region.base, region.length))).collect()
+        let mut led_to = led_to.map(|(&(_, base), region)| (base, region.endpoints.len() as u32)).peekable();
+        let mut resting = self.resting(family, now_ms).map(|region| (region.base, region.length)).peekable();
+        std::iter::from_fn(move || match (led_to.peek(), resting.peek()) {
+            (Some(led_to_next), Some(resting_next)) if resting_next < led_to_next => resting.next(),
+            (None, _) => resting.next(),
+            _ => led_to.next(),
+        })
     }
 
     /// The parts of a family's endpoints that rest.
     pub(super) fn resting(&self, family: Family, now_ms: u64) -> impl Iterator<Item = &RestingRegion> {
-        let of_family = self.resting.iter().filter(move |(other, _)| *other == family).map(|(_, region)| region);
+        let of_family = self.resting.range((family, 0)..=(family, u32::MAX)).map(|(_, region)| region);
         of_family.filter(move |region| rests(region.since_ms, now_ms))
     }
 
@@ -108,7 +113,7 @@ impl ObservedInside {
     }
 
     pub(super) fn forget_rested(&mut self, now_ms: u64) {
-        self.resting.retain(|(_, region)| rests(region.since_ms, now_ms));
+        self.resting.retain(|_, region| rests(region.since_ms, now_ms));
     }
 
     fn release(&mut self, family: Family, entry: &Inside, now_ms: u64) {
@@ -118,7 +123,7 @@ impl ObservedInside {
         if region.users == 0 {
             let length = region.endpoints.len() as u32;
             self.regions.remove(&key);
-            self.resting.push((family, RestingRegion { base: entry.endpoints_base, length, since_ms: now_ms }));
+            self.resting.insert(key, RestingRegion { base: entry.endpoints_base, length, since_ms: now_ms });
         }
     }
 }

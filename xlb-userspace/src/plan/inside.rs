@@ -10,7 +10,7 @@ use super::endpoint::Endpoint;
 use super::endpoints::ObservedInside;
 use super::op::Op;
 use super::refuse::Limit;
-use super::space::Gaps;
+use super::space::{Gaps, first_gap};
 
 /// The entries for clients inside of a plan.
 pub(super) struct Insides<'a> {
@@ -21,7 +21,9 @@ pub(super) struct Insides<'a> {
     now_ms: u64,
     /// Those of the services planned so far.
     planned: BTreeMap<Endpoint, Inside>,
-    /// What is free in each family's endpoints. It is looked for when first needed.
+    /// The first part that was taken of each family's endpoints: mostly the only one.
+    taken: BTreeMap<Family, (u32, u32)>,
+    /// What else is free. It is looked for when a second part is needed.
     gaps: BTreeMap<Family, Gaps>,
 }
 
@@ -47,7 +49,7 @@ struct Part {
 
 impl<'a> Insides<'a> {
     pub(super) fn new((observed, whole): (&'a ObservedInside, &'a ObservedInside), limit: u32, now_ms: u64) -> Self {
-        Self { observed, whole, limit, now_ms, planned: BTreeMap::new(), gaps: BTreeMap::new() }
+        Self { observed, whole, limit, now_ms, planned: BTreeMap::new(), taken: BTreeMap::new(), gaps: BTreeMap::new() }
     }
 
     /// Leads the VIPs of a service, which are of one family, to its endpoints.
@@ -126,13 +128,21 @@ impl<'a> Insides<'a> {
         if usable + lingering == 0 {
             return Ok((Part::default(), None));
         }
-        let family = vip.family();
-        let free = || Gaps::between(self.whole.used(family, self.now_ms), self.limit);
-        let gaps = self.gaps.entry(family).or_insert_with(free);
-        let base = gaps.take(usable + lingering).ok_or(Limit::Endpoints)?;
+        let base = self.take_part(vip.family(), usable + lingering).ok_or(Limit::Endpoints)?;
         let endpoints = [wanted.usable.as_slice(), &wanted.lingering].concat();
         let protocol: Protocol = vip.protocol;
         Ok((Part { base, usable, lingering }, Some(Op::PutEndpoints { base, protocol, endpoints })))
+    }
+
+    fn take_part(&mut self, family: Family, length: u32) -> Option<u32> {
+        let used = self.whole.used(family, self.now_ms);
+        let Some(&taken) = self.taken.get(&family) else {
+            let base = first_gap(used, self.limit, length)?;
+            self.taken.insert(family, (base, length));
+            return Some(base);
+        };
+        let gaps = self.gaps.entry(family).or_insert_with(|| Gaps::between(used.chain([taken]).collect(), self.limit));
+        gaps.take(length)
     }
 
     fn may_pass(&self, family: Family) -> bool {

@@ -143,7 +143,7 @@ impl Observed {
     /// When the next thing that rests may be used again.
     #[must_use]
     pub fn next_release_ms(&self, now_ms: u64) -> Option<u64> {
-        let endpoints = self.inside.resting.iter().map(|(_, region)| release_ms(region.since_ms));
+        let endpoints = self.inside.resting.values().map(|region| release_ms(region.since_ms));
         let endpoints = endpoints.filter(|&release| release > now_ms).min();
         self.resting.next_release_ms(now_ms).into_iter().chain(endpoints).min()
     }

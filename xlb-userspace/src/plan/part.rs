@@ -98,7 +98,7 @@ impl ObservedInside {
             let at = (key.family(), entry.endpoints_base);
             self.regions.get(&at).map(|region| (at, region.clone()))
         });
-        Self { regions: regions.collect(), entries, resting: Vec::new() }
+        Self { regions: regions.collect(), entries, resting: BTreeMap::new() }
     }
 }
 

@@ -66,6 +66,19 @@ fn used_members(observed: &Observed, now_ms: u64) -> Vec<(u32, u32)> {
     recorded.chain(reached).chain(resting.map(|region| (region.base, region.length))).collect()
 }
 
+/// The first index of so many that `used` ranges, which come in order and may overlap, leave free below `limit`. It is what
+/// [`Gaps::take`] gives first, and looks no further.
+pub(super) fn first_gap(used: impl Iterator<Item = (u32, u32)>, limit: u32, length: u32) -> Option<u32> {
+    let mut end = 0u32;
+    for (base, used) in used.filter(|&(_, length)| length > 0).chain([(limit, 0)]) {
+        if base.min(limit).saturating_sub(end) >= length {
+            return Some(end);
+        }
+        end = end.max(base.saturating_add(used));
+    }
+    None
+}
+
 /// Free ranges in order: first index and length.
 pub(super) struct Gaps(Vec<(u32, u32)>);
 
@@ -115,6 +128,15 @@ mod tests {
         let mut gaps = Gaps::between(vec![(20, 5), (0, 10), (22, 8), (12, 0)], 100);
         assert_eq!(gaps.0, [(10, 10), (30, 70)]);
         assert_eq!([gaps.take(11), gaps.take(10), gaps.take(59), gaps.take(1)], [Some(30), Some(10), Some(41), None]);
+    }
+
+    #[test]
+    fn the_first_gap_is_found_without_looking_at_all() {
+        let used = [(0, 10), (12, 0), (20, 5), (22, 8), (40, 90)];
+        for length in [1, 10, 11, 60] {
+            let first = first_gap(used.into_iter(), 100, length);
+            assert_eq!(first, Gaps::between(used.to_vec(), 100).take(length), "{length}");
+        }
     }
 
     #[test]

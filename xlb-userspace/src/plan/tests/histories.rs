@@ -202,7 +202,7 @@ fn check_agent_knows_maps(node: &Node) -> Result<(), TestCaseError> {
     let known = |observed: &Observed| Observed {
         members: BTreeMap::new(),
         resting: Default::default(),
-        inside: ObservedInside { resting: Vec::new(), ..observed.inside.clone() },
+        inside: ObservedInside { resting: BTreeMap::new(), ..observed.inside.clone() },
         unclaimed_slots: BTreeMap::new(),
         ..observed.clone()
     };
