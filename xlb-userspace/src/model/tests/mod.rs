@@ -9,4 +9,5 @@ mod backends;
 mod hints;
 mod inside;
 mod delivery;
+mod host_before;
 mod order;
