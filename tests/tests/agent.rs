@@ -32,6 +32,8 @@ mod health;
 mod health_ports;
 #[path = "agent/metrics.rs"]
 mod metrics;
+#[path = "agent/service_metrics.rs"]
+mod service_metrics;
 #[path = "agent/events.rs"]
 mod events;
 #[path = "agent/limits.rs"]

@@ -30,6 +30,8 @@ mod empty;
 mod source_ranges;
 #[path = "lab/affinity.rs"]
 mod affinity;
+#[path = "lab/service_stats.rs"]
+mod service_stats;
 #[path = "lab/single_frames.rs"]
 mod single_frames;
 #[path = "lab/errors.rs"]

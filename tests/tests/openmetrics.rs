@@ -2,9 +2,11 @@
 
 use prometheus_client::registry::Registry;
 use xlb_common::Reason;
+use xlb_common::abi::ServiceStats;
 use xlb_tests::openmetrics::parse;
 use xlb_userspace::events::RefusalKind;
 use xlb_userspace::maps::fill::Fill;
+use xlb_userspace::maps::stats::ServiceNumbers;
 use xlb_userspace::metrics::facts::{Facts, MapFacts, by_kind};
 use xlb_userspace::metrics::model::EndpointState;
 use xlb_userspace::metrics::text;
@@ -37,6 +39,19 @@ fn everything_that_the_agent_can_tell_is_openmetrics() {
         ("xlb_map_entries", &[("map", "SLOTS")], 251.0),
     ] {
         assert_eq!(metrics.value(name, labels), Some(expected), "{name} {labels:?}");
+    }
+    let web = [("namespace", "default"), ("service", "web"), ("port", "udp"), ("protocol", "udp"), ("family", "ipv6")];
+    let others = ["namespace", "service", "port", "protocol", "family"].map(|label| (label, "_other"));
+    for (name, labels, last, expected) in [
+        ("xlb_service_packets_total", &web, ("direction", "forward"), 3.0),
+        ("xlb_service_packets_total", &web, ("direction", "return"), 0.0),
+        ("xlb_service_bytes_total", &web, ("direction", "return"), 180.0),
+        ("xlb_service_new_flows_total", &web, ("client", "outside"), 2.0),
+        ("xlb_service_new_flows_total", &web, ("client", "inside"), 0.0),
+        ("xlb_service_packets_total", &others, ("direction", "forward"), 6.0),
+    ] {
+        let labels = [&labels[..], &[last]].concat();
+        assert_eq!(metrics.value(name, &labels), Some(expected), "{name} {labels:?}");
     }
 }
 
@@ -121,5 +136,8 @@ fn facts() -> Facts {
 
 fn maps() -> MapFacts {
     let fills = vec![Fill { map: "FLOWS_V4", entries: 10, capacity: 100 }];
-    MapFacts { counters: vec![(Reason::Accepted, 9), (Reason::Truncated, 0)], generation: 12, fills }
+    let stats = ServiceStats { packets_to_pods: 3, bytes_to_clients: 180, new_flows: 2, ..ServiceStats::default() };
+    let services = ServiceNumbers { own: vec![("default/web:udp/udp/ipv6".into(), stats)], others: stats.plus(stats) };
+    let counters = vec![(Reason::Accepted, 9), (Reason::Truncated, 0)];
+    MapFacts { counters, generation: 12, services: Some(services), fills }
 }

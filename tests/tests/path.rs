@@ -1,7 +1,7 @@
 //! The path in ordinary memory: every row, and facts that hold for random packets. Needs neither root nor a kernel.
 
 use anyhow::{Result, ensure};
-use xlb_common::abi::{TCP, UDP};
+use xlb_common::abi::{ServiceStats, TCP, UDP};
 use xlb_common::memory::MemoryTables;
 use xlb_common::packet::{BytePacket, Packet as _};
 use xlb_common::parse::tcp_flags;
@@ -24,6 +24,25 @@ fn every_row_holds_on_the_host() -> Result<()> {
         flows::set(&tables, &row.given);
         let outcome = host::run(&tables, hook, &row.frame);
         row.check(&outcome, &flows::of(&tables))
+    })
+}
+
+#[test]
+fn each_packet_that_is_delivered_counts_for_its_service_and_no_other_packet_does() -> Result<()> {
+    rows::check_each(&sample::tables(), |row, hook| {
+        let tables = sample::tables();
+        flows::set(&tables, &row.given);
+        host::run(&tables, hook, &row.frame);
+        let stats: Vec<ServiceStats> = tables.service_stats.borrow().values().copied().collect();
+        let sum = |number: fn(&ServiceStats) -> u64| stats.iter().map(number).sum::<u64>();
+        let is_delivered = row.reason.disposition() == Disposition::Forward;
+        let [to_pods, to_clients] =
+            [Direction::Forward, Direction::Return].map(|way| u64::from(is_delivered && row.reason.direction() == way));
+        let bytes = Layout::of(&row.frame).map_or(0, |layout| layout.ip_length(&row.frame));
+        ensure!([sum(|it| it.packets_to_pods), sum(|it| it.bytes_to_pods)] == [to_pods, to_pods * bytes], "{stats:?}");
+        let back = [sum(|it| it.packets_to_clients), sum(|it| it.bytes_to_clients)];
+        ensure!(back == [to_clients, to_clients * bytes], "{stats:?}");
+        Ok(())
     })
 }
 

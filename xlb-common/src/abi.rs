@@ -11,9 +11,11 @@ pub use self::inside::{
     InsideAffinityKey, InsideFlow, InsideFlowKey, NETNS_ADDRESSES_MAX, NetnsAddressKey, inside_flags,
 };
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
+pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
 
 mod keys;
 mod inside;
+mod stats;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
 pub const ABI_VERSION: u32 = 3;
@@ -249,7 +251,9 @@ pub struct FlowEntry {
     /// Id of the Service port.
     pub service: u32,
     /// Id of the backend.
-    pub backend: u32,
+    pub backend: u16,
+    /// [`ServiceStats::generation`] of the service when the entry was made.
+    pub generation: u16,
     /// Interface on which the client's packet arrived: replies leave there.
     pub ingress_ifindex: u32,
     /// MAC that a reply is sent to: the sender of the client's packet.

@@ -20,6 +20,7 @@ use crate::family::Family;
 use crate::parse::{Parsed, TcpView, Transport};
 use crate::reason::Reason;
 use crate::select::Choice;
+use crate::stats::count_flow;
 use crate::tables::{FlowTable, Proof, Tables};
 
 /// Rule 3: a flow that may become a connection, by a SYN or a datagram. Packets of a connection, which are most, do
@@ -40,14 +41,21 @@ pub fn note_client<F: Family, T: Tables<F>>(
     if !known.is_some_and(|known| is_same_way(&known, entry)) {
         tables.remember(FlowTable::UdpPending, &key, entry);
     }
-    !known.is_some_and(|known| known.service == entry.service && known.backend == entry.backend)
+    !known.is_some_and(|known| is_of_same_service(&known, entry) && known.backend == entry.backend)
 }
 
-/// Whether a reply by either entry would take the same way.
+/// Whether both are flows of one service, and not of one and of another that has its id now.
+#[inline(always)]
+fn is_of_same_service(known: &FlowEntry, new: &FlowEntry) -> bool {
+    known.service == new.service && known.generation == new.generation
+}
+
+/// Whether a reply by either entry would take the same way, and count alike.
 #[inline(always)]
 fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
     known.vip == new.vip
         && known.vip_port == new.vip_port
+        && is_of_same_service(known, new)
         && known.backend == new.backend
         && known.ingress_ifindex == new.ingress_ifindex
         && known.is_stack() == new.is_stack()
@@ -98,13 +106,14 @@ fn tcp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpVie
         return Some((entry, Reason::RepliedHalfOpen));
     }
     tables.remember(FlowTable::Tcp, key, &entry);
+    count_flow(tables, &entry);
     Some((entry, Reason::RepliedAdmitted))
 }
 
 /// Whether a packet of the pod shows that it accepted the connection.
 #[inline(always)]
 fn is_accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, entry: &FlowEntry) -> bool {
-    let Some(backend) = tables.backend(entry.backend) else { return false };
+    let Some(backend) = tables.backend(entry.backend.into()) else { return false };
     let proof = if backend.is_hidden() { Proof::Absent } else { tables.prove(&backend, key) };
     match proof {
         Proof::Owned | Proof::TimeWait => true,
@@ -148,10 +157,13 @@ pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, transport: &Transport, ke
     tables.flow(FlowTable::Tcp, key).or_else(|| tables.flow(FlowTable::TcpPending, key))
 }
 
-/// The pod's kernel accepted a connection.
+/// The pod's kernel accepted a connection. With TCP Fast Open its reply may have shown that before.
 #[inline(always)]
 pub fn accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, pod: &F::EndpointKey) -> Option<Reason> {
     if let Some(entry) = tables.flow(FlowTable::TcpPending, key) {
+        if tables.flow(FlowTable::Tcp, key) != Some(entry) {
+            count_flow(tables, &entry);
+        }
         tables.remember(FlowTable::Tcp, key, &entry);
         return Some(Reason::Accepted);
     }

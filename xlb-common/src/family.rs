@@ -51,6 +51,9 @@ pub trait Family: Copy + Sized {
     fn to_hash(address: Self::Address) -> u64;
     /// The headers of a packet whose Ethernet type is this family's.
     fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason>;
+    /// Bytes of a packet that was parsed, from the IP header on, as that says: a short Ethernet frame is filled up. One beyond
+    /// 64 kB says zero (Linux, "BIG TCP").
+    fn ip_length<P: Packet>(packet: &P) -> u32;
     /// What a change of address does to a checksum that covers it.
     fn difference(old: Self::Address, new: Self::Address) -> Difference;
     /// Writes the new destination (or source) and, if asked, one hop less, into the IP header; its checksum, if it has

@@ -15,7 +15,7 @@ use crate::abi::{Frontend, Member, frontend_flags};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::reason::Reason;
-use crate::select::{Pick, is_rehashed, live, opens_flow, proves, word_of};
+use crate::select::{Pick, index_apart, is_rehashed, live, opens_flow, proves, word_at};
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Stage, Tables};
 
@@ -64,7 +64,8 @@ fn owners_of<F: Family, T: Tables<F>>(
     if frontend.slots == 0 {
         return Some(SlotWord::owned_by(0));
     }
-    let (index, word) = word_of(tables, frontend, parsed, is_by_client)?;
+    let index = index_apart(frontend, parsed, is_by_client);
+    let word = word_at(tables, frontend, index)?;
     tables.note(Stage::Slot { index, word });
     Some(word)
 }
@@ -91,7 +92,7 @@ fn came_through_xlb<F: Family, T: Tables<F>>(tables: &T, owner: u8, member: Memb
     let entry = tables.flow(FlowTable::Tcp, &key).or_else(|| tables.flow(FlowTable::TcpPending, &key));
     let found = entry.is_some_and(|entry| {
         let holds = || !backend.is_hidden() && proves(tables.prove(&backend, &key), false);
-        entry.backend == member.id() && (!entry.is_closed() || holds())
+        u32::from(entry.backend) == member.id() && (!entry.is_closed() || holds())
     });
     tables.note(Stage::LookedUp { owner, backend: member.id(), found });
     found

@@ -20,6 +20,7 @@
 use crate::abi::{Inside, InsideAffinity, InsideAffinityKey, InsideFlow, InsideFlowKey, NetnsAddressKey, inside_flags};
 use crate::family::Family;
 use crate::reason::Reason;
+use crate::stats::count_inside;
 use crate::tables::Tables;
 
 /// Steps of a search among the endpoints of a service: enough for all that `ENDPOINTS_V4` holds.
@@ -112,6 +113,7 @@ pub fn serve<F: Family, T: InsideTables<F>>(
     let (endpoint, reason) = choice?;
     if reason != Reason::InsideRemembered {
         remember(tables, request, endpoint);
+        count_inside(tables, service.service);
     }
     Ok(endpoint)
 }

@@ -12,6 +12,7 @@
 //! [`refusal`] (what a client is told),
 //! [`errors`] (what routers and hosts say about a flow),
 //! [`inside`] (clients on this node, whose packets nobody rewrites),
+//! [`stats`] (what each service is counted for),
 //! then the values they work on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
 //!
 //! Invariant: nothing here is unsafe, allocates, or can panic in the kernel build; every way out has a [`Reason`].
@@ -29,6 +30,7 @@ pub mod rewrite;
 pub mod refusal;
 pub mod errors;
 pub mod inside;
+pub mod stats;
 pub mod budget;
 pub mod parse;
 pub mod family;

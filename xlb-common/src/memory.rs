@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Inside, Member};
+use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Inside, Member, ServiceStats};
 use crate::budget::Budget;
 use crate::family::{Family, V4, V6};
 use crate::reason::Reason;
@@ -42,6 +42,8 @@ pub struct MemoryTables {
     pub report_budget: Option<Cell<Budget>>,
     /// Counters.
     pub counts: RefCell<BTreeMap<Reason, u64>>,
+    /// `SERVICE_STATS`.
+    pub service_stats: RefCell<BTreeMap<u16, ServiceStats>>,
     /// The steps of the path, in order.
     pub stages: RefCell<Vec<Stage>>,
 }
@@ -216,6 +218,10 @@ impl<F: InMemory> Tables<F> for MemoryTables {
 
     fn count(&self, reason: Reason) {
         *self.counts.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    fn count_service(&self, index: u16, change: impl FnOnce(&mut ServiceStats)) {
+        change(self.service_stats.borrow_mut().entry(index).or_default());
     }
 
     fn note(&self, stage: Stage) {

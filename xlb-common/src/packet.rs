@@ -28,6 +28,15 @@ pub trait Packet {
     /// Makes a packet of `length` bytes of this one: all behind the Ethernet header is to be written anew, with every
     /// sum complete. None if it cannot be.
     fn renew(&mut self, length: usize) -> Option<()>;
+
+    /// Bytes of the whole packet, the Ethernet header among them.
+    fn length(&self) -> u32;
+
+    /// Packets of the wire that this one was made of.
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        1
+    }
 }
 
 /// The transport checksum of a packet whose sum is complete: what XDP and the host do for [`Packet::follow`].
@@ -70,5 +79,9 @@ impl Packet for BytePacket<'_> {
     fn renew(&mut self, length: usize) -> Option<()> {
         self.0.resize(length, 0);
         Some(())
+    }
+
+    fn length(&self) -> u32 {
+        self.0.len() as u32
     }
 }

@@ -16,6 +16,7 @@ use crate::refusal::refuse;
 use crate::rewrite::{readdress, readdress_frame};
 use crate::select::{Choice, Pick, choice_of, opens_flow, pick_at_once, pick_by_asking};
 use crate::sources;
+use crate::stats::{count_flow, count_forward, count_reply, generation_of};
 use crate::tables::{Stage, Tables};
 
 /// The hook at which a packet from outside meets xlb.
@@ -119,6 +120,7 @@ fn serve<F: Family, P: Packet, T: Tables<F>>(
         note_opening(tables, frontend, &parsed, pick, arrival);
     }
     translate(packet, &parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
+    count_forward::<F, P, T>(tables, packet, frontend.service);
     let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
     Ok(Delivery { to, reason: pick.reason() })
 }
@@ -142,8 +144,12 @@ fn note_opening<F: Family, T: Tables<F>>(
     arrival: &Arrival,
 ) {
     let Ok(choice) = choice_of(tables, &pick) else { return };
-    if note_client(tables, parsed, &choice, &flow_entry(tables, parsed, &choice, frontend.service, arrival)) {
+    let entry = flow_entry(tables, parsed, &choice, frontend.service, arrival);
+    if note_client(tables, parsed, &choice, &entry) {
         affinity::record(tables, frontend, parsed, (choice.id, choice.backend.generation));
+        if parsed.transport.is_udp() {
+            count_flow(tables, &entry);
+        }
     }
 }
 
@@ -182,7 +188,8 @@ fn flow_entry<F: Family, T: Tables<F>>(
         vip_port: parsed.destination.1,
         flags: if choice.backend.is_direct() { 0 } else { flow_flags::STACK },
         service,
-        backend: choice.id,
+        backend: choice.id as u16,
+        generation: generation_of(tables, service),
         ingress_ifindex: arrival.ifindex,
         next_hop_mac: parsed.macs.source,
         uplink_mac: parsed.macs.destination,
@@ -225,6 +232,7 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
     }
     readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
     restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
+    count_reply::<F, P, T>(tables, packet, &entry);
     Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
 }
 
@@ -255,6 +263,7 @@ fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, table
         return Err(Reason::NotAReply);
     }
     restore(packet, &parsed, &entry, false).ok_or(Reason::Truncated)?;
+    count_reply::<F, P, T>(tables, packet, &entry);
     Ok(Delivery { to: None, reason })
 }
 

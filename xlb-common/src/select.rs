@@ -50,7 +50,8 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
     if frontend.slots == 0 {
         return Some(Pick::of(frontend.sole, Reason::SoleBackend));
     }
-    let Some((index, word)) = word_of(tables, frontend, parsed, frontend.affinity_s != 0) else {
+    let index = index_of(frontend, parsed, frontend.affinity_s != 0);
+    let Some(word) = word_at(tables, frontend, index) else {
         return Some(Pick::none(Reason::StaleReference));
     };
     tables.note(Stage::Slot { index, word });
@@ -64,18 +65,19 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
 #[inline(never)]
 pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
     let is_by_client = frontend.affinity_s != 0;
-    let Some((_, word)) = word_of(tables, frontend, parsed, is_by_client) else {
+    let Some(word) = word_at(tables, frontend, index_apart(frontend, parsed, is_by_client)) else {
         return Pick::none(Reason::StaleReference);
     };
     if let Some(pick) = among_owners(tables, frontend, parsed, word) {
         return pick;
     }
-    if is_rehashed(frontend, parsed)
-        && let Some((index, word)) = word_of(tables, frontend, parsed, !is_by_client)
-    {
-        tables.note(Stage::Slot { index, word });
-        if let Some(pick) = among_owners(tables, frontend, parsed, word) {
-            return pick;
+    if is_rehashed(frontend, parsed) {
+        let index = index_apart(frontend, parsed, !is_by_client);
+        if let Some(word) = word_at(tables, frontend, index) {
+            tables.note(Stage::Slot { index, word });
+            if let Some(pick) = among_owners(tables, frontend, parsed, word) {
+                return pick;
+            }
         }
     }
     if is_by_client
@@ -106,16 +108,20 @@ pub(crate) fn is_rehashed<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) ->
 
 /// The slot that the flow belongs to: by its five parts, or by its client alone.
 #[inline(always)]
-pub(crate) fn word_of<F: Family, T: Tables<F>>(
-    tables: &T,
-    frontend: &Frontend,
-    parsed: &Parsed<F>,
-    is_by_client: bool,
-) -> Option<(u32, SlotWord)> {
+fn index_of<F: Family>(frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> u32 {
     let parts = if is_by_client { FlowParts::of_client(F::to_hash(parsed.source.0)) } else { parts(parsed) };
-    let index = slot_of(flow_hash(parts), frontend.slots);
-    let word = tables.slot(frontend.slots_base.wrapping_add(index))?;
-    Some((index, word))
+    slot_of(flow_hash(parts), frontend.slots)
+}
+
+/// The same for few packets, so that what the hash needs does not lie on the stack below [`among_owners`].
+#[inline(never)]
+pub(crate) fn index_apart<F: Family>(frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> u32 {
+    index_of(frontend, parsed, is_by_client)
+}
+
+#[inline(always)]
+pub(crate) fn word_at<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, index: u32) -> Option<SlotWord> {
+    tables.slot(frontend.slots_base.wrapping_add(index))
 }
 
 #[inline(always)]
@@ -170,7 +176,8 @@ fn claims<F: Family, T: Tables<F>>(
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
         None => (FlowTable::Udp, FlowTable::UdpPending),
     };
-    let is_live = |table| tables.flow(table, &key).is_some_and(|entry| !entry.is_closed() && entry.backend == id);
+    let is_live =
+        |table| tables.flow(table, &key).is_some_and(|entry| !entry.is_closed() && u32::from(entry.backend) == id);
     let found = is_live(accepted) || is_live(pending);
     tables.note(Stage::LookedUp { owner, backend: id, found });
     found.then_some(Reason::RememberedOwner)

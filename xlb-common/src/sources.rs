@@ -39,6 +39,6 @@ fn is_accepted<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, choice: 
     let Endpoint(vip, port) = parsed.destination;
     entry.is_some_and(|entry| {
         let is_its_vip = entry.vip == F::to_stored(vip) && entry.vip_port == port;
-        entry.backend == choice.id && is_its_vip && !(opens && entry.is_closed())
+        u32::from(entry.backend) == choice.id && is_its_vip && !(opens && entry.is_closed())
     })
 }

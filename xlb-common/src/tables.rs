@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Member};
+use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Member, ServiceStats};
 use crate::family::Family;
 use crate::reason::Reason;
 use crate::slot::SlotWord;
@@ -133,6 +133,8 @@ pub trait Tables<F: Family> {
     fn may_report(&self) -> bool;
     /// Counts a packet.
     fn count(&self, reason: Reason);
+    /// Changes the numbers of a service, if services are counted; by its index in `SERVICE_STATS`.
+    fn count_service(&self, index: u16, change: impl FnOnce(&mut ServiceStats));
     /// Hears of a step; only `explain` listens.
     #[inline(always)]
     fn note(&self, _stage: Stage) {}

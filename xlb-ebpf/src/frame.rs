@@ -53,4 +53,9 @@ impl Packet for Frame<'_> {
         *self = Self::of(self.ctx);
         (result == 0).then_some(())
     }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        (self.end - self.start) as u32
+    }
 }

@@ -9,10 +9,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use xlb_common::abi::{
-    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, Config, ENDPOINTS_MAX, EndpointKeyV4, EndpointKeyV6, FLOWS_MAX,
-    FLOWS_V6_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, Inside, MEMBERS_MAX, Member, PENDING_MAX,
-    SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX,
-    UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
+    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
+    EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, Inside,
+    MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX,
+    ServiceRecord, ServiceStats, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX,
+    UPLINKS_MAX, Uplink,
 };
 use xlb_common::budget::Budget;
 use xlb_common::slot::SlotWord;
@@ -72,11 +73,18 @@ static ENDPOINTS_V6: Array<EndpointKeyV6> = Array::with_max_entries(ENDPOINTS_MA
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 #[map]
+static SERVICE_STATS: PerCpuArray<ServiceStats> = PerCpuArray::with_max_entries(SERVICE_STATS_MAX, 0);
+#[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
 #[map]
 static REPORT_BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+
+/// Services that have numbers of their own: those whose ids are below it; zero: no service is counted. The agent writes it
+/// before the verifier reads the programs, which removes what is not done.
+#[unsafe(no_mangle)]
+static COUNTED_SERVICES: u32 = COUNTED_SERVICES_MAX;
 
 /// The maps, asked on behalf of one run of a program.
 pub struct Maps<'a, C: EbpfContext> {
@@ -323,6 +331,20 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn count(&self, reason: Reason) {
         count(reason);
+    }
+
+    #[inline(always)]
+    fn count_service(&self, index: u16, change: impl FnOnce(&mut ServiceStats)) {
+        // SAFETY: the agent changes it before the program is loaded, which the compiler does not know, and nobody afterwards.
+        let counted = unsafe { (&raw const COUNTED_SERVICES).read_volatile() };
+        if counted == 0 {
+            return;
+        }
+        let index = if u32::from(index) < counted { index } else { OTHER_SERVICES };
+        if let Some(stats) = SERVICE_STATS.get_ptr_mut(index.into()) {
+            // SAFETY: as for `count`.
+            change(unsafe { &mut *stats });
+        }
     }
 }
 

@@ -129,6 +129,19 @@ impl Packet for Skb<'_> {
         };
         (!failed).then_some(())
     }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.ctx.len()
+    }
+
+    /// Zero segments, or a number that nobody knows, are one.
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        // SAFETY: the context is valid for the whole run.
+        let segments = unsafe { (*self.ctx.skb.skb).gso_segs };
+        if segments == 0 { 1 } else { segments }
+    }
 }
 
 /// The interface on which the skb arrived.

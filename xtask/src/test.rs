@@ -49,7 +49,7 @@ const HOST_OF_LAB: [&str; 15] = [
     "kube_source",
 ];
 
-const KERNEL: [&str; 4] = ["-p", "xlb-tests", "--test", "kernel"];
+const KERNEL: [&str; 6] = ["-p", "xlb-tests", "--test", "kernel", "--test", "service_stats"];
 
 /// `lab_selftest` are the tests of the lab itself.
 const LAB: [&str; 12] = [

@@ -12,7 +12,7 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use xlb_common::abi::{Backend, Config, Frontend, Member, NETNS_HOST, TCP, backend_flags};
+use xlb_common::abi::{Backend, COUNTED_SERVICES_MAX, Config, Frontend, Member, NETNS_HOST, TCP, backend_flags};
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::SlotWord;
 use xlb_common::{Family as _, V4, V6};
@@ -44,18 +44,21 @@ struct Case {
     flags: &'static str,
     baseline: Option<&'static str>,
     verdict: u32,
+    /// Whether packets and bytes of services are counted.
+    is_counted: bool,
 }
 
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case { name: "empty", program: "empty", baseline: None, ..ESTABLISHED_AGAIN.passing() },
     Case { name: "varied", program: "varied", baseline: None, ..ESTABLISHED_AGAIN.passing() },
     Case { name: "varied_v6", program: "varied_v6", baseline: None, ..ESTABLISHED_V6.passing() },
     Case { name: "forwarder", program: "forwarder", baseline: None, ..ESTABLISHED_AGAIN },
     Case { name: "established", baseline: Some("forwarder"), ..ESTABLISHED_AGAIN },
     ESTABLISHED_AGAIN,
+    Case { name: "established_uncounted", is_counted: false, ..ESTABLISHED_AGAIN },
     ESTABLISHED_V6,
     Case { name: "syn", flags: "S", baseline: Some("established"), ..ESTABLISHED_AGAIN },
     Case { name: "not_ours", vip: OTHER_VIP, baseline: Some("established"), ..ESTABLISHED_AGAIN.passing() },
@@ -74,6 +77,7 @@ const ESTABLISHED_AGAIN: Case = Case {
     flags: "A",
     baseline: Some("established"),
     verdict: XDP_REDIRECT,
+    is_counted: true,
 };
 
 impl Case {
@@ -135,31 +139,19 @@ fn named(case: &str, flows: u32) -> String {
 }
 
 struct Bench {
-    object: Ebpf,
+    counting: Ebpf,
+    uncounting: Ebpf,
 }
 
 impl Bench {
     fn load() -> Result<Self> {
-        let path = object_path("xlb-bench.o");
-        let bytes = std::fs::read(&path)
-            .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
-        let mut loader = EbpfLoader::new();
-        for map in UNUSED_FLOWS {
-            loader.map_max_entries(map, 1_024);
-        }
-        let mut object = loader.load(&bytes).with_context(|| format!("loading {}", path.display()))?;
-        for name in PROGRAMS {
-            let program: &mut Xdp =
-                object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
-            program.load().with_context(|| format!("loading {name}"))?;
-        }
-        fill(&mut object, &tables(), Config::default())?;
-        Ok(Self { object })
+        Ok(Self { counting: load(COUNTED_SERVICES_MAX)?, uncounting: load(0)? })
     }
 
     /// Gross nanoseconds per packet.
     fn run(&mut self, case: Case, flows: u32, repeat: u32) -> Result<f64> {
-        self.set_traffic(case, flows)?;
+        let object = if case.is_counted { &mut self.counting } else { &mut self.uncounting };
+        set_traffic(object, case, flows)?;
         let client = match case.version {
             Version::V4 => "10.0.0.0:40000",
             Version::V6 => "[2001:db8::]:40000",
@@ -167,7 +159,7 @@ impl Bench {
         let vip = SocketAddr::new(vip_address(case.version, case.vip), 80);
         let packet = format!("tcp {client} {vip} {} pad 84", case.flags);
         let frame = Spec::parse(&packet)?.build();
-        let program: &Xdp = self.object.program(case.program).context("no such program")?.try_into()?;
+        let program: &Xdp = object.program(case.program).context("no such program")?.try_into()?;
         let mut out = frame.clone();
         let options =
             TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), repeat, ..TestRunOptions::new() };
@@ -175,16 +167,35 @@ impl Bench {
         ensure!(result.return_value == case.verdict, "{} returned {}", case.program, result.return_value);
         Ok(result.duration.as_nanos() as f64)
     }
+}
 
-    fn set_traffic(&mut self, case: Case, flows: u32) -> Result<()> {
-        let mut bytes = [0; 28];
-        bytes[..4].copy_from_slice(&flows.to_ne_bytes());
-        bytes[8..24].copy_from_slice(&stored(vip_address(case.version, case.vip)));
-        bytes[24..26].copy_from_slice(&80_u16.to_be_bytes());
-        bytes[26..].copy_from_slice(&40_000_u16.to_be_bytes());
-        let map = self.object.map_mut("TRAFFIC").context("no map TRAFFIC")?;
-        Array::<_, [u8; 28]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
+/// The object with its maps filled.
+fn load(counted_services: u32) -> Result<Ebpf> {
+    let path = object_path("xlb-bench.o");
+    let bytes = std::fs::read(&path)
+        .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
+    let mut loader = EbpfLoader::new();
+    for map in UNUSED_FLOWS {
+        loader.map_max_entries(map, 1_024);
     }
+    loader.override_global("COUNTED_SERVICES", &counted_services, true);
+    let mut object = loader.load(&bytes).with_context(|| format!("loading {}", path.display()))?;
+    for name in PROGRAMS {
+        let program: &mut Xdp = object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+        program.load().with_context(|| format!("loading {name}"))?;
+    }
+    fill(&mut object, &tables(), Config::default())?;
+    Ok(object)
+}
+
+fn set_traffic(object: &mut Ebpf, case: Case, flows: u32) -> Result<()> {
+    let mut bytes = [0; 28];
+    bytes[..4].copy_from_slice(&flows.to_ne_bytes());
+    bytes[8..24].copy_from_slice(&stored(vip_address(case.version, case.vip)));
+    bytes[24..26].copy_from_slice(&80_u16.to_be_bytes());
+    bytes[26..].copy_from_slice(&40_000_u16.to_be_bytes());
+    let map = object.map_mut("TRAFFIC").context("no map TRAFFIC")?;
+    Array::<_, [u8; 28]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
 }
 
 /// A service of each family with a slot table and without history; its pods' links take frames from XDP.

@@ -60,6 +60,17 @@ impl Layout {
         [socket(source, port(self.transport_at)), socket(destination, port(self.transport_at + 2))]
     }
 
+    /// Bytes from the IP header on, as it says; of a packet beyond 64 kB, which says zero, those that there are.
+    #[must_use]
+    pub fn ip_length(&self, frame: &[u8]) -> u64 {
+        let number = |at: usize| u64::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+        match (self.address_length, number(16), number(18)) {
+            (4, 0, _) | (16, _, 0) => frame.len() as u64 - 14,
+            (4, total, _) => total,
+            (_, _, payload) => payload + 40,
+        }
+    }
+
     /// The packet with its addresses and ports exchanged.
     #[must_use]
     pub fn swapped(&self, frame: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
-use xlb_common::abi::{AffinityEntry, Config, FlowEntry, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink};
+use xlb_common::abi::{AffinityEntry, Config, FlowEntry, ServiceStats, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4, V6};
 
@@ -27,6 +27,7 @@ pub struct KernelMaps {
     flows_v6: Vec<FlowMap<36>>,
     reasons: PerCpuArray<MapData, u64>,
     report_budget: PerCpuArray<MapData, u64>,
+    service_stats: PerCpuArray<MapData, [u8; 56]>,
     affinity_v4: HashMap<MapData, [u8; 8], [u8; 16]>,
     affinity_v6: HashMap<MapData, [u8; 20], [u8; 16]>,
 }
@@ -51,6 +52,7 @@ impl KernelMaps {
             flows_v6: FLOW_MAPS_V6.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
             reasons: taken(object, "REASONS", PerCpuArray::try_from)?,
             report_budget: taken(object, "REPORT_BUDGET", PerCpuArray::try_from)?,
+            service_stats: taken(object, "SERVICE_STATS", PerCpuArray::try_from)?,
             affinity_v4: taken(object, "AFFINITY_V4", HashMap::try_from)?,
             affinity_v6: taken(object, "AFFINITY_V6", HashMap::try_from)?,
         })
@@ -127,6 +129,19 @@ impl KernelMaps {
     pub fn refill_reports(&mut self) -> Result<()> {
         let full: PerCpuValues<u64> = vec![0; aya::util::nr_cpus().map_err(|(_, error)| error)?].try_into()?;
         self.report_budget.set(0, full, 0).context("refilling the budget of errors")
+    }
+
+    /// What was counted of a service.
+    pub fn service_stats(&self, index: u16) -> Result<ServiceStats> {
+        let of_cpus = self.service_stats.get(&index.into(), 0).context("reading the numbers of a service")?;
+        Ok(of_cpus.iter().fold(ServiceStats::default(), |sum, &of_cpu| sum.plus(bytes(of_cpu))))
+    }
+
+    /// Writes the numbers of a service, on every CPU.
+    pub fn set_service_stats(&mut self, index: u16, numbers: ServiceStats) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let of_cpus = PerCpuValues::try_from(vec![bytes::<_, [u8; 56]>(numbers); cpus])?;
+        self.service_stats.set(index.into(), of_cpus, 0).context("writing the numbers of a service")
     }
 
     /// Each counter, summed over the CPUs, in the order of their numbers.

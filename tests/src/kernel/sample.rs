@@ -122,7 +122,7 @@ pub fn flow_entry(tables: &MemoryTables, vip: SocketAddr, protocol: u8, key: &Fl
         vip: stored(vip.ip()),
         vip_port: vip.port().to_be_bytes(),
         service: frontend.service,
-        backend: *backend,
+        backend: *backend as u16,
         ingress_ifindex: UPLINK,
         next_hop_mac: ROUTER_MAC,
         uplink_mac: UPLINK_MAC,

@@ -123,10 +123,12 @@ fn check_commands(scene: &Scene, open: &[Open]) -> Result<()> {
     Ok(())
 }
 
-/// Services and backends with their ids and slots.
+/// Services and backends with their ids and slots, and without what traffic changes.
 fn layout(maps: &Value) -> [Vec<String>; 2] {
+    let mut maps = maps.clone();
+    maps["services"].as_array_mut().into_iter().flatten().for_each(|service| service["traffic"] = Value::Null);
     ["services", "backends"].map(|name| {
-        let mut views: Vec<String> = list(maps, name).map(Value::to_string).collect();
+        let mut views: Vec<String> = list(&maps, name).map(Value::to_string).collect();
         views.sort();
         views
     })

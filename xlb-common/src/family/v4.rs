@@ -19,6 +19,7 @@ const HEADER_LENGTH: usize = 20;
 const FLAGS_AT: usize = ETHERNET_LENGTH + 6;
 const DONT_FRAGMENT: u8 = 0x40;
 /// The protocol follows it in the same checksum word.
+const LENGTH_AT: usize = ETHERNET_LENGTH + 2;
 const TTL_AT: usize = ETHERNET_LENGTH + 8;
 const CHECKSUM_AT: usize = ETHERNET_LENGTH + 10;
 /// Bytes of the header before the addresses.
@@ -107,6 +108,14 @@ impl Family for V4 {
             hops: header[8],
             macs,
         })
+    }
+
+    #[inline(always)]
+    fn ip_length<P: Packet>(packet: &P) -> u32 {
+        match packet.load::<2>(LENGTH_AT).map(u16::from_be_bytes) {
+            None | Some(0) => packet.length().wrapping_sub(ETHERNET_LENGTH as u32),
+            Some(total) => total.into(),
+        }
     }
 
     #[inline(always)]

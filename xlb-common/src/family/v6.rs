@@ -21,6 +21,7 @@ pub struct V6;
 const HEADER_LENGTH: usize = 40;
 /// Bytes of the header before the addresses.
 const FIRST_LENGTH: usize = 8;
+const LENGTH_AT: usize = ETHERNET_LENGTH + 4;
 const HOP_LIMIT_AT: usize = ETHERNET_LENGTH + 7;
 const SOURCE_AT: usize = ETHERNET_LENGTH + FIRST_LENGTH;
 const DESTINATION_AT: usize = SOURCE_AT + 16;
@@ -111,6 +112,14 @@ impl Family for V6 {
             hops,
             macs,
         })
+    }
+
+    #[inline(always)]
+    fn ip_length<P: Packet>(packet: &P) -> u32 {
+        match packet.load::<2>(LENGTH_AT).map(u16::from_be_bytes) {
+            None | Some(0) => packet.length().wrapping_sub(ETHERNET_LENGTH as u32),
+            Some(payload) => u32::from(payload) + HEADER_LENGTH as u32,
+        }
     }
 
     #[inline(always)]

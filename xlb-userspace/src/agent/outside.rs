@@ -73,7 +73,7 @@ impl Outside {
             serving.push(serve(&servers, address, "health", "--health-address", health_server(board.clone()))?);
         }
         if let Some(address) = options.metrics_address {
-            let respond = metrics_server(board.clone(), Scraper::new(pins.clone()));
+            let respond = metrics_server(board.clone(), Scraper::new(pins.clone(), options.sizes.counted_services));
             serving.push(serve(&servers, address, "metrics", "--metrics-address", respond)?);
         }
         let judged = board.clone();

@@ -23,6 +23,9 @@ pub struct Report {
     pub node_name: String,
     /// The uplinks with their front doors, for example `eth0 (veth): tc`.
     pub uplinks: Vec<String>,
+    /// Services with numbers of their own: those whose ids are below it; zero: none is counted.
+    #[serde(default)]
+    pub counted_services: u32,
     /// When the maps were last equal to what is asked for, in seconds since 1970.
     pub in_sync_at_s: u64,
     /// What is asked for and not done.

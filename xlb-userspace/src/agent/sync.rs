@@ -101,6 +101,7 @@ impl Agent {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             node_name: options.node_name.clone(),
+            counted_services: options.sizes.counted_services,
             ..Report::default()
         };
         let (node_name, pods) = (options.node_name.clone(), linger::locations(&observed));

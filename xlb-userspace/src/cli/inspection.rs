@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, Frontend, Inside, Member, TCP, frontend_flags as flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, ServiceStats, TCP, frontend_flags as flags};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
@@ -83,6 +83,26 @@ pub struct ServiceView {
     /// What clients inside get; absent: they are not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inside: Option<InsideView>,
+    /// What was counted since it got its id; absent: it has no numbers of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficView>,
+}
+
+/// What a service has had to do.
+#[derive(Debug, Serialize)]
+pub struct TrafficView {
+    /// Packets from clients outside to its pods.
+    pub packets_to_pods: u64,
+    /// Bytes of these, from the IP header on.
+    pub bytes_to_pods: u64,
+    /// Packets back to these clients.
+    pub packets_to_clients: u64,
+    /// Bytes of these, from the IP header on.
+    pub bytes_to_clients: u64,
+    /// TCP connections that its pods accepted, and UDP flows that began.
+    pub new_flows: u64,
+    /// Sockets of clients inside that were directed to one of its endpoints.
+    pub inside_flows: u64,
 }
 
 /// What clients inside get: processes of this node, and of pods on it.
@@ -162,10 +182,18 @@ impl Inspection {
     pub fn take(maps: &LiveMaps, bpffs_dir: &Path) -> Result<Self> {
         let observed = maps.observed()?;
         let report = Report::read(bpffs_dir);
+        let counted = report.as_ref().map_or(0, |report| report.counted_services);
         let happened = maps.counters()?.into_iter().filter(|(_, count)| *count > 0);
         Ok(Self {
             generation: observed.generation,
-            services: observed.services.iter().map(|(id, service)| service_view(&observed, *id, service)).collect(),
+            services: observed
+                .services
+                .iter()
+                .map(|(id, it)| {
+                    let traffic = maps.service_stats(*id, counted).map(traffic_view);
+                    ServiceView { traffic, ..service_view(&observed, *id, it) }
+                })
+                .collect(),
             backends: observed
                 .backends
                 .iter()
@@ -209,6 +237,18 @@ fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> Serv
         slots: if sole.is_some() { 0 } else { service.slots },
         backends,
         inside: observed.inside.entries.values().find(|inside| inside.service == id).map(inside_view),
+        traffic: None,
+    }
+}
+
+fn traffic_view(stats: ServiceStats) -> TrafficView {
+    TrafficView {
+        packets_to_pods: stats.packets_to_pods,
+        bytes_to_pods: stats.bytes_to_pods,
+        packets_to_clients: stats.packets_to_clients,
+        bytes_to_clients: stats.bytes_to_clients,
+        new_flows: stats.new_flows,
+        inside_flows: stats.inside_flows,
     }
 }
 

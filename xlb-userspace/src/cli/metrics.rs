@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use crate::agent::report::Report;
 use crate::maps::live::LiveMaps;
 use crate::metrics::facts::by_kind;
+use crate::metrics::services::services;
 use crate::metrics::text;
 
 /// The metrics of a dataplane.
@@ -22,6 +23,9 @@ pub fn text(maps: &LiveMaps, bpffs_dir: &Path) -> Result<String> {
     if let Some(report) = Report::read(bpffs_dir) {
         text::last_sync(&mut registry, report.in_sync_at_s as f64);
         text::refusals(&mut registry, &by_kind(&report.refusals));
+        if report.counted_services > 0 {
+            services(&mut registry, &maps.service_numbers(report.counted_services)?);
+        }
     }
     Ok(text::written(&registry)?)
 }

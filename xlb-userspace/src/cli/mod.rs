@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
-use xlb_common::abi::BACKENDS_LIMIT;
+use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX};
 
 pub mod addresses;
 pub mod explain;
@@ -114,6 +114,13 @@ struct RunArgs {
     /// Most remembered TCP connections, about 130 bytes each
     #[arg(long, default_value_t = Sizes::default().flows, value_parser = clap::value_parser!(u32).range(1024..))]
     max_flows: u32,
+    /// Count packets, bytes and new flows of each service
+    #[arg(long, value_enum, default_value = "on")]
+    service_metrics: Switch,
+    /// Most services with numbers of their own, those that were served first; the others are counted together
+    #[arg(long, default_value_t = Sizes::default().counted_services,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(COUNTED_SERVICES_MAX)))]
+    service_metrics_max: u32,
     #[command(flatten)]
     ask: ServerArgs,
     #[command(flatten)]
@@ -281,6 +288,7 @@ fn run(args: RunArgs) -> Result<()> {
             slots: args.max_slots,
             backends: args.max_backends,
             flows: args.max_flows,
+            counted_services: if args.service_metrics == Switch::On { args.service_metrics_max } else { 0 },
         },
         health_address: args.ask.health_address.0,
         metrics_address: args.ask.metrics_address.0,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use xlb_common::Reason;
 
 use crate::cli::Section;
-use crate::cli::inspection::{InsideView, Inspection, ServiceView};
+use crate::cli::inspection::{InsideView, Inspection, ServiceView, TrafficView};
 
 /// The section as lines.
 #[must_use]
@@ -64,7 +64,19 @@ fn service(service: &ServiceView) -> String {
     if let Some(inside) = &service.inside {
         let _ = writeln!(text, "  inside   {}", clients_inside(inside));
     }
+    if let Some(traffic) = &service.traffic {
+        let _ = writeln!(text, "  traffic  {}", counted(traffic));
+    }
     text
+}
+
+fn counted(traffic: &TrafficView) -> String {
+    let TrafficView { packets_to_pods, bytes_to_pods, packets_to_clients, bytes_to_clients, .. } = traffic;
+    let TrafficView { new_flows, inside_flows, .. } = traffic;
+    format!(
+        "{packets_to_pods} packets ({bytes_to_pods} bytes) to pods, {packets_to_clients} ({bytes_to_clients}) back, \
+         {new_flows} new flows, {inside_flows} of clients inside"
+    )
 }
 
 fn clients_inside(inside: &InsideView) -> String {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use xlb_common::abi::{
     Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX, ServiceRecord,
-    UPLINKS_MAX, Uplink,
+    ServiceStats, UPLINKS_MAX, Uplink,
 };
 use xlb_common::inside::netns_address_key;
 use xlb_common::slot::SlotWord;
@@ -18,6 +18,7 @@ use crate::maps::keys::stored;
 use crate::maps::pins::PinDirectory;
 use crate::maps::raw::Raw;
 use crate::maps::slots::Slots;
+use crate::maps::stats::{ServiceNumbers, Stats};
 use crate::node::{self, FamilyAddresses};
 use crate::plan::desired::Family;
 use crate::plan::endpoints::ObservedInside;
@@ -35,6 +36,7 @@ pub struct LiveMaps {
     members: Array<MapData, Raw<Member>>,
     backends: Array<MapData, Raw<Backend>>,
     reasons: PerCpuArray<MapData, u64>,
+    stats: Stats,
     config: Array<MapData, Raw<Config>>,
     uplinks: Array<MapData, Raw<Uplink>>,
     netns_addresses: HashMap<MapData, Raw<NetnsAddressKey>, [u8; 16]>,
@@ -67,6 +69,7 @@ impl LiveMaps {
             members: open("MEMBERS")?.try_into()?,
             backends: open("BACKENDS")?.try_into()?,
             reasons: open("REASONS")?.try_into()?,
+            stats: Stats::open(pins)?,
             config: open("CONFIG")?.try_into()?,
             uplinks: open("UPLINKS")?.try_into()?,
             netns_addresses: open("NETNS_ADDRESSES")?.try_into()?,
@@ -102,6 +105,9 @@ impl LiveMaps {
                     members_base: *members_base,
                     members: *members,
                 };
+                if self.name_of(*id).is_none() {
+                    self.stats.begin(*id)?;
+                }
                 self.services.insert(Raw(*id), Raw(record(&service)), 0)?;
             }
             Op::PutSourceRange { service, range } => {
@@ -227,6 +233,31 @@ impl LiveMaps {
             Ok((reason, values.iter().sum()))
         });
         counters.collect()
+    }
+
+    /// What was counted of the service with this id, if it is among the first `counted` ones.
+    #[must_use]
+    pub fn service_stats(&self, id: u32, counted: u32) -> Option<ServiceStats> {
+        self.stats.of(id, counted)
+    }
+
+    /// What was counted of all services, of which the first `counted` ones have numbers of their own.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn service_numbers(&self, counted: u32) -> Result<ServiceNumbers> {
+        let numbers = |id| {
+            let name = self.name_of(id)?;
+            let stats = self.stats.of(id, counted)?;
+            // In between the id may have become another service's.
+            (self.name_of(id)? == name).then_some((name, stats))
+        };
+        let own = (0..counted.min(self.limits.services)).filter_map(numbers).collect();
+        Ok(ServiceNumbers { own, others: self.stats.of_others()? })
+    }
+
+    fn name_of(&self, id: u32) -> Option<String> {
+        self.services.get(&Raw(id), 0).ok().map(|Raw(record)| service_of(&record).name)
     }
 
     /// The entries of a flow map of both families, in no order; entries that vanish meanwhile are left out.

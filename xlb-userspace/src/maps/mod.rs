@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
 //! (how a program takes the place of another), [`live`] (the maps as
-//! values), [`family`] (those that each IP version has for itself), [`keys`] (their keys), [`fill`] (how full they are),
+//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`keys`] (their keys), [`fill`] (how full they are),
 //! [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
@@ -17,4 +17,5 @@ pub mod object;
 pub mod pins;
 mod raw;
 pub mod slots;
+pub mod stats;
 pub mod tables;

@@ -25,6 +25,8 @@ pub struct Sizes {
     pub backends: u32,
     /// `FLOWS_V4`, accepted TCP connections.
     pub flows: u32,
+    /// Services with numbers of their own in `SERVICE_STATS`, whose size is fixed; zero: no service is counted.
+    pub counted_services: u32,
 }
 
 impl Default for Sizes {
@@ -34,6 +36,7 @@ impl Default for Sizes {
             slots: abi::SLOTS_MAX,
             backends: abi::BACKENDS_MAX,
             flows: abi::FLOWS_MAX,
+            counted_services: 1_000,
         }
     }
 }
@@ -83,6 +86,7 @@ impl Sizes {
             shape("INSIDE_UDP_FLOWS", abi::INSIDE_UDP_FLOWS_MAX, inside_flow, size_of::<abi::InsideFlow>()),
             shape("NETNS_ADDRESSES", abi::NETNS_ADDRESSES_MAX, size_of::<abi::NetnsAddressKey>(), 16),
             shape("REASONS", xlb_common::Reason::COUNT as u32, 4, 8),
+            shape("SERVICE_STATS", abi::SERVICE_STATS_MAX, 4, size_of::<abi::ServiceStats>()),
             shape("CONFIG", 1, 4, size_of::<abi::Config>()),
             shape("UPLINKS", abi::UPLINKS_MAX, 4, size_of::<abi::Uplink>()),
         ]
@@ -114,6 +118,7 @@ pub fn load(pins: &PinDirectory, sizes: &Sizes) -> Result<Ebpf> {
     }
     let log_level = programs_log_level();
     loader.override_global("AYA_LOG_LEVEL", &log_level, true);
+    loader.override_global("COUNTED_SERVICES", &sizes.counted_services, true);
     let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
     for (name, program) in ebpf.programs_mut() {
         load_program(program).with_context(|| format!("loading the program {name}: the kernel refused it"))?;

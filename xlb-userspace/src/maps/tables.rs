@@ -9,6 +9,7 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, Frontend, Member, ProofQuestion,
+    ServiceStats,
 };
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables};
@@ -145,6 +146,8 @@ where
     }
 
     fn count(&self, _reason: Reason) {}
+
+    fn count_service(&self, _index: u16, _change: impl FnOnce(&mut ServiceStats)) {}
 
     fn note(&self, stage: Stage) {
         self.stages.borrow_mut().push(stage);

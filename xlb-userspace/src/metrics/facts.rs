@@ -8,6 +8,7 @@ use xlb_common::Reason;
 use super::model::ModelCounts;
 use crate::events::RefusalKind;
 use crate::maps::fill::Fill;
+use crate::maps::stats::ServiceNumbers;
 use crate::plan::desired::{Family, Refusal};
 use crate::plan::{Limits, Observed};
 
@@ -62,6 +63,8 @@ pub struct MapFacts {
     pub counters: Vec<(Reason, u64)>,
     /// Completed updates of the maps.
     pub generation: u64,
+    /// What was counted of services; none: they are not counted.
+    pub services: Option<ServiceNumbers>,
     /// How full the maps are that the kernel fills.
     pub fills: Vec<Fill>,
 }

@@ -37,6 +37,7 @@ const FILLED_MAPS: [&str; 14] = [
 /// Reads the maps of a pin directory.
 pub struct Scraper {
     pins: PinDirectory,
+    counted_services: u32,
     last: Mutex<Last>,
 }
 
@@ -48,10 +49,10 @@ struct Last {
 }
 
 impl Scraper {
-    /// Of this pin directory; it may hold nothing yet.
+    /// Of this pin directory; it may hold nothing yet. So many services have numbers of their own; zero: none is counted.
     #[must_use]
-    pub fn new(pins: PinDirectory) -> Self {
-        Self { pins, last: Mutex::default() }
+    pub fn new(pins: PinDirectory, counted_services: u32) -> Self {
+        Self { pins, counted_services, last: Mutex::default() }
     }
 
     /// What the maps say; none: they are not there yet, or cannot be read.
@@ -76,7 +77,9 @@ impl Scraper {
 
     fn read(&self, fills: Vec<Fill>) -> Result<MapFacts> {
         let maps = LiveMaps::open(&self.pins)?;
-        Ok(MapFacts { counters: maps.counters()?, generation: maps.config()?.generation, fills })
+        let counted = self.counted_services;
+        let services = (counted > 0).then(|| maps.service_numbers(counted)).transpose()?;
+        Ok(MapFacts { counters: maps.counters()?, generation: maps.config()?.generation, services, fills })
     }
 
     fn fills(&self) -> Vec<Fill> {

@@ -15,6 +15,7 @@ use xlb_common::reason::Direction;
 
 use super::facts::{Facts, MapFacts, Served};
 use super::model::{EndpointState, ModelCounts};
+use super::services::services;
 use crate::events::RefusalKind;
 use crate::maps::fill::Fill;
 
@@ -40,6 +41,9 @@ pub fn text(facts: &Facts, maps: Option<&MapFacts>) -> Result<String, fmt::Error
     if let Some(maps) = maps {
         packets(&mut registry, &maps.counters);
         generation(&mut registry, maps.generation);
+        if let Some(numbers) = &maps.services {
+            services(&mut registry, numbers);
+        }
     }
     fills(&mut registry, facts.served.fills.iter().chain(maps.iter().flat_map(|maps| &maps.fills)));
     written(&registry)
@@ -184,7 +188,7 @@ fn gauges<const N: usize>(
     registry.register(name, help, family);
 }
 
-fn counters<const N: usize>(
+pub(super) fn counters<const N: usize>(
     registry: &mut Registry,
     name: &str,
     help: &str,
