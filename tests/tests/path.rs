@@ -32,7 +32,7 @@ fn each_packet_that_is_delivered_counts_for_its_service_and_no_other_packet_does
     rows::check_each(&sample::tables(), |row, hook| {
         let tables = sample::tables();
         flows::set(&tables, &row.given);
-        host::run(&tables, hook, &row.frame);
+        let _ = host::run(&tables, hook, &row.frame);
         let stats: Vec<ServiceStats> = tables.service_stats.borrow().values().copied().collect();
         let sum = |number: fn(&ServiceStats) -> u64| stats.iter().map(number).sum::<u64>();
         let is_delivered = row.reason.disposition() == Disposition::Forward;

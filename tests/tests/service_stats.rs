@@ -48,7 +48,7 @@ fn random_packets_count_alike_in_the_kernel_and_on_the_host() -> Result<()> {
             let hook = Hook::ALL[number % Hook::ALL.len()];
             let frame = generate::packet(&mut random, hook);
             if dataplane.run(hook, &frame)?.is_some() {
-                host::run(&tables, hook, &frame);
+                let _ = host::run(&tables, hook, &frame);
             }
         }
     }
@@ -89,7 +89,7 @@ fn a_flow_of_udp_is_new_with_its_first_datagram() -> Result<()> {
     let tables = sample::tables();
     for (client, flows) in [("198.51.100.9:40000", 1), ("198.51.100.9:40000", 1), ("198.51.100.9:40001", 2)] {
         let frame = Spec::parse(&format!("udp {client} 203.0.113.1:53"))?.build();
-        host::run(&tables, Hook::Tc, &frame);
+        let _ = host::run(&tables, Hook::Tc, &frame);
         assert_eq!(sum(&tables).new_flows, flows, "{client}: {:?}", tables.counts);
     }
     Ok(())
@@ -99,7 +99,7 @@ fn a_flow_of_udp_is_new_with_its_first_datagram() -> Result<()> {
 fn a_syn_is_no_new_flow() -> Result<()> {
     let tables = sample::tables();
     for _ in 0..3 {
-        host::run(&tables, Hook::Tc, &Spec::parse("tcp 198.51.100.9:40000 203.0.113.1:80 S")?.build());
+        let _ = host::run(&tables, Hook::Tc, &Spec::parse("tcp 198.51.100.9:40000 203.0.113.1:80 S")?.build());
     }
     let ServiceStats { packets_to_pods, new_flows, .. } = sum(&tables);
     assert_eq!((packets_to_pods, new_flows), (3, 0));
@@ -115,10 +115,10 @@ fn a_flow_of_a_service_that_had_the_id_before_counts_no_more() -> Result<()> {
         let begun = ServiceStats { generation, ..ServiceStats::default() };
         tables.service_stats.borrow_mut().insert(flow.service as u16, begun);
         flows::set(&tables, &[(key, flow)].into());
-        host::run(&tables, Hook::Pod, &Spec::parse(REPLY)?.build());
+        let _ = host::run(&tables, Hook::Pod, &Spec::parse(REPLY)?.build());
         assert_eq!(sum(&tables).packets_to_clients, counted, "generation {generation}");
         // What a client sends belongs to the service that its VIP leads to now.
-        host::run(&tables, Hook::Tc, &Spec::parse(REQUEST)?.build());
+        let _ = host::run(&tables, Hook::Tc, &Spec::parse(REQUEST)?.build());
         assert_eq!(sum(&tables).packets_to_pods, 1);
     }
     Ok(())
@@ -134,8 +134,8 @@ fn services_beyond_those_with_numbers_of_their_own_are_counted_together() -> Res
     let flow = FlowEntry { service: 70_000, ..rows::flow(&format!("flow {FLOW}"), &sample::tables())?.1 };
     let key = rows::flow(&format!("flow {FLOW}"), &sample::tables())?.0;
     flows::set(&tables, &[(key, flow)].into());
-    host::run(&tables, Hook::Tc, &frame);
-    host::run(&tables, Hook::Pod, &Spec::parse(REPLY)?.build());
+    let _ = host::run(&tables, Hook::Tc, &frame);
+    let _ = host::run(&tables, Hook::Pod, &Spec::parse(REPLY)?.build());
     let numbers = numbers(&tables);
     let others = numbers.get(&OTHER_SERVICES).context("nothing was counted")?;
     assert_eq!((numbers.len(), others.packets_to_pods, others.packets_to_clients), (1, 1, 1));
