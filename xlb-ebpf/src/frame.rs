@@ -54,6 +54,7 @@ impl Packet for Frame<'_> {
         (result == 0).then_some(())
     }
 
+    /// Of a frame in several buffers the first: nobody asks but for what is beyond 64 kB, which is no frame.
     #[inline(always)]
     fn length(&self) -> u32 {
         (self.end - self.start) as u32

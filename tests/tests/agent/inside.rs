@@ -45,6 +45,8 @@ fn a_local_service_without_a_local_pod_is_reached_from_the_node_and_its_pods() -
     let maps = stage.agent.inspect()?;
     assert_eq!(inside(&maps, "http"), Some((1, 0)));
     assert_eq!(maps["services"][0]["backends"], Value::Array(vec![]), "nobody outside is served here");
+    let flows = inside_of(&maps).filter_map(|service| service["traffic"]["inside_flows"].as_u64());
+    assert_eq!(flows.sum::<u64>(), 9, "three sockets in each of three places");
     assert!(stage.agent.run_xlb(&["inspect"])?.contains("clients on this node reach 1 endpoints of the cluster"));
     Ok(())
 }

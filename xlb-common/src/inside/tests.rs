@@ -64,6 +64,17 @@ fn datagrams_of_a_socket_stay_with_their_endpoint() {
 }
 
 #[test]
+fn a_socket_counts_for_its_service_when_it_is_directed_and_not_again() {
+    let tables = tables(3, Inside::default());
+    let flows = || tables.service_stats.borrow().get(&(SERVICE as u16)).map_or(0, |stats| stats.inside_flows);
+    for (call, expected) in [(Call::Connect, 1), (Call::Connect, 2), (Call::Send, 3), (Call::Send, 3)] {
+        let request = request(call, 0);
+        serve::<V4, _>(&tables, &service(&tables), &request).expect("an endpoint");
+        assert_eq!(flows(), expected, "{call:?}");
+    }
+}
+
+#[test]
 fn datagrams_leave_an_endpoint_only_when_it_no_longer_serves() {
     let mut tables = tables(3, Inside::default());
     assert_eq!(send(&tables, u32::MAX), Ok(endpoint(2)));
