@@ -11,6 +11,9 @@ use crate::maps::pins::PinDirectory;
 /// Made by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/xlb-ebpf.o"));
 
+/// Services with numbers of their own, unless the operator says otherwise: six series each are what a node may well have.
+const COUNTED_SERVICES: u32 = 1_000;
+
 /// Bytes of the prefix length that begins each key of an LPM trie.
 const PREFIX: usize = 4;
 
@@ -36,7 +39,7 @@ impl Default for Sizes {
             slots: abi::SLOTS_MAX,
             backends: abi::BACKENDS_MAX,
             flows: abi::FLOWS_MAX,
-            counted_services: 1_000,
+            counted_services: COUNTED_SERVICES,
         }
     }
 }
