@@ -6,6 +6,7 @@
 //! | 8 | the pod's SYN-ACK | - | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
 //! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
+//! | - | an ICMP error about the client's packet | - | FLOWS, else PENDING; of UDP the newer one |
 //! | - | the pod's kernel accepts (sock_ops) | PENDING moves to FLOWS | PENDING |
 //! | - | the pod's socket closes (sock_ops) | FLOWS is marked | FLOWS |
 //!

@@ -14,7 +14,8 @@ use crate::bytes;
 
 /// Bytes that the path may read: Ethernet, IPv6 and TCP headers.
 const HEADERS: u32 = 74;
-/// Bytes that no uplink refuses: an Ethernet header, and what every host takes over IPv4 (RFC 1122 chapter 3.3.2).
+/// Bytes of a packet that is not asked about: an Ethernet header, and what every host takes over IPv4 (RFC 1122 chapter
+/// 3.3.2). Links with a smaller MTU than that are no uplinks.
 const FITS_ANYWHERE: u32 = 14 + 576;
 /// Bytes behind the Ethernet header that are cut off a packet to be renewed: no transport header begins behind them.
 const CUT: u32 = 64;
@@ -69,7 +70,7 @@ impl Packet for Skb<'_> {
         }
     }
 
-    /// What every link of IP takes is not asked about. An interface that is gone takes anything: the redirect drops it.
+    /// An interface that is gone takes anything: the redirect drops it.
     #[inline(always)]
     fn fits(&self, ifindex: u32) -> bool {
         if self.ctx.len() <= FITS_ANYWHERE {
