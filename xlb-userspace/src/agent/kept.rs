@@ -127,6 +127,22 @@ impl Kept {
         }
     }
 
+    /// The Services, of these or of all, for which what was done may decide: backends that left them live on only as long as
+    /// the maps lead to them. Nobody else's answer changes by a round.
+    pub fn lingering(&self, names: Option<&BTreeSet<ObjectName>>) -> BTreeSet<ObjectName> {
+        let lingers = |service: &DesiredService| service.backends.values().any(|backend| !backend.takes_new);
+        let object = |name: &ServiceName| ObjectName { namespace: name.namespace.clone(), name: name.name.clone() };
+        match names {
+            Some(names) => {
+                let lingers = |name: &&ObjectName| self.services_of(name).any(|(_, service)| lingers(service));
+                names.iter().filter(lingers).cloned().collect()
+            }
+            None => {
+                self.services.iter().filter(|(_, service)| lingers(service)).map(|(name, _)| object(name)).collect()
+            }
+        }
+    }
+
     /// What is asked for of all Services.
     pub fn services(&self) -> &BTreeMap<ServiceName, DesiredService> {
         &self.services

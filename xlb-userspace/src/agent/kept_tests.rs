@@ -26,11 +26,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn after_any_history_parts_are_decided_and_planned_as_the_whole_is(rounds in prop::collection::vec(prop::collection::vec(step(), 0..4), 1..24)) {
+    fn after_any_history_parts_are_decided_and_planned_as_the_whole_is(rounds in prop::collection::vec((prop::collection::vec(step(), 0..4), 0..8u8), 1..24)) {
         let mut agent = Agent::default();
-        for steps in rounds {
+        for (steps, chance) in rounds {
             let touched = agent.take(steps);
-            agent.round(touched)?;
+            agent.round(touched, chance == 0)?;
         }
     }
 }
@@ -41,7 +41,7 @@ fn only_what_was_touched_and_what_is_tied_to_it_is_decided_again() {
     let objects = (0..3).map(|number| Step::Apply(of_number(number, 10 + number, None, false)));
     let objects = objects.chain((0..3).map(|number| Step::Apply(slice_of(number, number, &[number.min(1)]))));
     let touched = agent.take(objects.collect());
-    agent.round(touched).unwrap();
+    agent.round(touched, false).unwrap();
     agent.again.clear();
 
     let touched = agent.take(vec![Step::Apply(slice_of(0, 0, &[3]))]);
@@ -91,7 +91,8 @@ impl Agent {
         touched
     }
 
-    fn round(&mut self, mut touched: BTreeSet<ObjectName>) -> Result<(), TestCaseError> {
+    /// Decides and plans both ways, and keeps one.
+    fn round(&mut self, mut touched: BTreeSet<ObjectName>, is_full: bool) -> Result<(), TestCaseError> {
         touched.append(&mut self.again);
         let ask = (&self.policy, &self.model, "node-a");
         let setting =
@@ -104,9 +105,6 @@ impl Agent {
         prop_assert_eq!(words(&planned_part), words(&planned), "{:?}", names);
 
         planned.ops.iter().for_each(|op| self.observed.apply(op, self.now_ms));
-        if !planned.ops.is_empty() {
-            self.again = names;
-        }
         self.kept.keep(part, ask, &self.observed);
         prop_assert_eq!(self.kept.services(), &whole.desired.services);
         prop_assert_eq!(&self.kept.refusals, &whole.refusals);
@@ -114,6 +112,12 @@ impl Agent {
         afresh.keep(whole, ask, &self.observed);
         prop_assert_eq!(&afresh.in_doubt, &self.kept.in_doubt);
         prop_assert!(afresh.families().eq(self.kept.families()));
+        if is_full {
+            self.kept = afresh;
+        }
+        if !planned.ops.is_empty() {
+            self.again = self.kept.lingering(if is_full { None } else { Some(&names) });
+        }
         Ok(())
     }
 

@@ -35,7 +35,8 @@ impl Agent {
         Ok(differs)
     }
 
-    /// Finds every pod that Services name, or that is a backend now, also what only the pods' own namespaces tell.
+    /// Finds every pod that Services name, or that is a backend now, also what only the pods' own namespaces tell. Services
+    /// with one that is not where it was are touched.
     pub(super) async fn locate_all(&mut self) {
         let mut wanted = pods_of_interest(&self.options.policy, &self.model, &self.options.node_name);
         wanted.extend(linger::addresses(&self.observed));
@@ -45,6 +46,9 @@ impl Agent {
             pods.insert(address, self.locate(address, before.get(&address)).await);
         }
         self.find_xdp_pods(&mut pods);
+        for (address, _) in before.iter().filter(|(address, was)| pods.get(address) != Some(was)) {
+            self.touched.extend(self.kept.ties().with_pod(address).cloned());
+        }
         self.view.pods = pods;
         self.provoked.retain(|address, _| self.view.pods.contains_key(address));
     }

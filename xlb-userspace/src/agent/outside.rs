@@ -36,6 +36,7 @@ pub struct Outside {
     /// When what led to changes that are not in the maps yet happened.
     triggers_ms: Vec<i64>,
     uncounted: Option<Uncounted>,
+    is_counted: bool,
     is_starting: bool,
     _serving: Vec<Serving>,
     servers: Servers,
@@ -86,6 +87,7 @@ impl Outside {
             started_wall_ms: Timestamp::now().as_millisecond(),
             triggers_ms: Vec::new(),
             uncounted: None,
+            is_counted: false,
             is_starting: true,
             _serving: serving,
             servers,
@@ -137,8 +139,8 @@ impl Outside {
                 Some(Uncounted { last: now, ..self.uncounted.unwrap_or(Uncounted { first: now, last: now }) });
             self.board.facts().sync_duration.observe(took.as_secs_f64());
         }
-        if self.is_starting || self.count_at().is_some_and(|at| at <= Instant::now()) {
-            self.uncounted = None;
+        if !self.is_counted || self.count_at().is_some_and(|at| at <= Instant::now()) {
+            (self.uncounted, self.is_counted) = (None, true);
             self.count(agent);
         }
         self.tell_facts(agent, source);

@@ -61,7 +61,7 @@ pub struct Agent {
     pub(super) retry_at: Option<Instant>,
     /// The kernel has told of a change of the node.
     is_heard: bool,
-    /// When a full round found nothing to do; none: the next round is full.
+    /// When a full round did all that is asked for; none: the next round is full.
     checked_at: Option<Instant>,
     /// What services ask for that is not done, as the last full round found.
     pub(super) undone: Vec<Refusal>,
@@ -218,8 +218,7 @@ impl Agent {
         self.waiting.retain(|waiting| !pods.contains(&waiting.object));
         self.waiting.extend(plan.waiting);
         self.keep(decided);
-        // What the maps hold decides, too, as to which pods live on.
-        self.touched = if plan.ops.is_empty() { BTreeSet::new() } else { names.clone() };
+        self.touched = if plan.ops.is_empty() { BTreeSet::new() } else { self.kept.lingering(Some(&names)) };
         Ok(Some((names, plan.ops.len())))
     }
 
@@ -237,8 +236,8 @@ impl Agent {
         self.carry_out(&plan)?;
         self.detach_pods();
         self.keep(decided);
-        self.touched.clear();
-        let is_done = plan.ops.is_empty() && unattached.is_empty() && plan.is_complete();
+        self.touched = if plan.ops.is_empty() { BTreeSet::new() } else { self.kept.lingering(None) };
+        let is_done = unattached.is_empty() && plan.is_complete();
         self.checked_at = is_done.then(Instant::now);
         self.retry_at = self.retry_after(plan.retry_at_ms.into_iter().chain(handover_end_ms).min());
         self.undone = [unattached, plan.refusals].concat();

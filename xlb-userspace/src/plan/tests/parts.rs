@@ -51,7 +51,7 @@ fn a_part_that_is_not_whole_is_in_doubt() {
     assert!(node.observed.part(&scope).is_some());
     let without_a_pod = Scope { pods: scope.pods.iter().skip(1).copied().collect(), ..scope.clone() };
     assert_eq!(node.observed.part(&without_a_pod), None);
-    let mut with_anothers = scope.clone();
+    let mut with_anothers = scope;
     with_anothers.frontends.extend(scope_of(&desired([("b", service(2, []))])).frontends);
     assert_eq!(node.observed.part(&with_anothers), None);
 }
