@@ -22,7 +22,6 @@ impl Handovers {
     /// Leaves to each desired service, which are some or all, those VIPs of which the host may still hold connections.
     /// Returns when the next of these ends.
     pub fn limit(&mut self, desired: &mut Desired, observed: &Observed, lasts: Duration, now_ms: u64) -> Option<u64> {
-        self.since_ms.retain(|key, _| observed.frontends.contains_key(key));
         let mut next_end_ms: Option<u64> = None;
         let lasts_ms = lasts.as_millis() as u64;
         for (name, service) in desired.services.iter_mut().filter(|(_, service)| !service.host_before.is_empty()) {
@@ -47,6 +46,11 @@ impl Handovers {
             });
         }
         next_end_ms
+    }
+
+    /// Forgets the frontends that are not served any more.
+    pub fn forget_gone(&mut self, observed: &Observed) {
+        self.since_ms.retain(|key, _| observed.frontends.contains_key(key));
     }
 }
 

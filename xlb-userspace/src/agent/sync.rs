@@ -164,7 +164,8 @@ impl Agent {
         // Until this round is done, the next one is a full one.
         let checked_at = self.checked_at.take();
         let is_check_due = checked_at.is_some_and(|at| at.elapsed() >= CHECK_INTERVAL);
-        let mut is_full = checked_at.is_none() || self.retry_at.is_some_and(|at| at <= Instant::now());
+        let is_retry = self.retry_at.take_if(|at| *at <= Instant::now()).is_some();
+        let mut is_full = checked_at.is_none() || is_retry;
         if self.is_heard || is_full || is_check_due {
             is_full |= self.look().await?;
             self.is_heard = false;
@@ -234,6 +235,7 @@ impl Agent {
             warn!("{changes} changes were missed, beginning with `{first}`: a mistake in xlb, please report it");
         }
         self.carry_out(&plan)?;
+        self.handovers.forget_gone(&self.observed);
         self.detach_pods();
         self.keep(decided);
         self.touched = if plan.ops.is_empty() { BTreeSet::new() } else { self.kept.lingering(None) };
