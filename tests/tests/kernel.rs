@@ -51,8 +51,9 @@ fn every_row_holds_in_the_kernel() -> Result<()> {
     let tables = sample::tables();
     let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
     rows::check_each(&tables, |row, hook| {
-        flows::set(&tables, &row.given);
+        row.prepare(&tables, hook);
         dataplane.maps.set_flows(&row.given)?;
+        row.before.iter().try_for_each(|frame| dataplane.run(hook, frame).map(drop))?;
         let on_host = host::run(&tables, hook, &row.frame);
         let Some(outcome) = dataplane.run(hook, &row.frame)? else {
             ensure!(is_no_skb(hook, &row.frame), "the kernel refused the packet");

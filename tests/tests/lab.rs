@@ -12,6 +12,8 @@ mod served;
 mod connections;
 #[path = "lab/several_vips.rs"]
 mod several_vips;
+#[path = "lab/fragments.rs"]
+mod fragments;
 #[path = "lab/untouched.rs"]
 mod untouched;
 #[path = "lab/kube_proxy.rs"]

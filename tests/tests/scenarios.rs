@@ -252,14 +252,19 @@ fn the_packets_of_a_client_are_judged_one_by_one() {
     let restored = format!("{reply}, expect: {{outcome: un-dnat, src: 192.0.2.10, sport: 80}}");
     let plain = format!("{reply}, expect: {{outcome: pass}}");
     let cut = "dst: 192.0.2.10, truncated: true, expect: {outcome: pass}";
-    let fragment = "dst: 192.0.2.10, fragment: last, expect: {outcome: dnat, same_as_packet: 0}";
+    let first = "dst: 192.0.2.10, dport: 80, fragment: first, expect: {outcome: dnat, any_of: ['10.1.0.1:8080']}";
+    let later = "dst: 192.0.2.10, fragment: last, expect: {outcome: dnat, same_as_packet: 0}";
+    let early = "dst: 192.0.2.10, fragment: middle, expect: {outcome: pass}";
+    let icmp = "dst: 192.0.2.10, icmp: 3/4, expect: {outcome: pass}";
     for (rows, expected) in [
         (&[syn, fin, &restored][..], "pass"),
         (&[&plain, cut], "pass"),
         (&[syn, &plain], "FAIL: packet 1: expected pass, but it leaves as 192.0.2.10:80"),
         (&[&restored], "FAIL: packet 0: expected un-dnat as 192.0.2.10, but it leaves as 10.1.0.1:8080"),
         (&[cut, fin], "FAIL: packet 1: expected dnat to the endpoint of packet 0, got Reached(10.1.0.1:8080)"),
-        (&[syn, fragment], "not yet: fragments"),
+        (&[first, later], "pass"),
+        (&[early, first], "FAIL: packet 1: expected dnat 10.1.0.1:8080, got Passed"),
+        (&[syn, icmp], "not yet: ICMP errors"),
     ] {
         assert_eq!(verdict("packet_edge", "", "", &packets(rows)), expected, "{rows:?}");
     }

@@ -6,6 +6,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytemuck::{Pod, Zeroable};
 
+pub use self::fragments::{FRAGMENTS_MAX, FragmentEntry, FragmentKeyV4, FragmentKeyV6, fragment_kind};
 pub use self::inside::{
     ENDPOINTS_MAX, INSIDE_AFFINITY_MAX, INSIDE_FLOWS_MAX, INSIDE_UDP_FLOWS_MAX, Inside, InsideAffinity,
     InsideAffinityKey, InsideFlow, InsideFlowKey, NETNS_ADDRESSES_MAX, NetnsAddressKey, inside_flags,
@@ -14,6 +15,7 @@ pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceK
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
 
 mod keys;
+mod fragments;
 mod inside;
 mod stats;
 

@@ -18,7 +18,7 @@
 
 use crate::abi::{FlowEntry, flow_flags};
 use crate::family::Family;
-use crate::parse::{Parsed, TcpView, Transport};
+use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
 use crate::select::Choice;
 use crate::stats::count_flow;
@@ -149,13 +149,25 @@ fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<F
     tables.flow(FlowTable::UdpPending, key).or_else(|| tables.flow(FlowTable::Udp, key))
 }
 
-/// What an error about a packet of the flow needs, whether a pod accepted it or not. Nothing is learnt.
+/// What an error about a packet of the flow needs, or a later fragment, whether a pod accepted it or not. Nothing is learnt.
 #[inline(always)]
-pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, transport: &Transport, key: &F::FlowKey) -> Option<FlowEntry> {
-    if transport.is_udp() {
+pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, is_udp: bool, key: &F::FlowKey) -> Option<FlowEntry> {
+    if is_udp {
         return newest_udp(tables, key);
     }
     tables.flow(FlowTable::Tcp, key).or_else(|| tables.flow(FlowTable::TcpPending, key))
+}
+
+/// [`known_flow`], of all zeros if there is none, which [`is_followable`] tells.
+#[inline(always)]
+pub fn flow_behind<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, is_udp: bool) -> FlowEntry {
+    known_flow(tables, is_udp, key).unwrap_or_default()
+}
+
+/// Whether [`flow_behind`] has found an entry: every one has a port.
+#[inline(always)]
+pub fn is_followable(entry: &FlowEntry) -> bool {
+    entry.vip_port != [0; 2]
 }
 
 /// The pod's kernel accepted a connection. With TCP Fast Open its reply may have shown that before.

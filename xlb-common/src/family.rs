@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use crate::checksum::Difference;
+use crate::fragments::Piece;
 use crate::packet::Packet;
 use crate::parse::Parsed;
 use crate::reason::Reason;
@@ -23,11 +24,15 @@ pub trait Family: Copy + Sized {
     type FlowKey: Copy + Ord + Debug + 'static;
     /// Key of a Service port and a client's address.
     type SourceKey: Copy + Ord + Debug + 'static;
+    /// Key of the fragments of a datagram.
+    type FragmentKey: Copy + Ord + Debug + 'static;
 
     /// 4 or 6.
     const VERSION: u8;
     /// Where the transport header is. A constant, so that the verifier knows each offset.
     const TRANSPORT_AT: usize;
+    /// Bytes of the fragment header before the transport header: IPv4's is part of the fixed one.
+    const FRAGMENT_HEADER: usize;
     /// Whether UDP may go without a checksum: it may over IPv4 (RFC 768), and not over IPv6 (RFC 8200 chapter 8.1).
     const UDP_SUM_IS_OPTIONAL: bool;
     /// IP protocol number of its control messages: ICMP (RFC 792), or ICMPv6 (RFC 4443).
@@ -43,6 +48,13 @@ pub trait Family: Copy + Sized {
     fn flow_key(client: (Self::Address, [u8; 2]), pod: (Self::Address, [u8; 2])) -> Self::FlowKey;
     /// Key of a client of a Service port.
     fn source_key(service: u32, client: Self::Address) -> Self::SourceKey;
+    /// Key of the fragments of a datagram.
+    fn fragment_key(
+        source: Self::Address,
+        destination: Self::Address,
+        identification: [u8; 4],
+        protocol: u8,
+    ) -> Self::FragmentKey;
     /// An address as `Backend` and `FlowEntry` keep it.
     fn to_stored(address: Self::Address) -> [u8; 16];
     /// An address from `Backend` or `FlowEntry`.
@@ -54,6 +66,10 @@ pub trait Family: Copy + Sized {
     /// Bytes of a packet that was parsed, from the IP header on, as that says: a short Ethernet frame is filled up. One beyond
     /// 64 kB says zero (Linux, "BIG TCP").
     fn ip_length<P: Packet>(packet: &P) -> u32;
+    /// What a packet says that [`Family::parse`] has called a fragment.
+    fn piece<P: Packet>(packet: &P) -> Result<Piece<Self>, Reason>;
+    /// Of a first fragment, what the `bytes` at `at`, which begin before the transport header, would be if it were whole.
+    fn as_whole<P: Packet, const N: usize>(packet: &P, at: usize, bytes: [u8; N]) -> Option<[u8; N]>;
     /// What a change of address does to a checksum that covers it.
     fn difference(old: Self::Address, new: Self::Address) -> Difference;
     /// Writes the new destination (or source) and, if asked, one hop less, into the IP header; its checksum, if it has

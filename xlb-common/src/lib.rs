@@ -10,6 +10,7 @@
 //! [`admit`] (when a flow is remembered),
 //! [`rewrite`] (what changes in the packet),
 //! [`refusal`] (what a client is told),
+//! [`fragments`] (what follows a first fragment),
 //! [`errors`] (what routers and hosts say about a flow),
 //! [`inside`] (clients on this node, whose packets nobody rewrites),
 //! [`stats`] (what each service is counted for),
@@ -29,6 +30,7 @@ pub mod admit;
 pub mod rewrite;
 pub mod refusal;
 pub mod errors;
+pub mod fragments;
 pub mod inside;
 pub mod stats;
 pub mod budget;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Inside, Member, ServiceStats};
+use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats};
 use crate::budget::Budget;
 use crate::family::{Family, V4, V6};
 use crate::reason::Reason;
@@ -63,6 +63,8 @@ pub struct FamilyTables<F: Family> {
     pub source_ranges: BTreeSet<(u32, [u8; 16], u32)>,
     /// `AFFINITY_V4` or `AFFINITY_V6`.
     pub affinity: RefCell<BTreeMap<F::SourceKey, AffinityEntry>>,
+    /// `FRAGMENTS_V4` or `FRAGMENTS_V6`.
+    pub fragments: RefCell<BTreeMap<F::FragmentKey, FragmentEntry>>,
     /// The node's address on an uplink.
     pub report_addresses: BTreeMap<u32, [u8; 16]>,
     /// `INSIDE_V4` or `INSIDE_V6`.
@@ -98,6 +100,7 @@ impl<F: Family> Default for FamilyTables<F> {
             flows: RefCell::default(),
             source_ranges: BTreeSet::new(),
             affinity: RefCell::default(),
+            fragments: RefCell::default(),
             report_addresses: BTreeMap::new(),
             inside: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -190,6 +193,14 @@ impl<F: InMemory> Tables<F> for MemoryTables {
 
     fn record_affinity(&self, service: u32, client: F::Address, entry: &AffinityEntry) {
         F::of(self).affinity.borrow_mut().insert(F::source_key(service, client), *entry);
+    }
+
+    fn fragment(&self, key: &F::FragmentKey) -> Option<FragmentEntry> {
+        F::of(self).fragments.borrow().get(key).copied()
+    }
+
+    fn record_fragment(&self, key: &F::FragmentKey, entry: &FragmentEntry) {
+        F::of(self).fragments.borrow_mut().insert(*key, *entry);
     }
 
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {

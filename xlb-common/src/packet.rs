@@ -1,6 +1,6 @@
 //! How the path reads and changes a packet, whoever holds it.
 
-use crate::checksum::TransportChange;
+use crate::checksum::{Difference, TransportChange};
 
 /// A packet from its Ethernet header on. Reads and writes are of arrays by value: the verifier accepts nothing else.
 pub trait Packet {
@@ -24,6 +24,10 @@ pub trait Packet {
     fn fits(&self, _ifindex: u32) -> bool {
         true
     }
+
+    /// Hears of a change behind the Ethernet header that no sum in the packet takes up. Only a device's sum of the whole
+    /// packet has to follow. Called after the last `store`.
+    fn note_change(&mut self, change: Difference);
 
     /// Makes a packet of `length` bytes of this one: all behind the Ethernet header is to be written anew, with every
     /// sum complete. None if it cannot be.
@@ -75,6 +79,8 @@ impl Packet for BytePacket<'_> {
     fn fits(&self, _ifindex: u32) -> bool {
         self.0.len() <= ETHERNET_MAX
     }
+
+    fn note_change(&mut self, _change: Difference) {}
 
     fn renew(&mut self, length: usize) -> Option<()> {
         self.0.resize(length, 0);

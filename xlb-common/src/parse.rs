@@ -1,7 +1,8 @@
 //! From bytes to what the path needs to know. Offsets are constants: Ethernet without tags, then the header of a
 //! [`Family`], then TCP or UDP.
 //!
-//! VLAN tags have their place here, options and fragments in the families: each is a `Reason` today.
+//! VLAN tags have their place here, options in the families: each is a `Reason` today. So is a fragment, which
+//! [`fragments`](crate::fragments) takes on.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -8,6 +8,7 @@ use crate::admit::{find_reply, note_client};
 use crate::affinity;
 use crate::errors::{self, Quoting};
 use crate::family::{End, Family, HeaderChange, V4, V6};
+use crate::fragments;
 use crate::handover::{may_be_hosts, pick_by_entry};
 use crate::packet::Packet;
 use crate::parse::{Endpoint, EtherType, Parsed, ether_type};
@@ -81,6 +82,7 @@ fn answered<F: Quoting, P: Packet, T: Tables<F>>(
     match serve::<F, P, T>(packet, tables, arrival) {
         Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, arrival)),
         Err(Reason::Icmp) => errors::to_pod::<F, P, T>(packet, tables, arrival),
+        Err(Reason::Fragment) => fragments::serve::<F, P, T>(packet, tables, arrival),
         verdict => verdict,
     }
 }
@@ -95,38 +97,61 @@ fn serve<F: Family, P: Packet, T: Tables<F>>(
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
     let parsed = F::parse(packet)?;
-    let frontend = frontend_of(tables, &parsed)?;
+    let (pick, choice, service) = decide(tables, &parsed, arrival)?;
+    let delivery = deliver(packet, &parsed, &choice.backend, arrival.door, pick)?;
+    count_forward::<F, P, T>(tables, packet, service);
+    Ok(delivery)
+}
+
+/// Which pod a packet goes to, if it goes to one, and of which Service port; what its reply will need is written.
+#[inline(always)]
+pub(crate) fn decide<F: Family, T: Tables<F>>(
+    tables: &T,
+    parsed: &Parsed<F>,
+    arrival: &Arrival,
+) -> Result<(Pick, Choice, u32), Reason> {
+    let frontend = frontend_of(tables, parsed)?;
     let frontend: &Frontend = &frontend;
     if !tables.is_our_mac(arrival.ifindex, parsed.macs.destination) {
         return Err(Reason::OtherHost);
     }
     tables.note(Stage::Frontend(*frontend));
-    let pick = match pick_at_once(tables, frontend, &parsed) {
+    let pick = match pick_at_once(tables, frontend, parsed) {
         Some(pick) => pick,
-        None if may_be_hosts(frontend, &parsed) => pick_by_entry(tables, frontend, &parsed),
-        None => pick_by_asking(tables, frontend, &parsed),
+        None if may_be_hosts(frontend, parsed) => pick_by_entry(tables, frontend, parsed),
+        None => pick_by_asking(tables, frontend, parsed),
     };
-    if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, frontend, &parsed, pick) {
+    if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, frontend, parsed, pick) {
         return Err(Reason::SourceNotAllowed);
     }
     let choice = choice_of(tables, &pick)?;
-    let backend = &choice.backend;
-    tables.note(Stage::Chosen(*backend));
-    passable(arrival.door, backend)?;
-    if backend.is_direct() && parsed.hops <= 1 {
+    tables.note(Stage::Chosen(choice.backend));
+    passable(arrival.door, &choice.backend)?;
+    if choice.backend.is_direct() && parsed.hops <= 1 {
         return Err(Reason::TtlExpired);
     }
-    if opens_flow(&parsed) {
-        note_opening(tables, frontend, &parsed, pick, arrival);
+    if opens_flow(parsed) {
+        note_opening(tables, frontend, parsed, pick, arrival);
     }
-    translate(packet, &parsed, backend, arrival.door).ok_or(Reason::Truncated)?;
-    count_forward::<F, P, T>(tables, packet, frontend.service);
+    Ok((pick, choice, frontend.service))
+}
+
+/// Makes it the pod's.
+#[inline(always)]
+pub(crate) fn deliver<F: Family, P: Packet>(
+    packet: &mut P,
+    parsed: &Parsed<F>,
+    backend: &Backend,
+    door: Door,
+    pick: Pick,
+) -> Result<Delivery, Reason> {
+    translate(packet, parsed, backend, door).ok_or(Reason::Truncated)?;
     let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
     Ok(Delivery { to, reason: pick.reason() })
 }
 
 #[inline(always)]
-fn frontend_of<'a, F: Family, T: Tables<F>>(
+pub(crate) fn frontend_of<'a, F: Family, T: Tables<F>>(
     tables: &'a T,
     parsed: &Parsed<F>,
 ) -> Result<impl Deref<Target = Frontend> + use<'a, F, T>, Reason> {
@@ -202,22 +227,36 @@ fn flow_entry<F: Family, T: Tables<F>>(
 #[inline(always)]
 pub fn from_pod<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => sent::<V4, P, T>(packet, tables),
-        EtherType::V6 => sent::<V6, P, T>(packet, tables),
+        EtherType::V4 => reply::<V4, P, T, true>(packet, tables),
+        EtherType::V6 => reply::<V6, P, T, true>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
 
-/// A reply, or an error about a client's packet.
+/// A reply, whole or a fragment, or an error about a client's packet. Each is a function: in one with the others it leaves them no stack.
 #[inline(always)]
-fn sent<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    match reply_directly::<F, P, T>(packet, tables) {
-        Err(Reason::Icmp) => errors::of_pod::<F, P, T>(packet, tables),
+fn reply<F: Quoting, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    match reply_whole::<F, P, T, IS_DIRECT>(packet, tables) {
+        Err(Reason::Fragment) => fragments::reply::<F, P, T, IS_DIRECT>(packet, tables),
+        Err(Reason::Icmp) if IS_DIRECT => errors::of_pod::<F, P, T>(packet, tables),
+        Err(Reason::Icmp) => errors::of_stack::<F, P, T>(packet, tables),
         verdict => verdict,
     }
 }
 
+/// A reply with its transport header: straight to the uplink, or after the host's stack.
 #[inline(never)]
+pub(crate) fn reply_whole<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    if IS_DIRECT { reply_directly(packet, tables) } else { reply_through_stack(packet, tables) }
+}
+
+#[inline(always)]
 fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     let parsed = F::parse(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
@@ -240,22 +279,13 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
 #[inline(always)]
 pub fn from_stack<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => left::<V4, P, T>(packet, tables),
-        EtherType::V6 => left::<V6, P, T>(packet, tables),
+        EtherType::V4 => reply::<V4, P, T, false>(packet, tables),
+        EtherType::V6 => reply::<V6, P, T, false>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
 
-/// A reply, or an error about a client's packet.
 #[inline(always)]
-fn left<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    match reply_through_stack::<F, P, T>(packet, tables) {
-        Err(Reason::Icmp) => errors::of_stack::<F, P, T>(packet, tables),
-        verdict => verdict,
-    }
-}
-
-#[inline(never)]
 fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     let parsed = F::parse(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;

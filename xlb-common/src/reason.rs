@@ -72,7 +72,10 @@ reasons! {
     Malformed = "malformed", Forward, Pass, "its header lengths contradict each other: left to the stack";
     IpOptions = "ip_options", Forward, Pass, "IPv4 options: left to the stack";
     ExtensionHeaders = "extension_headers", Forward, Pass, "IPv6 extension headers: left to the stack";
-    Fragment = "fragment", Forward, Pass, "an IP fragment: left to the stack";
+    Fragment = "fragment", Forward, Pass, "a later IP fragment whose first one xlb has not served: left to the stack";
+    FragmentEarly = "fragment_early", Forward, Pass,
+        "a later IP fragment that came before the first one: left to the stack, as its whole datagram will be";
+    FragmentLeft = "fragment_left", Forward, Pass, "an IP fragment whose datagram is left to the stack, as a later one came first";
     OtherProtocol = "other_protocol", Forward, Pass, "neither TCP nor UDP: left to the stack";
     Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error: left to the stack";
     ErrorCutShort = "error_cut_short", Forward, Pass, "an ICMP error that quotes too little of its packet to tell the ports: left to the stack";
@@ -105,10 +108,12 @@ reasons! {
     ProvenOwner = "proven_owner", Forward, Forward, "forwarded to a present or former owner of its slot whose kernel holds the connection";
     RememberedOwner = "remembered_owner", Forward, Forward, "forwarded to a present or former owner of its slot that has a flow entry for it";
     AffineOwner = "affine_owner", Forward, Forward, "forwarded to the backend that the client's last connection went to";
+    FragmentFollowed = "fragment_followed", Forward, Forward, "a later IP fragment: forwarded to the pod that the first one went to";
     UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";
     RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that is not accepted yet: sent out as the VIP";
     RepliedAdmitted = "replied_admitted", Return, Forward, "the reply that showed that the pod accepted the flow: remembered, and sent out as the VIP";
+    ReplyFragment = "reply_fragment", Return, Forward, "a later IP fragment of a reply: sent out as the VIP, as the first one was";
     NotAReply = "not_a_reply", Return, Pass, "the pod's own traffic: left to the stack";
     ReplyUnknown = "reply_unknown", Return, Pass, "it comes from a backend's port, but no flow entry tells which VIP to restore: left to the stack";
     ReplyLeftToStack = "reply_left_to_stack", Return, Pass, "a reply in delivery mode stack: restored at the uplink";

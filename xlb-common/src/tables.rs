@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, Frontend, Member, ServiceStats};
+use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats};
 use crate::family::Family;
 use crate::reason::Reason;
 use crate::slot::SlotWord;
@@ -121,6 +121,10 @@ pub trait Tables<F: Family> {
     fn affinity(&self, service: u32, client: F::Address) -> Option<AffinityEntry>;
     /// Writes where a client's last connection to a service went.
     fn record_affinity(&self, service: u32, client: F::Address, entry: &AffinityEntry);
+    /// Where the first fragment of a datagram went.
+    fn fragment(&self, key: &F::FragmentKey) -> Option<FragmentEntry>;
+    /// Writes where the first fragment of a datagram went.
+    fn record_fragment(&self, key: &F::FragmentKey, entry: &FragmentEntry);
     /// What the pod's kernel says of a TCP flow.
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof;
     /// Low bits of the kernel's clock in jiffies.

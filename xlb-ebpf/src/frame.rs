@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
-use xlb_common::checksum::TransportChange;
+use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::{Packet, follow_by_arithmetic};
 
 use crate::bytes;
@@ -37,6 +37,10 @@ impl Packet for Frame<'_> {
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
         follow_by_arithmetic(self, at, change)
     }
+
+    /// Nobody has summed the frame up.
+    #[inline(always)]
+    fn note_change(&mut self, _change: Difference) {}
 
     /// It grows at its front: there every driver leaves room, and behind a short frame of a veth there may be none. All of it
     /// is written anew.

@@ -10,10 +10,10 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use xlb_common::abi::{
     AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
-    EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, Frontend, Inside,
-    MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX,
-    ServiceRecord, ServiceStats, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX,
-    UPLINKS_MAX, Uplink,
+    EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
+    FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
+    SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord, ServiceStats, SourceKeyV4,
+    SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
 };
 use xlb_common::budget::Budget;
 use xlb_common::slot::SlotWord;
@@ -62,6 +62,10 @@ static SOURCE_RANGES_V6: LpmTrie<SourceKeyV6, u32> = LpmTrie::with_max_entries(S
 static AFFINITY_V4: LruHashMap<SourceKeyV4, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
 #[map]
 static AFFINITY_V6: LruHashMap<SourceKeyV6, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
+#[map]
+static FRAGMENTS_V4: LruHashMap<FragmentKeyV4, FragmentEntry> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
+#[map]
+static FRAGMENTS_V6: LruHashMap<FragmentKeyV6, FragmentEntry> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
 #[map]
 static INSIDE_V4: HashMap<EndpointKeyV4, Inside> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
 #[map]
@@ -127,6 +131,8 @@ pub trait FamilyMaps: Family {
     fn source_ranges() -> &'static LpmTrie<Self::SourceKey, u32>;
     /// Where clients' last connections went.
     fn affinity() -> &'static LruHashMap<Self::SourceKey, AffinityEntry>;
+    /// Where the first fragments of datagrams went.
+    fn fragments() -> &'static LruHashMap<Self::FragmentKey, FragmentEntry>;
     /// Services as clients inside see them, by VIP, port and protocol.
     fn inside() -> &'static HashMap<Self::EndpointKey, Inside>;
     /// Endpoints of the whole cluster.
@@ -164,6 +170,11 @@ impl FamilyMaps for V4 {
     #[inline(always)]
     fn affinity() -> &'static LruHashMap<SourceKeyV4, AffinityEntry> {
         &AFFINITY_V4
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKeyV4, FragmentEntry> {
+        &FRAGMENTS_V4
     }
 
     #[inline(always)]
@@ -211,6 +222,11 @@ impl FamilyMaps for V6 {
     #[inline(always)]
     fn affinity() -> &'static LruHashMap<SourceKeyV6, AffinityEntry> {
         &AFFINITY_V6
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKeyV6, FragmentEntry> {
+        &FRAGMENTS_V6
     }
 
     #[inline(always)]
@@ -295,6 +311,19 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     fn record_affinity(&self, service: u32, client: F::Address, entry: &AffinityEntry) {
         // A full LRU evicts; without a record the client's next connection goes to the owner of its slot.
         let _ = F::affinity().insert(F::source_key(service, client), entry, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &F::FragmentKey) -> Option<FragmentEntry> {
+        // SAFETY: an entry that is evicted meanwhile stays readable until the program has ended (RCU); a torn read is one
+        // of two datagrams with one identification.
+        unsafe { F::fragments().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn record_fragment(&self, key: &F::FragmentKey, entry: &FragmentEntry) {
+        // A full LRU evicts; what follows a fragment without a record is left to the stack.
+        let _ = F::fragments().insert(key, entry, u64::from(BPF_ANY));
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::bpf_check_mtu_flags::BPF_MTU_CHK_SEGS;
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{
-    bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use xlb_common::checksum::{Difference, TransportChange};
@@ -112,6 +112,13 @@ impl Packet for Skb<'_> {
         }
         self.replace(at, change.addresses, addresses | BPF_F_IPV6)
             .or_else(|| self.replace(at, change.addresses, addresses))
+    }
+
+    /// The helper does nothing where no device has summed the packet up.
+    #[inline(always)]
+    fn note_change(&mut self, change: Difference) {
+        // SAFETY: the helper changes only the skb's sum.
+        unsafe { bpf_csum_update(self.ctx.skb.skb, change.0) };
     }
 
     /// The helpers are meant for answers made of the packet: the skb becomes linear and its own, and loses its segments.

@@ -29,14 +29,16 @@ pub enum Group {
 /// The packages of the host group, with every feature. Conventions are a test of xtask.
 const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-userspace", "-p", "xtask"];
 
-/// The helpers of the lab have logic of their own; `path` is the packet path without a kernel, `scenarios` the
+/// The helpers of the lab have logic of their own; `path` and `fragments` are the packet path without a kernel, `scenarios` the
 /// runner of scenario files.
-const HOST_OF_LAB: [&str; 15] = [
+const HOST_OF_LAB: [&str; 17] = [
     "-p",
     "xlb-tests",
     "--lib",
     "--test",
     "path",
+    "--test",
+    "fragments",
     "--test",
     "clients",
     "--test",
@@ -49,7 +51,8 @@ const HOST_OF_LAB: [&str; 15] = [
     "kube_source",
 ];
 
-const KERNEL: [&str; 6] = ["-p", "xlb-tests", "--test", "kernel", "--test", "service_stats"];
+const KERNEL: [&str; 8] =
+    ["-p", "xlb-tests", "--test", "kernel", "--test", "service_stats", "--test", "kernel_fragments"];
 
 /// `lab_selftest` are the tests of the lab itself.
 const LAB: [&str; 12] = [

@@ -10,6 +10,7 @@ use super::flows::{FlowKey, Flows, socket};
 use super::frame::{FLAG_LETTERS, mac};
 use super::headers::{Layout, transport_sum};
 use super::icmp;
+use super::pieces::is_fragment;
 
 /// Names of the flow maps in text, in the order of `FlowTable`.
 pub const FLOW_TABLES: [&str; 4] = ["flow", "pending", "udp-flow", "udp-pending"];
@@ -25,10 +26,10 @@ pub struct Sums {
     pub transport: bool,
 }
 
-/// The sums of a frame, computed from scratch.
+/// The sums of a frame, computed from scratch. A fragment has only a part of what its sum is over.
 #[must_use]
 pub fn sums(frame: &[u8]) -> Option<Sums> {
-    let layout = Layout::of(frame)?;
+    let layout = Layout::of(frame).filter(|_| !is_fragment(frame))?;
     let header = &frame[14..layout.transport_at];
     let segment = frame.get(layout.transport_at..end_of_packet(header)?)?;
     let protocol = frame[layout.protocol_at];

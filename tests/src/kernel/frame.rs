@@ -10,7 +10,7 @@
 //! | `sum ffff` | payload such that the checksum is that |
 //! | `options` `tcp-options` | one word of options |
 //! | `extension N` | an IPv6 extension header of eight bytes and that number |
-//! | `more` `offset N` `keep-whole` | fragment bits: more fragments, offset in 8 bytes, don't fragment |
+//! | `more` `offset N` `keep-whole` | fragment bits: more fragments, offset in 8 bytes, don't fragment (IPv4) |
 //! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
 //! | `type HEX` `vlan N` | Ethernet type; a VLAN tag |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
@@ -64,7 +64,7 @@ pub struct Spec {
     pub extension: Option<u8>,
     /// An ICMP message that quotes a packet.
     pub message: Option<Message>,
-    /// IPv4's fragment bits and offset.
+    /// IPv4's fragment bits and offset; IPv6 has a header for them, unless they are zero.
     pub fragment: u16,
     /// What the headers say instead of the truth.
     pub lies: Lies,

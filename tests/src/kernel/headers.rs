@@ -113,16 +113,19 @@ pub(super) fn ipv4(spec: &Spec, addresses: [[u8; 4]; 2], payload: usize) -> Vec<
 
 /// IPv6's header (RFC 8200), perhaps with an extension of eight bytes.
 pub(super) fn ipv6(spec: &Spec, addresses: [[u8; 16]; 2], payload: usize) -> Vec<u8> {
-    let extension = spec.extension.map_or(0, |_| 8);
+    let number = spec.extension.or((spec.fragment & 0x3fff != 0).then_some(44));
+    let extension = number.map_or(0, |_| 8);
     let length = spec.lies.length.unwrap_or((extension + payload) as u16);
     // Traffic class and flow label.
     let mut header = vec![spec.lies.version.unwrap_or(6) << 4 | 0x2, 0x01, 0x23, 0x45];
     header.extend(length.to_be_bytes());
-    header.extend([spec.extension.unwrap_or(spec.protocol), spec.ttl]);
+    header.extend([number.unwrap_or(spec.protocol), spec.ttl]);
     header.extend(addresses.concat());
     if extension != 0 {
-        // An option of padding (RFC 8200 chapter 4.2); for a fragment header, offset zero and nothing after it.
-        header.extend([spec.protocol, 0, 0, 0, 0, 0, 0, 0]);
+        // A fragment's place and identification (RFC 8200 chapter 4.5); of others, an option of padding.
+        let [p0, p1] = (spec.fragment << 3 | spec.fragment >> 13 & 1).to_be_bytes();
+        let identification = if number == Some(44) { 0x1c } else { 0 };
+        header.extend([spec.protocol, 0, p0, p1, 0, 0, 0, identification]);
     }
     header
 }

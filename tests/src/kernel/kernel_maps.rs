@@ -13,6 +13,7 @@ use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4, V6};
 
 use super::flows::{FlowKey, Flows};
+use super::fragment_maps::FragmentMaps;
 
 type FlowMap<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; 52]>;
 
@@ -30,6 +31,8 @@ pub struct KernelMaps {
     service_stats: PerCpuArray<MapData, [u8; 56]>,
     affinity_v4: HashMap<MapData, [u8; 8], [u8; 16]>,
     affinity_v6: HashMap<MapData, [u8; 20], [u8; 16]>,
+    /// What is known of fragments.
+    pub fragments: FragmentMaps,
 }
 
 /// Where clients' last connections to a service went: service and client to backend and its generation.
@@ -55,6 +58,7 @@ impl KernelMaps {
             service_stats: taken(object, "SERVICE_STATS", PerCpuArray::try_from)?,
             affinity_v4: taken(object, "AFFINITY_V4", HashMap::try_from)?,
             affinity_v6: taken(object, "AFFINITY_V6", HashMap::try_from)?,
+            fragments: FragmentMaps::take(object)?,
         })
     }
 
@@ -86,8 +90,9 @@ impl KernelMaps {
         Ok(flows)
     }
 
-    /// Replaces all flows.
+    /// Replaces all flows. Nothing is known of fragments then.
     pub fn set_flows(&mut self, flows: &Flows) -> Result<()> {
+        self.fragments.forget()?;
         for (table, key) in self.flows()?.into_keys() {
             let table = usize::from(table);
             match key {

@@ -2,12 +2,14 @@
 //! BPF_PROG_TEST_RUN, through the loaded object.
 //!
 //! Read in this order: [`outcome`] (what a run is compared by), [`host`] and [`dataplane`] (the two runners), [`sample`]
-//! (the tables), [`flows`], [`frame`] and [`describe`] (packets as text), [`rows`] (the row files), [`generate`] (random packets).
+//! (the tables), [`flows`], [`frame`] and [`describe`] (packets as text), [`rows`] (the row files),
+//! [`pieces`] and [`datagrams`] (fragments), [`generate`] (random packets).
 
 pub mod outcome;
 pub mod host;
 pub mod dataplane;
 pub mod kernel_maps;
+pub mod fragment_maps;
 pub mod sample;
 mod addresses;
 pub mod flows;
@@ -17,5 +19,7 @@ pub mod icmp;
 pub mod describe;
 pub mod refusal;
 pub mod rows;
+pub mod pieces;
+pub mod datagrams;
 pub mod generate;
 pub mod random;

@@ -8,13 +8,16 @@ use xlb_common::checksum::checksum;
 use super::flows::socket;
 use super::frame::{ICMP, ICMP_V6};
 use super::headers::{Layout, transport_sum};
+use super::pieces::as_whole;
 use super::sample::NODE;
 
 /// Bytes behind the quoted IP header.
 const QUOTED: usize = 8;
 
-/// The destination that an error says to be unreachable; fails if the error is not right in every byte.
+/// The destination that an error says to be unreachable; fails if the error is not right in every byte. A first fragment
+/// is quoted as the whole packet that it stands for.
 pub fn check(refused: &[u8], error: &[u8]) -> Result<SocketAddr> {
+    let refused = &as_whole(refused)[..];
     let layout = Layout::of(refused).context("what was refused is no IP packet")?;
     let (ip, at) = (&error[14..layout.transport_at], layout.transport_at);
     ensure!(Layout::of(error) == Some(layout), "the error is of another family");

@@ -13,7 +13,7 @@
 //! it has others, or says `only v4`.
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
 //! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out any` is for what cannot be told in words. `given` lines are the
-//! flows before, `then` lines all flows after; without `then` they stay.
+//! flows before, `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -24,8 +24,9 @@ use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
-use super::flows::{FlowKey, Flows};
+use super::flows::{self, FlowKey, Flows};
 use super::frame::{Spec, endpoint, mac, number};
+use super::host;
 use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
 use super::sample::{flow_entry, in_ipv6};
@@ -39,6 +40,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/errors_to_pods.txt"),
     include_str!("../../tests/rows/errors_from_pods.txt"),
     include_str!("../../tests/rows/handover.txt"),
+    include_str!("../../tests/rows/fragments.txt"),
 ];
 
 /// One row.
@@ -52,6 +54,8 @@ pub struct Row {
     pub frame: Vec<u8>,
     /// The flows before.
     pub given: Flows,
+    /// Packets at the same hook before.
+    pub before: Vec<Vec<u8>>,
     /// Why it goes where it goes.
     pub reason: Reason,
     verdict: Verdict,
@@ -60,6 +64,14 @@ pub struct Row {
 }
 
 impl Row {
+    /// What the row's packet meets, in memory.
+    pub fn prepare(&self, tables: &MemoryTables, hook: Hook) {
+        flows::set(tables, &self.given);
+        for frame in &self.before {
+            let _ = host::run(tables, hook, frame);
+        }
+    }
+
     /// Fails with both texts if a run came out otherwise.
     pub fn check(&self, outcome: &Outcome, flows: &Flows) -> Result<()> {
         let expected = (self.verdict, Some(self.reason));
@@ -155,13 +167,14 @@ fn row(name: &str, lines: &[String], tables: &MemoryTables) -> Result<Row> {
     let [packet, outcome] = plain[..] else { bail!("a row has one line with a packet and one with a verdict") };
     let (hooks, packet) = packet.split_once(' ').context("the packet is missing")?;
     let (verdict, reason) = outcome.split_once(' ').context("the reason is missing")?;
-    let given = flows(of("given"), tables)?;
-    let then = if of("then").next().is_some() { flows(of("then"), tables)? } else { given.clone() };
+    let given = read_flows(of("given"), tables)?;
+    let then = if of("then").next().is_some() { read_flows(of("then"), tables)? } else { given.clone() };
     Ok(Row {
         name: name.to_owned(),
         hooks: hooks.split(',').map(hook).collect::<Result<_>>()?,
         frame: Spec::parse(packet)?.build(),
         given,
+        before: of("before").map(|packet| Ok(Spec::parse(packet)?.build())).collect::<Result<_>>()?,
         verdict: self::verdict(verdict)?,
         reason: self::reason(reason)?,
         out: of("out").next().map(str::to_owned),
@@ -170,10 +183,10 @@ fn row(name: &str, lines: &[String], tables: &MemoryTables) -> Result<Row> {
 }
 
 fn is_named(line: &str) -> bool {
-    ["given", "out", "then"].iter().any(|name| line.split(' ').next() == Some(name))
+    ["given", "before", "out", "then"].iter().any(|name| line.split(' ').next() == Some(name))
 }
 
-fn flows<'a>(lines: impl Iterator<Item = &'a str>, tables: &MemoryTables) -> Result<Flows> {
+fn read_flows<'a>(lines: impl Iterator<Item = &'a str>, tables: &MemoryTables) -> Result<Flows> {
     let lines = lines.filter(|line| *line != "nothing");
     lines.map(|line| flow(line, tables).with_context(|| format!("reading `{line}`"))).collect()
 }

@@ -7,6 +7,7 @@ use xlb_common::parse::tcp_flags::{ACK, FIN, RST, SYN};
 use xlb_userspace::source::address::parse_address;
 
 use super::case::EdgePacket;
+use super::fragments;
 use super::icmp;
 use super::missing::{self, Feature};
 use super::node::{Flow, Node, Outcome};
@@ -23,7 +24,6 @@ const TRUNCATED_LENGTH: usize = 40;
 pub fn missing(packet: &EdgePacket) -> Option<Feature> {
     match () {
         () if packet.proto == "SCTP" => Some(missing::SCTP),
-        () if packet.fragment.is_some() => Some(missing::FRAGMENTS),
         () if packet.vlan.is_some() => Some(missing::VLAN),
         () => None,
     }
@@ -49,7 +49,11 @@ pub fn check(
         return check_reply(node, flow, packet).map(|()| None);
     }
     let flags = flags(packet.flags.as_deref().unwrap_or("SYN"))?;
-    judge(node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?, packet, reached)
+    let outcome = match packet.fragment.as_deref() {
+        None => node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?,
+        Some(name) => fragments::send(node, flow, flags, name, reached)?,
+    };
+    judge(outcome, packet, reached)
 }
 
 /// Whether the packet fared as expected; the endpoint that it reached.

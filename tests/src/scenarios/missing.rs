@@ -23,8 +23,6 @@ pub const IN_CLUSTER: Feature = "in-cluster senders";
 pub const SCTP: Feature = "SCTP";
 /// Endpoints of other nodes.
 pub const REMOTE: Feature = "remote delivery";
-/// Fragments of IP packets.
-pub const FRAGMENTS: Feature = "fragments";
 /// Frames with a VLAN tag.
 pub const VLAN: Feature = "VLAN tags";
 

@@ -16,6 +16,7 @@
 //! [`inside`] (clients on the node),
 //! [`expected`] (what its outcomes should be),
 //! [`edge`] (a client's packets one by one),
+//! [`fragments`] (parts of them),
 //! [`icmp`] (errors among them),
 //! [`cleanup`] (flows whose endpoint went),
 //! [`health`] (who is asked whether it is well),
@@ -35,6 +36,7 @@ pub mod inside;
 pub mod expected;
 pub mod edge;
 pub mod icmp;
+pub mod fragments;
 pub mod cleanup;
 pub mod health;
 pub mod report;

@@ -193,6 +193,11 @@ impl Node {
         Ok(ends(&last.frame).0)
     }
 
+    /// A frame of the client, whatever it is.
+    pub fn run_frame(&self, frame: &[u8]) -> Result<outcome::Outcome> {
+        self.run(Hook::Tc, frame)
+    }
+
     /// A frame at a hook, in memory and in the kernel.
     pub(super) fn run(&self, hook: Hook, frame: &[u8]) -> Result<outcome::Outcome> {
         let run = match &self.kernel {

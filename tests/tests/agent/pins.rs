@@ -42,6 +42,7 @@ fn maps_of_another_size_are_refused_and_go_on_serving() -> Result<()> {
         ("--max-frontends", "100", ["FRONTENDS_V4", "65536", "100"]),
         ("--max-slots", "4096", ["SLOTS", "1048576", "4096"]),
         ("--max-backends", "100", ["BACKENDS", "512", "100"]),
+        ("--max-fragments", "200", ["FRAGMENTS_V4", "16384", "200"]),
     ] {
         let ended = refused_agent(&stage.lab, &stage.manifests, &[argument, value])?;
         ended.is_refused_with(&parts);

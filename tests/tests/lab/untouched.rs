@@ -26,8 +26,8 @@ const FROM_ROUTER: [&str; 24] = [
     "tcp C:5007 V:9999 S ttl 3",
     "icmp C:0 V:0 ttl 3",
     "udp C:5008 V:80 data 40 options ttl 3",
-    "udp C:5009 V:80 data 64 more ttl 3",
-    "udp C:5009 V:80 data 64 offset 9 ttl 3",
+    "udp C:5009 V:9999 data 64 more ttl 3",
+    "udp C:5009 V:9999 data 64 offset 9 ttl 3",
     "udp C:5010 V:80 data 40 vlan 5",
     "udp C:5010 V:80 data 40 type 88b5",
     "udp C:5010 V:80 data 40 version 5",
@@ -98,7 +98,7 @@ fn check_bytes(door: Door) -> Result<()> {
         scene.lab.route_pods_from_router()?;
         let with_xlb = observe(&scene)?;
         let counters = scene.counters()?;
-        counters.assert_some(&[Reason::NotOurs, Reason::IpOptions, Reason::Fragment, Reason::Icmp]);
+        counters.assert_some(&[Reason::NotOurs, Reason::IpOptions, Reason::FragmentEarly, Reason::Icmp]);
         counters.assert_none(&[Reason::SoleBackend, Reason::SlotOwner, Reason::UnprovenOwner, Reason::Replied]);
 
         scene.agent.stop()?;

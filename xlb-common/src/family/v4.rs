@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::{EndpointKeyV4, FlowKeyV4, SourceKeyV4};
+use crate::abi::{EndpointKeyV4, FlowKeyV4, FragmentKeyV4, SourceKeyV4};
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
+use crate::fragments::Piece;
 use crate::packet::Packet;
 use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed};
 use crate::reason::Reason;
@@ -26,8 +27,11 @@ const CHECKSUM_AT: usize = ETHERNET_LENGTH + 10;
 const ADDRESSES_AT: usize = 12;
 const SOURCE_AT: usize = ETHERNET_LENGTH + ADDRESSES_AT;
 const DESTINATION_AT: usize = SOURCE_AT + 4;
+/// Flags and fragment offset.
+const FRAGMENT_AT: usize = ETHERNET_LENGTH + 6;
 /// More-fragments flag and fragment offset.
 const FRAGMENT_MASK: u16 = 0x3fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// What is read at once: the header, and the ports of TCP and UDP behind it.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -44,8 +48,10 @@ impl Family for V4 {
     type EndpointKey = EndpointKeyV4;
     type FlowKey = FlowKeyV4;
     type SourceKey = SourceKeyV4;
+    type FragmentKey = FragmentKeyV4;
     const VERSION: u8 = 4;
     const TRANSPORT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
+    const FRAGMENT_HEADER: usize = 0;
     const UDP_SUM_IS_OPTIONAL: bool = true;
     const ICMP: u8 = 1;
     const HAS_HEADER_SUM: bool = true;
@@ -68,6 +74,11 @@ impl Family for V4 {
     #[inline(always)]
     fn source_key(service: u32, client: [u8; 4]) -> SourceKeyV4 {
         SourceKeyV4 { service, client }
+    }
+
+    #[inline(always)]
+    fn fragment_key(source: [u8; 4], destination: [u8; 4], [i0, i1, ..]: [u8; 4], protocol: u8) -> FragmentKeyV4 {
+        FragmentKeyV4 { source, destination, identification: [i0, i1], protocol, zero: 0 }
     }
 
     #[inline(always)]
@@ -116,6 +127,33 @@ impl Family for V4 {
             None | Some(0) => packet.length().wrapping_sub(ETHERNET_LENGTH as u32),
             Some(total) => total.into(),
         }
+    }
+
+    #[inline(always)]
+    fn piece<P: Packet>(packet: &P) -> Result<Piece<Self>, Reason> {
+        let macs = parse::macs(packet)?;
+        let headers = packet.load::<{ size_of::<Headers>() }>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
+        let Headers { first: header, source, destination, .. } = bytemuck::cast(headers);
+        let place = u16::from_be_bytes([header[6], header[7]]);
+        let piece = Piece {
+            source,
+            destination,
+            identification: [header[4], header[5], 0, 0],
+            protocol: header[9],
+            offset: u32::from(place << 3),
+            has_more: place & MORE_FRAGMENTS != 0,
+            hops: header[8],
+            macs,
+        };
+        piece.checked(payload_length(u16::from_be_bytes([header[2], header[3]]))?, HEADER_LENGTH as u32)
+    }
+
+    #[inline(always)]
+    fn as_whole<P: Packet, const N: usize>(_packet: &P, at: usize, mut bytes: [u8; N]) -> Option<[u8; N]> {
+        if at <= FRAGMENT_AT && at + N > FRAGMENT_AT + 1 {
+            *bytes.get_mut(FRAGMENT_AT - at..)?.first_chunk_mut()? = [0; 2];
+        }
+        Some(bytes)
     }
 
     #[inline(always)]

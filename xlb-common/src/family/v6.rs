@@ -5,9 +5,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::{EndpointKeyV6, FlowKeyV6, SourceKeyV6, TCP, UDP};
+use crate::abi::{EndpointKeyV6, FlowKeyV6, FragmentKeyV6, SourceKeyV6, TCP, UDP};
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
+use crate::fragments::Piece;
 use crate::hash::fold_address;
 use crate::packet::Packet;
 use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed};
@@ -22,9 +23,17 @@ const HEADER_LENGTH: usize = 40;
 /// Bytes of the header before the addresses.
 const FIRST_LENGTH: usize = 8;
 const LENGTH_AT: usize = ETHERNET_LENGTH + 4;
+const NEXT_HEADER_AT: usize = ETHERNET_LENGTH + 6;
 const HOP_LIMIT_AT: usize = ETHERNET_LENGTH + 7;
 const SOURCE_AT: usize = ETHERNET_LENGTH + FIRST_LENGTH;
 const DESTINATION_AT: usize = SOURCE_AT + 16;
+/// Where a fragment header is that is served.
+const FRAGMENT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
+const FRAGMENT_LENGTH: u32 = V6::FRAGMENT_HEADER as u32;
+/// Bytes of the ports, the first of a transport header.
+const PORTS_LENGTH: usize = 4;
+const FRAGMENT_OFFSET_MASK: u16 = 0xfff8;
+const MORE_FRAGMENTS: u16 = 1;
 
 /// Next headers that stand between the fixed header and the transport's (RFC 8200 chapter 4, RFC 4302).
 pub(crate) mod extension {
@@ -49,8 +58,10 @@ impl Family for V6 {
     type EndpointKey = EndpointKeyV6;
     type FlowKey = FlowKeyV6;
     type SourceKey = SourceKeyV6;
+    type FragmentKey = FragmentKeyV6;
     const VERSION: u8 = 6;
     const TRANSPORT_AT: usize = ETHERNET_LENGTH + HEADER_LENGTH;
+    const FRAGMENT_HEADER: usize = 8;
     const UDP_SUM_IS_OPTIONAL: bool = false;
     const ICMP: u8 = 58;
     const HAS_HEADER_SUM: bool = false;
@@ -73,6 +84,11 @@ impl Family for V6 {
     #[inline(always)]
     fn source_key(service: u32, client: [u8; 16]) -> SourceKeyV6 {
         SourceKeyV6 { service, client }
+    }
+
+    #[inline(always)]
+    fn fragment_key(source: [u8; 16], destination: [u8; 16], identification: [u8; 4], _protocol: u8) -> FragmentKeyV6 {
+        FragmentKeyV6 { source, destination, identification }
     }
 
     #[inline(always)]
@@ -120,6 +136,44 @@ impl Family for V6 {
             None | Some(0) => packet.length().wrapping_sub(ETHERNET_LENGTH as u32),
             Some(payload) => u32::from(payload) + HEADER_LENGTH as u32,
         }
+    }
+
+    #[inline(always)]
+    fn piece<P: Packet>(packet: &P) -> Result<Piece<Self>, Reason> {
+        let macs = parse::macs(packet)?;
+        let first = packet.load::<FIRST_LENGTH>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
+        let source = packet.load::<16>(SOURCE_AT).ok_or(Reason::Truncated)?;
+        let destination = packet.load::<16>(DESTINATION_AT).ok_or(Reason::Truncated)?;
+        let [protocol, _, p0, p1, i0, i1, i2, i3] = packet.load(FRAGMENT_AT).ok_or(Reason::Truncated)?;
+        let place = u16::from_be_bytes([p0, p1]);
+        let piece = Piece {
+            source,
+            destination,
+            identification: [i0, i1, i2, i3],
+            protocol,
+            offset: u32::from(place & FRAGMENT_OFFSET_MASK),
+            has_more: place & MORE_FRAGMENTS != 0,
+            hops: first[7],
+            macs,
+        };
+        let length = u16::from_be_bytes([first[4], first[5]]);
+        piece.checked(u32::from(length).saturating_sub(FRAGMENT_LENGTH), 0)
+    }
+
+    /// Without the fragment header: shorter by it, and followed by what follows that. The path reads both fields at once, and
+    /// of the transport header together with the fixed one only the ports.
+    #[inline(always)]
+    fn as_whole<P: Packet, const N: usize>(packet: &P, at: usize, mut bytes: [u8; N]) -> Option<[u8; N]> {
+        if at <= LENGTH_AT && at + N > NEXT_HEADER_AT {
+            let field = bytes.get_mut(LENGTH_AT - at..)?.first_chunk_mut::<3>()?;
+            let [next_header] = packet.load(FRAGMENT_AT)?;
+            let [l0, l1] = u16::from_be_bytes([field[0], field[1]]).wrapping_sub(FRAGMENT_LENGTH as u16).to_be_bytes();
+            *field = [l0, l1, next_header];
+        }
+        if at + N == Self::TRANSPORT_AT + PORTS_LENGTH {
+            *bytes.last_chunk_mut()? = packet.load::<PORTS_LENGTH>(FRAGMENT_AT + Self::FRAGMENT_HEADER)?;
+        }
+        Some(bytes)
     }
 
     #[inline(always)]

@@ -121,6 +121,9 @@ struct RunArgs {
     #[arg(long, default_value_t = Sizes::default().counted_services,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(COUNTED_SERVICES_MAX)))]
     service_metrics_max: u32,
+    /// Most fragmented datagrams of each IP version whose fragments are followed at once, about 110 bytes each
+    #[arg(long, default_value_t = Sizes::default().fragments, value_parser = clap::value_parser!(u32).range(128..))]
+    max_fragments: u32,
     #[command(flatten)]
     ask: ServerArgs,
     #[command(flatten)]
@@ -289,6 +292,7 @@ fn run(args: RunArgs) -> Result<()> {
             backends: args.max_backends,
             flows: args.max_flows,
             counted_services: if args.service_metrics == Switch::On { args.service_metrics_max } else { 0 },
+            fragments: args.max_fragments,
         },
         health_address: args.ask.health_address.0,
         metrics_address: args.ask.metrics_address.0,

@@ -30,6 +30,8 @@ pub struct Sizes {
     pub flows: u32,
     /// Services with numbers of their own in `SERVICE_STATS`, whose size is fixed; zero: no service is counted.
     pub counted_services: u32,
+    /// `FRAGMENTS_V4` and `FRAGMENTS_V6`.
+    pub fragments: u32,
 }
 
 impl Default for Sizes {
@@ -40,6 +42,7 @@ impl Default for Sizes {
             backends: abi::BACKENDS_MAX,
             flows: abi::FLOWS_MAX,
             counted_services: COUNTED_SERVICES,
+            fragments: abi::FRAGMENTS_MAX,
         }
     }
 }
@@ -75,6 +78,8 @@ impl Sizes {
             shape("SOURCE_RANGES_V6", abi::SOURCE_RANGES_MAX, PREFIX + client_v6, 4),
             shape("AFFINITY_V4", abi::AFFINITY_MAX, client, size_of::<abi::AffinityEntry>()),
             shape("AFFINITY_V6", abi::AFFINITY_MAX, client_v6, size_of::<abi::AffinityEntry>()),
+            shape("FRAGMENTS_V4", self.fragments, size_of::<abi::FragmentKeyV4>(), size_of::<abi::FragmentEntry>()),
+            shape("FRAGMENTS_V6", self.fragments, size_of::<abi::FragmentKeyV6>(), size_of::<abi::FragmentEntry>()),
             shape("INSIDE_V4", self.frontends, endpoint, size_of::<abi::Inside>()),
             shape("INSIDE_V6", self.frontends, endpoint_v6, size_of::<abi::Inside>()),
             shape("ENDPOINTS_V4", abi::ENDPOINTS_MAX, 4, endpoint),

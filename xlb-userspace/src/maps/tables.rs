@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
-    AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, Frontend, Member, ProofQuestion,
-    ServiceStats,
+    AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, Frontend, Member,
+    ProofQuestion, ServiceStats,
 };
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables};
@@ -120,6 +120,13 @@ where
     }
 
     fn record_affinity(&self, _service: u32, _client: F::Address, _entry: &AffinityEntry) {}
+
+    /// The packet that is explained is whole.
+    fn fragment(&self, _key: &F::FragmentKey) -> Option<FragmentEntry> {
+        None
+    }
+
+    fn record_fragment(&self, _key: &F::FragmentKey, _entry: &FragmentEntry) {}
 
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
         self.ask(backend.netns_id, F::VERSION, F::EndpointKey::widened(*key)).unwrap_or(Proof::Absent)

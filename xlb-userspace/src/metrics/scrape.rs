@@ -17,7 +17,7 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 const FILLS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The maps that the kernel fills.
-const FILLED_MAPS: [&str; 14] = [
+const FILLED_MAPS: [&str; 16] = [
     "FLOWS_V4",
     "PENDING_V4",
     "UDP_FLOWS_V4",
@@ -28,6 +28,8 @@ const FILLED_MAPS: [&str; 14] = [
     "UDP_PENDING_V6",
     "AFFINITY_V4",
     "AFFINITY_V6",
+    "FRAGMENTS_V4",
+    "FRAGMENTS_V6",
     "INSIDE_AFFINITY",
     "INSIDE_FLOWS",
     "INSIDE_UDP_FLOWS",
