@@ -36,7 +36,7 @@ const SERVICE: &str = "web";
 pub const SLICE_FILE: &str = "endpointslice.yaml";
 /// The file of the Service.
 pub const SERVICE_FILE: &str = "service.yaml";
-const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The parts, in the order in which they must end.
 pub struct Stage {

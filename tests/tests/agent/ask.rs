@@ -15,7 +15,7 @@ pub const METRICS_PORT: u16 = 10349;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longer than a round and its repetition take.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// An answer.
 #[derive(Clone, Debug)]

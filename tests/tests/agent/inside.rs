@@ -20,7 +20,7 @@ const TARGET_PORTS: &[(&str, &str, u16)] = &[("http", "TCP", TARGET_PORT), ("dns
 /// How long a client waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the agent may take.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A lab whose first pod is of this node and whose second stands for one of another node. The fields go in this order.
 struct Stage {

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::maps::cgroup;
 use crate::maps::link::{pin_link, remove_pin};
-use crate::maps::object::{classifier, xdp};
+use crate::maps::object::{classifier, load_once, xdp};
 use crate::maps::pins::PinDirectory;
 
 /// Which program meets the packets of an uplink first.
@@ -129,6 +129,7 @@ impl Hooks {
         if self.wanted.contains(&pin) {
             return Ok(());
         }
+        load_once(&mut self.ebpf, name)?;
         let program = classifier(&mut self.ebpf, name)?;
         let update = |link| Ok(program.attach_to_link(SchedClassifierLink::try_from(link)?).map(drop)?);
         if !replace_program(&pin, update)? {
@@ -144,6 +145,7 @@ impl Hooks {
 
     fn attach_xdp(&mut self, name: &str, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
         let pin = self.pin(name, ifindex);
+        load_once(&mut self.ebpf, name)?;
         // An interface takes one XDP program: what an agent in another mode left goes first.
         for other in XDP_PROGRAMS.iter().filter(|other| **other != name) {
             remove_pin(&self.pin(other, ifindex))?;

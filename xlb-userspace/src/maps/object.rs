@@ -114,7 +114,12 @@ pub struct MapShape {
     pub value: usize,
 }
 
-/// Loads every program. Maps that are pinned are taken over with what they hold, after a look at their shape.
+/// The programs of which an uplink needs one or two. The verifier takes a second for each, so they are loaded when an uplink
+/// first needs them: [`load_once`].
+const FRONT_DOORS: [&str; 3] = ["ingress_tc", "ingress_xdp", "ingress_xdp_alone"];
+
+/// Loads every program but those of front doors. Maps that are pinned are taken over with what they hold, after a look at
+/// their shape.
 ///
 /// # Errors
 /// When a pinned map has another shape, or the kernel refuses a map or a program.
@@ -128,11 +133,27 @@ pub fn load(pins: &PinDirectory, sizes: &Sizes) -> Result<Ebpf> {
     loader.override_global("AYA_LOG_LEVEL", &log_level, true);
     loader.override_global("COUNTED_SERVICES", &sizes.counted_services, true);
     let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
-    for (name, program) in ebpf.programs_mut() {
-        load_program(program).with_context(|| format!("loading the program {name}: the kernel refused it"))?;
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| !FRONT_DOORS.contains(name)) {
+        load_program(program).with_context(|| refused(name))?;
     }
     pin_prove(&mut ebpf, pins)?;
     Ok(ebpf)
+}
+
+/// Loads a program that is not loaded yet.
+///
+/// # Errors
+/// When the object has none of this name, or the kernel refuses it.
+pub fn load_once(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    load_program(program).with_context(|| refused(name))
+}
+
+fn refused(name: &str) -> String {
+    format!("loading the program {name}: the kernel refused it")
 }
 
 /// What the programs may log; the verifier removes what they may not. They have debug lines only.
