@@ -1,14 +1,11 @@
 //! The loaded programs, packet by packet: what they do is what the path does on the host.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use xlb_common::Reason;
 use xlb_common::abi::{Config, FlowEntry, NETNS_HOST};
 use xlb_common::budget::REPORTS_BURST;
@@ -31,6 +28,11 @@ use xlb_tests::scenarios::case::File;
 use xlb_tests::scenarios::in_kernel::InKernel;
 use xlb_tests::scenarios::report::rows;
 use xlb_tests::scenarios::run::{self, Terms};
+
+use crate::sockets::{any_address, connect_from, prepare_loopback, silent};
+
+#[path = "kernel/sockets.rs"]
+mod sockets;
 
 const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
 
@@ -360,42 +362,6 @@ fn vip(version: Version) -> SocketAddr {
     SocketAddr::new(sample::vip_address(version, 11), 80)
 }
 
-/// Its SYN waits for an answer that never comes.
-fn silent(version: Version) -> SocketAddr {
-    SocketAddr::new(client_address(version, 9), 40_000)
-}
-
 fn stranger(version: Version) -> SocketAddr {
     SocketAddr::new(client_address(version, 10), 9)
-}
-
-/// The pod's address is this namespace's, and what goes to the silent client stays here.
-fn prepare_loopback(version: Version) -> Result<()> {
-    let (pod, silent) = (pod_address(version, 1).to_string(), silent(version).ip().to_string());
-    match version {
-        Version::V4 => ip(&["address", "add", &pod, "dev", "lo"])?,
-        // Without it the address is not usable until the kernel has looked for another owner.
-        Version::V6 => ip(&["address", "add", &format!("{pod}/128"), "dev", "lo", "nodad"])?,
-    }
-    ip(&["route", "add", &silent, "dev", "lo"])
-}
-
-fn any_address(version: Version) -> SocketAddr {
-    let is_v4 = matches!(version, Version::V4);
-    SocketAddr::new(if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, 8080)
-}
-
-/// A connection whose client's end is known beforehand.
-fn connect_from(client: SocketAddr, pod: SocketAddr) -> Result<TcpStream> {
-    let family = if client.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket = socket::socket(family, SockType::Stream, SockFlag::empty(), None).context("making a socket")?;
-    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(client)).with_context(|| format!("binding {client}"))?;
-    socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(pod)).with_context(|| format!("connecting to {pod}"))?;
-    Ok(socket.into())
-}
-
-fn ip(args: &[&str]) -> Result<()> {
-    let status = Command::new("ip").args(args).status().context("running ip")?;
-    ensure!(status.success(), "`ip {}` failed", args.join(" "));
-    Ok(())
 }
