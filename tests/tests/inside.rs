@@ -2,7 +2,7 @@
 //! The maps are filled by hand.
 //!
 //! Read in this order: [`stage`] (what tests start from), [`hooks`] (programs and maps), [`served`], [`datagrams`],
-//! [`refused`], [`sources`].
+//! [`local`], [`refused`], [`sources`].
 
 #[path = "inside/stage.rs"]
 mod stage;
@@ -12,6 +12,8 @@ mod hooks;
 mod served;
 #[path = "inside/datagrams.rs"]
 mod datagrams;
+#[path = "inside/local.rs"]
+mod local;
 #[path = "inside/refused.rs"]
 mod refused;
 #[path = "inside/sources.rs"]

@@ -84,10 +84,6 @@ fn a_ready_pod_that_gets_nothing_is_a_failure_and_an_unready_one_is_not() {
 fn what_xlb_cannot_do_yet_is_named_and_never_passes() {
     for (body, feature) in [
         (packet(", proto: SCTP", "outcome: drop"), "not yet: SCTP"),
-        (
-            packet("", HERE).replace("external", "local-pod") + "\n    pod_detection: none",
-            "not yet: in-cluster senders",
-        ),
         (packet("", "outcome: drop").replace("external", "remote-pod"), "not yet: in-cluster senders"),
     ] {
         let verdict = verdict("packet", "", "", &body);
@@ -120,6 +116,24 @@ fn clients_inside_reach_the_endpoints_of_all_nodes_and_the_others_those_of_this_
         }
     }
     assert_eq!(verdict("packet", "", "", &packet("", HERE).replace("external", "remote-pod")), "pass");
+}
+
+#[test]
+fn pods_that_kube_proxy_does_not_detect_are_as_clients_outside_and_the_nodes_own_processes_are_not() {
+    let both = "outcome: dnat, endpoints: ['10.1.0.1:8080', '10.1.0.2:8080']";
+    let undetected = |kind: &str, policy: &str, expect: &str| {
+        let body = packet("", expect).replace("external", kind) + "\n    pod_detection: none";
+        verdict("packet", &format!(", external_traffic_policy: {policy}"), "", &body)
+    };
+    for (kind, policy, expect) in [
+        ("local-pod", "Local", HERE),
+        ("local-pod", "Cluster", both),
+        ("host", "Local", both),
+        ("host", "Cluster", both),
+    ] {
+        assert_eq!(undetected(kind, policy, expect), "pass", "{kind} {policy}");
+    }
+    assert!(undetected("local-pod", "Local", both).ends_with("got 10.1.0.1:8080"));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! Every endpoint of the cluster can be reached that way, as the answers come back to this node by themselves: so such a
 //! client gets the cluster set under either policy (semantics 6.1, 6.3). An endpoint that is the client itself is as good
-//! as any: what it sends to its own address never leaves its network namespace.
+//! as any: what it sends to its own address never leaves its network namespace. Only if the operator says so, clients in
+//! pods are as clients outside are, and get the local set where the policy is Local (6.2).
 //!
 //! | step | condition | what becomes of it |
 //! |---|---|---|
@@ -12,10 +13,13 @@
 //! | 3 | the service restricts its sources, and nobody knows the client's address | untouched: who sees its packets judges them |
 //! | 4 | the service restricts its sources, and the client is not listed | refused |
 //! | 5 | no endpoint is usable in the whole cluster | refused |
-//! | 6 | affinity, and the client's last connection went to an endpoint that is still usable | that endpoint |
-//! | 7 | else | any usable endpoint |
+//! | 6 | the client gets the local set, and that is empty | refused: outside it would be dropped (semantics 4) |
+//! | 7 | affinity, and the client's last connection went to an endpoint that is still usable for it | that endpoint |
+//! | 8 | else | any endpoint that is usable for the client |
 //!
 //! In the kernel a step with keys and values of its own is a function of its own: they do not fit one stack together.
+
+mod parts;
 
 use crate::abi::{Inside, InsideAffinity, InsideAffinityKey, InsideFlow, InsideFlowKey, NetnsAddressKey, inside_flags};
 use crate::family::Family;
@@ -23,9 +27,7 @@ use crate::reason::Reason;
 use crate::stats::count_inside;
 use crate::tables::Tables;
 
-/// Steps of a search among the endpoints of a service: enough for all that `ENDPOINTS_V4` holds.
-const SEARCH_STEPS: u32 = 19;
-const _: () = assert!(crate::abi::ENDPOINTS_MAX < 1 << SEARCH_STEPS);
+use self::parts::{Part, order};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -68,6 +70,8 @@ pub struct Request<F: Family> {
     /// The client: the cookie of the socket's network namespace (semantics 9.1 says its address, which is not chosen
     /// yet).
     pub client: u64,
+    /// Whether that namespace is not the node's own.
+    pub is_in_pod: bool,
     /// Any number.
     pub random: u32,
 }
@@ -153,6 +157,9 @@ fn choose<F: Family, T: InsideTables<F>>(
     if service.endpoints == 0 {
         return Err(Reason::InsideRejected);
     }
+    if parts::usable(service, request.is_in_pod).count == 0 {
+        return Err(Reason::InsideNotLocal);
+    }
     fresh(tables, service, request).ok_or(Reason::StaleReference)
 }
 
@@ -164,10 +171,7 @@ fn remembered<F: Family, T: InsideTables<F>>(tables: &T, service: &Inside, reque
     }
     let flow = tables.inside_flow(&sent_to::<F>(request.socket, request.vip))?;
     let endpoint = (F::from_stored(flow.address), flow.port);
-    let lingering_base = service.endpoints_base.wrapping_add(service.endpoints);
-    let serves = has_endpoint(tables, service.endpoints_base, service.endpoints, &endpoint)
-        || has_endpoint(tables, lingering_base, service.lingering, &endpoint);
-    serves.then_some(endpoint)
+    parts::serves(tables, service, &endpoint).then_some(endpoint)
 }
 
 /// Steps 3 and 4. A socket that is bound to no address gets the one of its namespace, unless its route names another.
@@ -183,21 +187,22 @@ fn admit<F: Family, T: InsideTables<F>>(tables: &T, service: &Inside, request: &
     if tables.is_allowed_source(service.service, source) { Ok(()) } else { Err(Reason::InsideNotAllowed) }
 }
 
-/// Steps 6 and 7.
+/// Steps 7 and 8.
 #[inline(never)]
 fn fresh<F: Family, T: InsideTables<F>>(
     tables: &T,
     service: &Inside,
     request: &Request<F>,
 ) -> Option<(Peer<F>, Reason)> {
+    let part = parts::usable(service, request.is_in_pod);
     if service.affinity_s == 0 {
-        return Some((any(tables, service, request.random)?, Reason::InsideServed));
+        return Some((parts::any(tables, part, request.random)?, Reason::InsideServed));
     }
     let key = InsideAffinityKey { client: request.client, service: service.service, zero: 0 };
-    let last = tables.inside_affinity(&key).and_then(|last| still_usable(tables, service, &last));
+    let last = tables.inside_affinity(&key).and_then(|last| still_usable(tables, service, part, &last));
     let (endpoint, reason) = match last {
         Some(endpoint) => (endpoint, Reason::InsideAffine),
-        None => (any(tables, service, request.random)?, Reason::InsideServed),
+        None => (parts::any(tables, part, request.random)?, Reason::InsideServed),
     };
     let (address, port) = (F::to_stored(endpoint.0), endpoint.1);
     tables.record_inside_affinity(&key, &InsideAffinity { address, port, zero: [0; 6], last_new_ns: tables.now_ns() });
@@ -206,45 +211,17 @@ fn fresh<F: Family, T: InsideTables<F>>(
 
 /// The endpoint of the client's last connection, while the record counts (semantics 9.3).
 #[inline(always)]
-fn still_usable<F: Family, T: InsideTables<F>>(tables: &T, service: &Inside, last: &InsideAffinity) -> Option<Peer<F>> {
+fn still_usable<F: Family, T: InsideTables<F>>(
+    tables: &T,
+    service: &Inside,
+    part: Part,
+    last: &InsideAffinity,
+) -> Option<Peer<F>> {
     // A clock that is read on another CPU may be a tick behind the record's.
     let age_ns = tables.now_ns().saturating_sub(last.last_new_ns);
     let endpoint = (F::from_stored(last.address), last.port);
-    let counts = age_ns <= u64::from(service.affinity_s) * NS_PER_S
-        && has_endpoint(tables, service.endpoints_base, service.endpoints, &endpoint);
+    let counts = age_ns <= u64::from(service.affinity_s) * NS_PER_S && parts::has(tables, part, &endpoint);
     counts.then_some(endpoint)
-}
-
-/// An entry that was never written has port zero.
-#[inline(always)]
-fn any<F: Family, T: InsideTables<F>>(tables: &T, service: &Inside, random: u32) -> Option<Peer<F>> {
-    let index = ((u64::from(random) * u64::from(service.endpoints)) >> 32) as u32;
-    tables.endpoint(service.endpoints_base.wrapping_add(index)).filter(|&(_, port)| port != [0; 2])
-}
-
-/// Whether an endpoint is one of these, which are in order.
-#[inline(never)]
-fn has_endpoint<F: Family, T: InsideTables<F>>(tables: &T, base: u32, count: u32, wanted: &Peer<F>) -> bool {
-    let wanted = order::<F>(*wanted);
-    let (mut low, mut high) = (0, count);
-    for _ in 0..SEARCH_STEPS {
-        if low >= high {
-            break;
-        }
-        let middle = low + (high - low) / 2;
-        let Some(found) = tables.endpoint(base.wrapping_add(middle)).map(order::<F>) else { break };
-        if found == wanted {
-            return true;
-        }
-        if found < wanted { low = middle + 1 } else { high = middle }
-    }
-    false
-}
-
-/// A number that orders peers as their addresses and ports do.
-#[inline(always)]
-fn order<F: Family>((address, port): Peer<F>) -> (u128, u16) {
-    (u128::from_be_bytes(F::to_stored(address)), u16::from_be_bytes(port))
 }
 
 /// Answers are to look as if the VIP had sent them; and later datagrams are to go to the same endpoint, where each names

@@ -134,6 +134,8 @@ reasons! {
     InsideAnswered = "inside_answered", Inside, Forward, "a datagram for a socket of this node: its sender became the VIP again";
     InsideRejected = "inside_rejected", Inside, Drop,
         "the service has no usable pod in the whole cluster: the socket's call was refused";
+    InsideNotLocal = "inside_not_local", Inside, Drop,
+        "the service has no usable pod on this node (externalTrafficPolicy Local), and the client is a pod that gets no other: the socket's call was not permitted";
     InsideNotAllowed = "inside_not_allowed", Inside, Drop,
         "the client is in none of the service's source ranges: the socket's call was not permitted";
     InsideSourceUnknown = "inside_source_unknown", Inside, Pass,

@@ -24,6 +24,11 @@ use crate::maps::{FamilyMaps, Maps, count};
 
 pub use self::place::{Ip4, Ip6, Mapped};
 
+/// Cookie of the node's own network namespace, in which processes are not in a pod. The agent writes it before the verifier
+/// reads the programs.
+#[unsafe(no_mangle)]
+static NODE_NETNS: u64 = 0;
+
 /// The call goes on.
 pub const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -106,7 +111,8 @@ fn redirect<P: Place>(
     let Some(service) = inside::service_of::<P::Family, _>(&maps, vip, protocol(ctx)) else { return ALLOW };
     // SAFETY: the context is valid for the whole run, and the other helper takes nothing.
     let (client, random) = unsafe { (bpf_get_netns_cookie(ctx.as_ptr()), bpf_get_prandom_u32()) };
-    let request = Request { call, vip, source: source(ctx), socket: socket(ctx), client, random };
+    let is_in_pod = client != node_netns();
+    let request = Request { call, vip, source: source(ctx), socket: socket(ctx), client, is_in_pod, random };
     match inside::serve::<P::Family, _>(&maps, &service, &request) {
         Ok(endpoint) => {
             set_peer::<P>(ctx, endpoint);
@@ -126,6 +132,12 @@ fn redirect<P: Place>(
 fn socket(ctx: &SockAddrContext) -> Socket {
     // SAFETY: the context is valid for the whole run.
     Socket { cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }, protocol: protocol(ctx) }
+}
+
+#[inline(always)]
+fn node_netns() -> u64 {
+    // SAFETY: the static is valid, aligned and initialized; a volatile read sees what the agent wrote over it.
+    unsafe { (&raw const NODE_NETNS).read_volatile() }
 }
 
 #[inline(always)]

@@ -55,14 +55,13 @@ impl Situation<'_> {
         checks.into_iter().filter(|(_, is_missing)| *is_missing).map(|(feature, _)| feature).collect()
     }
 
-    /// Whether a sender is a pod is the detection's affair in kube-proxy. Here sockets tell the pods of this node, whatever
-    /// is detected; those of others come in by the uplink, where nothing tells them from clients outside: they get the
-    /// pods of this node.
+    /// Whether a sender is a pod is the detection's affair in kube-proxy. Here sockets tell the pods of this node, and the
+    /// operator says what they get; those of others come in by the uplink, where nothing tells them from clients outside:
+    /// they get the pods of this node.
     fn is_in_cluster(&self) -> bool {
         match self.client.kind.as_str() {
             "external" => false,
             "remote-pod" => self.pod_detection == "cluster-cidr" && self.expect.outcome != "dnat",
-            "local-pod" => self.pod_detection == "none",
             _ => !is_inside(self.client),
         }
     }

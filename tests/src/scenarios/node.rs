@@ -12,7 +12,7 @@ use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
 use xlb_common::parse::tcp_flags::{ACK, SYN};
 use xlb_common::tables::Proof;
 use xlb_userspace::agent::handover::Handovers;
-use xlb_userspace::agent::linger;
+use xlb_userspace::agent::{ClientsInside, linger};
 use xlb_userspace::maps::keys::Keys;
 use xlb_userspace::model::{DeliveryChoice, IpNet, Model, Object, Policy, desired, pods_of_interest};
 use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
@@ -37,6 +37,8 @@ pub struct Node {
     /// For how long kube-proxy's connections stay with it.
     pub handover: Duration,
     handovers: Handovers,
+    /// What clients on the node get.
+    pub clients_inside: ClientsInside,
     /// The same tables and packets in the kernel.
     kernel: Option<Rc<InKernel>>,
 }
@@ -94,6 +96,7 @@ impl Node {
         self.locate(pods);
         let mut desired = desired(&policy, &self.model, &self.view, DeliveryChoice::Auto);
         linger::keep_living(&mut desired, &self.observed, &self.view.pods);
+        self.clients_inside.narrow(&mut desired);
         self.handovers.limit(&mut desired, &self.observed, self.handover, now_ms);
         let plan = plan(&desired, &self.observed, &Limits::default(), now_ms);
         for op in &plan.ops {

@@ -16,7 +16,7 @@ use super::edge::{self, address};
 use super::expected::{self, compare, endpoint, has_affinity};
 use super::health::{self, Asked};
 use super::in_kernel::InKernel;
-use super::inside::{Sockets, is_inside};
+use super::inside::{Sockets, clients_inside, is_inside};
 use super::missing::{self, Feature, Note, Situation};
 use super::node::{Flow, Node, Outcome};
 use super::objects::translated;
@@ -139,12 +139,15 @@ impl Run {
         let zone = case.node_zone.as_ref().unwrap_or(&defaults.node_zone);
         let addresses = case.node_ips.as_ref().unwrap_or(&defaults.node_ips);
         let addresses = addresses.iter().filter_map(|text| parse_address(text));
+        let pod_detection = case.pod_detection.as_ref().unwrap_or(&defaults.pod_detection).clone();
+        let mut node = Node::new(this_node.clone(), zone.clone(), addresses.collect(), terms.kernel.clone());
+        node.clients_inside = clients_inside(&pod_detection);
         Self {
-            node: Node::new(this_node.clone(), zone.clone(), addresses.collect(), terms.kernel.clone()),
+            node,
             sockets: Sockets::default(),
             services: case.services.clone(),
             slices: case.slices.clone(),
-            pod_detection: case.pod_detection.as_ref().unwrap_or(&defaults.pod_detection).clone(),
+            pod_detection,
             established: BTreeMap::new(),
             chosen: BTreeMap::new(),
             next_port: FIRST_SOURCE_PORT,
@@ -298,7 +301,7 @@ impl Run {
         if packet.flow.is_some() {
             let flow = *self.established.get(&index).context("its flow could not be begun before")?;
             let outcome = match is_inside(client) {
-                true => self.sockets.go_on(&mut self.node.tables, flow),
+                true => self.sockets.go_on(&mut self.node.tables, client, flow),
                 false => self.node.go_on(flow)?,
             };
             return self.compare(client, step, &[outcome].into(), false);
@@ -321,7 +324,11 @@ impl Run {
     }
 
     fn open(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {
-        if is_inside(client) { Ok(self.sockets.open(&mut self.node.tables, flow)) } else { self.node.open(flow) }
+        if is_inside(client) {
+            Ok(self.sockets.open(&mut self.node.tables, client, flow))
+        } else {
+            self.node.open(flow)
+        }
     }
 
     fn open_in_memory(&mut self, client: &Client, flow: Flow) -> Result<Outcome> {

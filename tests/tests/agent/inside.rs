@@ -1,6 +1,7 @@
 //! Clients inside: processes of the node and of its pods reach VIPs through the programs that an agent attaches to a cgroup
 //! of the test's own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
@@ -17,6 +18,7 @@ use crate::stage::{PORT, TARGET_PORT, with_sizes};
 
 const PORTS: &[(&str, &str, u16)] = &[("http", "TCP", PORT), ("dns", "UDP", PORT)];
 const TARGET_PORTS: &[(&str, &str, u16)] = &[("http", "TCP", TARGET_PORT), ("dns", "UDP", TARGET_PORT)];
+const CLIENTS_INSIDE: &str = "--clients-inside";
 /// How long a client waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the agent may take.
@@ -68,6 +70,31 @@ fn a_change_of_the_endpoints_moves_new_connections_and_ends_none() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn with_external_policy_pods_get_the_local_endpoints_and_the_node_those_of_the_cluster() -> Result<()> {
+    let mut stage = Stage::with(&[here(0), elsewhere(1)], "", &[CLIENTS_INSIDE, "external-policy"])?;
+    for (place, expected) in [(stage.lab.pod(0), &["pod-0"][..]), (stage.lab.node(), &["pod-0", "pod-1"])] {
+        let servers = (0..40).map(|_| Ok(LineClient::connect(place, stage.vip())?.identity()?.server));
+        let servers = servers.collect::<Result<BTreeSet<String>>>()?;
+        assert!(servers.iter().eq(expected), "{servers:?} from {}", place.name());
+    }
+    assert!(udp_ask_unconnected(stage.lab.pod(1), stage.vip(), "?", PATIENCE)?.0.starts_with("pod-0 "));
+    assert!(stage.agent.run_xlb(&["inspect"])?.contains("reach 2 endpoints of the cluster, in pods 1 of this node"));
+
+    stage.publish(&[elsewhere(1)], "")?;
+    stage.until_inside_is(Some((1, 0)), "pod-1")?;
+    assert_eq!(stage.connect(stage.lab.pod(0)), Err(ErrorKind::PermissionDenied));
+    assert_eq!(stage.agent.inspect()?["services"][0]["inside"]["for_pods"], 0);
+
+    stage.agent.kill()?;
+    let cgroup = stage.cgroup.path().display().to_string();
+    let arguments = with_sizes(&[CLIENTS_INSIDE, "on", "--cgroup", &cgroup]);
+    let mut other = Agent::start(&stage.lab, stage.manifests.path(), &arguments)?;
+    other.wait_until(|maps| maps["services"][0]["inside"]["for_pods"].is_null());
+    assert_eq!(LineClient::connect(stage.lab.pod(0), stage.vip())?.identity()?.server, "pod-1");
+    Ok(())
+}
+
 /// The agent has told the programs the node's address, else its processes would be left to the stack.
 #[test]
 fn source_ranges_are_for_the_node_too() -> Result<()> {
@@ -103,7 +130,7 @@ fn clients_inside_are_served_while_no_agent_runs_and_by_the_next_one() -> Result
 fn an_agent_that_is_told_to_serve_nobody_inside_detaches_and_empties() -> Result<()> {
     let mut stage = Stage::up(&[elsewhere(1)], "")?;
     stage.agent.kill()?;
-    let arguments = with_sizes(&["--clients-inside", "off"]);
+    let arguments = with_sizes(&[CLIENTS_INSIDE, "off"]);
     let mut other = Agent::start(&stage.lab, stage.manifests.path(), &arguments)?;
     other.wait_until(|maps| maps["agent"]["is_running"] == true && inside(maps, "http").is_none());
     let has_detached = || stage.links().ok().filter(|links| !links.iter().any(|link| is_of_inside(link)));
@@ -144,8 +171,9 @@ impl Stage {
         manifests.write("web.yaml", &web(&lab, endpoints, ranges))?;
         let cgroup = Cgroup::enter()?;
         let path = cgroup.path().display().to_string();
-        let inside = ["--clients-inside", "on", "--cgroup", &path];
-        let mut agent = Agent::start(&lab, manifests.path(), &with_sizes(&[&inside, arguments].concat()))?;
+        let inside = if arguments.contains(&CLIENTS_INSIDE) { &[][..] } else { &[CLIENTS_INSIDE, "on"] };
+        let arguments = [inside, &["--cgroup", &path], arguments].concat();
+        let mut agent = Agent::start(&lab, manifests.path(), &with_sizes(&arguments))?;
         agent.wait_until(|maps| inside_of(maps).count() == 2);
         Ok(Stage { agent, manifests, cgroup, lab })
     }

@@ -14,8 +14,9 @@ use xlb_common::reason::Direction;
 use xlb_common::{Family, Reason, V4, V6};
 use xlb_tests::kernel::dataplane::object_path;
 use xlb_tests::kernel::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6};
-use xlb_tests::lab::Cgroup;
+use xlb_tests::lab::{Cgroup, Namespace};
 use xlb_userspace::maps::cgroup::{FOLLOWING, SERVING_INSIDE};
+use xlb_userspace::node::own_netns_cookie;
 
 /// The Service port of every frontend here.
 pub const SERVICE: u32 = 3;
@@ -31,9 +32,11 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Loads and attaches the programs.
-    pub fn attach(cgroup: &Cgroup) -> Result<Hooks> {
+    /// Loads and attaches the programs of a node.
+    pub fn attach(cgroup: &Cgroup, node: &Namespace) -> Result<Hooks> {
         let mut loader = EbpfLoader::new();
+        let node_netns = node.run(own_netns_cookie)?;
+        loader.override_global("NODE_NETNS", &node_netns, true);
         for map in FLOW_MAPS_V4.into_iter().chain(FLOW_MAPS_V6) {
             loader.map_max_entries(map, FLOWS_MAX);
         }
@@ -47,13 +50,13 @@ impl Hooks {
     }
 
     /// Writes a frontend, as the agent does: fresh endpoints first, then what refers to them. The last of `endpoints`
-    /// linger, if the service says so.
+    /// linger, or are for pods, if the service says so.
     pub fn publish(&mut self, vip: SocketAddr, protocol: u8, endpoints: &[SocketAddr], service: Inside) -> Result<()> {
         let base = self.next_endpoint;
         self.next_endpoint += endpoints.len() as u32;
-        let usable = endpoints.len() as u32 - service.lingering;
+        let usable = endpoints.len() as u32 - service.lingering - service.local;
         let service = Inside { service: SERVICE, endpoints_base: base, endpoints: usable, ..service };
-        let value: [u8; 24] = cast(service);
+        let value: [u8; 28] = cast(service);
         for (index, &endpoint) in (base..).zip(endpoints) {
             match endpoint.ip() {
                 IpAddr::V4(_) => self.array::<[u8; 8]>("ENDPOINTS_V4")?.set(index, key_v4(endpoint, protocol)?, 0)?,
@@ -61,8 +64,8 @@ impl Hooks {
             }
         }
         match vip.ip() {
-            IpAddr::V4(_) => self.hash::<[u8; 8], [u8; 24]>("INSIDE_V4")?.insert(key_v4(vip, protocol)?, value, 0)?,
-            IpAddr::V6(_) => self.hash::<[u8; 20], [u8; 24]>("INSIDE_V6")?.insert(key_v6(vip, protocol)?, value, 0)?,
+            IpAddr::V4(_) => self.hash::<[u8; 8], [u8; 28]>("INSIDE_V4")?.insert(key_v4(vip, protocol)?, value, 0)?,
+            IpAddr::V6(_) => self.hash::<[u8; 20], [u8; 28]>("INSIDE_V6")?.insert(key_v6(vip, protocol)?, value, 0)?,
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ const RESTRICTED: Inside = Inside {
     lingering: 0,
     affinity_s: 0,
     flags: inside_flags::SOURCE_RANGES,
+    local: 0,
 };
 
 #[test]

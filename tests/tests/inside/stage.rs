@@ -49,7 +49,7 @@ impl Stage {
             serve(lab.pod(pod), pod)?;
         }
         let cgroup = Cgroup::enter()?;
-        let hooks = Hooks::attach(&cgroup)?;
+        let hooks = Hooks::attach(&cgroup, lab.node())?;
         Ok(Stage { hooks, _cgroup: cgroup, lab })
     }
 

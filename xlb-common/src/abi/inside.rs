@@ -30,13 +30,17 @@ pub struct Inside {
     pub affinity_s: u32,
     /// [`inside_flags`].
     pub flags: u32,
+    /// With [`inside_flags::LOCAL_FOR_PODS`]: how many follow those that linger, in order again, for clients in pods.
+    pub local: u32,
 }
-const _: () = assert!(size_of::<Inside>() == 24);
+const _: () = assert!(size_of::<Inside>() == 28);
 
 /// Bits of [`Inside::flags`].
 pub mod inside_flags {
     /// Only clients that `SOURCE_RANGES_V4` or `SOURCE_RANGES_V6` lists.
     pub const SOURCE_RANGES: u32 = 1;
+    /// Clients in pods get the local set instead of the cluster's, also if it is empty.
+    pub const LOCAL_FOR_PODS: u32 = 2;
 }
 
 /// Key of `INSIDE_AFFINITY`.

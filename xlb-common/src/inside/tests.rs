@@ -15,6 +15,15 @@ const VIP: Peer<V4> = ([203, 0, 113, 10], PORT);
 const UNBOUND: [u8; 4] = [0; 4];
 const CLIENT: u64 = 4_000_001;
 const SOCKET: Socket = Socket { cookie: 90, protocol: TCP };
+const LOCAL: Inside = Inside {
+    service: 0,
+    endpoints_base: 0,
+    endpoints: 0,
+    lingering: 0,
+    affinity_s: 0,
+    flags: inside_flags::LOCAL_FOR_PODS,
+    local: 0,
+};
 const S: u64 = 1_000_000_000;
 
 #[test]
@@ -145,6 +154,59 @@ fn affinity_is_of_a_namespace_and_follows_no_endpoint_that_is_gone() {
 }
 
 #[test]
+fn pods_get_the_local_endpoints_and_the_node_those_of_the_cluster() {
+    let tables = tables(3, Inside { lingering: 1, local: 2, ..LOCAL });
+    for is_in_pod in [true, false] {
+        let reach = |n: u32| ask(&tables, Request { is_in_pod, ..request(Call::Connect, n << 20) }).unwrap();
+        let reached: BTreeSet<_> = (0..4_096).map(reach).collect();
+        let expected = if is_in_pod { 4..6 } else { 0..3 };
+        assert_eq!(reached, expected.map(endpoint).collect(), "in a pod: {is_in_pod}");
+    }
+}
+
+#[test]
+fn without_the_flag_pods_get_the_endpoints_of_the_cluster() {
+    let tables = tables(3, Inside { local: 1, ..Inside::default() });
+    assert_eq!(ask(&tables, in_pod(Call::Connect, u32::MAX)), Ok(endpoint(2)));
+}
+
+#[test]
+fn a_pod_without_a_local_endpoint_is_refused_after_the_ranges_and_unless_nobody_has_one() {
+    for (usable, refusal) in [(2, Reason::InsideNotLocal), (0, Reason::InsideRejected)] {
+        let mut tables = tables(usable, LOCAL);
+        assert_eq!(ask(&tables, in_pod(Call::Connect, 0)), Err(refusal));
+        assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Err(refusal));
+        change(&mut tables, |service| service.flags |= inside_flags::SOURCE_RANGES);
+        let source = [10, 2, 2, 3];
+        assert_eq!(ask(&tables, Request { source, ..in_pod(Call::Connect, 0) }), Err(Reason::InsideNotAllowed));
+    }
+    assert_eq!(connect(&tables(2, LOCAL), 0), Ok(endpoint(0)), "the node's own process is not");
+}
+
+#[test]
+fn datagrams_of_a_pod_stay_with_an_endpoint_that_serves_whatever_the_policy_has_become() {
+    let mut tables = tables(2, Inside { local: 1, ..LOCAL });
+    assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(2)), "it is in no other part");
+    assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(2)));
+    change(&mut tables, |service| (service.flags, service.lingering, service.local) = (0, 1, 0));
+    assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(2)));
+    change(&mut tables, |service| service.lingering = 0);
+    assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(0)));
+    change(&mut tables, |service| (service.flags, service.local) = (LOCAL.flags, 1));
+    assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(0)), "what is of another node, too");
+}
+
+#[test]
+fn affinity_leads_no_pod_to_an_endpoint_that_is_not_local() {
+    let mut tables = tables(3, Inside { affinity_s: 60, ..Inside::default() });
+    assert_eq!(ask(&tables, in_pod(Call::Connect, 0)), Ok(endpoint(0)));
+    change(&mut tables, |service| (service.flags, service.endpoints, service.local) = (LOCAL.flags, 1, 2));
+    assert_eq!(ask(&tables, in_pod(Call::Connect, u32::MAX)), Ok(endpoint(2)));
+    assert_eq!(ask(&tables, in_pod(Call::Connect, 0)), Ok(endpoint(2)), "the new choice was recorded");
+    assert_eq!(counts(&tables), [(Reason::InsideServed, 2), (Reason::InsideAffine, 1)]);
+}
+
+#[test]
 fn an_entry_that_was_never_written_is_no_endpoint() {
     let mut tables = tables(3, Inside::default());
     for absent in [None, Some(EndpointKeyV4 { address: [0; 4], port: [0; 2], protocol: 0, zero: 0 })] {
@@ -160,7 +222,8 @@ fn an_ipv6_service_is_served_like_one_of_ipv4() {
     let mut tables = MemoryTables::default();
     fill::<V6>(&mut tables, vip, &[pod], Inside::default());
     let service = service_of::<V6, _>(&tables, vip, TCP).unwrap();
-    let request = Request { call: Call::Send, vip, source: [0; 16], socket: SOCKET, client: CLIENT, random: 5 };
+    let request =
+        Request { call: Call::Send, vip, source: [0; 16], socket: SOCKET, client: CLIENT, is_in_pod: false, random: 5 };
     assert_eq!(serve::<V6, _>(&tables, &service, &request), Ok(pod));
     assert_eq!(serve::<V6, _>(&tables, &service, &request), Ok(pod));
     assert_eq!(vip_of::<V6, _>(&tables, SOCKET, pod), Some(vip));
@@ -179,15 +242,23 @@ fn only_a_connection_to_somebody_else_tells_a_namespaces_address() {
 }
 
 fn connect(tables: &MemoryTables, random: u32) -> Result<Peer<V4>, Reason> {
-    serve::<V4, _>(tables, &service(tables), &request(Call::Connect, random))
+    ask(tables, request(Call::Connect, random))
 }
 
 fn send(tables: &MemoryTables, random: u32) -> Result<Peer<V4>, Reason> {
-    serve::<V4, _>(tables, &service(tables), &request(Call::Send, random))
+    ask(tables, request(Call::Send, random))
+}
+
+fn ask(tables: &MemoryTables, request: Request<V4>) -> Result<Peer<V4>, Reason> {
+    serve::<V4, _>(tables, &service(tables), &request)
+}
+
+fn in_pod(call: Call, random: u32) -> Request<V4> {
+    Request { is_in_pod: true, ..request(call, random) }
 }
 
 fn request(call: Call, random: u32) -> Request<V4> {
-    Request { call, vip: VIP, source: UNBOUND, socket: SOCKET, client: CLIENT, random }
+    Request { call, vip: VIP, source: UNBOUND, socket: SOCKET, client: CLIENT, is_in_pod: false, random }
 }
 
 fn service(tables: &MemoryTables) -> Inside {
@@ -198,17 +269,17 @@ fn change(tables: &mut MemoryTables, edit: impl FnOnce(&mut Inside)) {
     edit(tables.v4.inside.values_mut().next().unwrap());
 }
 
-/// One service of this many usable endpoints; those that linger follow them.
+/// One service of this many usable endpoints; those that linger follow them, then those for pods.
 fn tables(usable: u8, service: Inside) -> MemoryTables {
     let mut tables = MemoryTables::default();
     let service = Inside { endpoints: u32::from(usable), ..service };
-    let all: Vec<_> = (0..usable + service.lingering as u8).map(endpoint).collect();
+    let all: Vec<_> = (0..usable + (service.lingering + service.local) as u8).map(endpoint).collect();
     fill::<V4>(&mut tables, VIP, &all, service);
     tables
 }
 
 fn fill<F: InMemory>(tables: &mut MemoryTables, (address, port): Peer<F>, endpoints: &[Peer<F>], service: Inside) {
-    let usable = endpoints.len() as u32 - service.lingering;
+    let usable = endpoints.len() as u32 - service.lingering - service.local;
     let service = Inside { service: SERVICE, endpoints_base: BASE, endpoints: usable, ..service };
     let family = F::of_mut(tables);
     family.inside.insert(F::endpoint_key(address, port, TCP), service);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::agent::inside::ClientsInside;
 use crate::agent::linger;
 use crate::model::desired::{Refusals, in_order, local_pods};
 use crate::model::frontends::{asked, claiming_services, claims, is_in_doubt};
@@ -86,7 +87,7 @@ impl Kept {
         names: BTreeSet<ObjectName>,
         setting: Setting,
         observed: &Observed,
-        clients_inside: bool,
+        clients_inside: ClientsInside,
     ) -> Option<Decided> {
         let services = names.iter().filter_map(|name| claiming(name, setting.model, setting.policy)).collect();
         let Answer { services, refusals } = answer(services, setting);
@@ -196,7 +197,7 @@ impl Kept {
 }
 
 /// Decides for all Services.
-pub fn decide(setting: Setting, observed: &Observed, clients_inside: bool) -> Decided {
+pub fn decide(setting: Setting, observed: &Observed, clients_inside: ClientsInside) -> Decided {
     let Answer { services, refusals } = answer(claiming_services(setting.model, setting.policy).collect(), setting);
     let mut desired = Desired { services, refusals: Vec::new() };
     complete(&mut desired, setting, observed, clients_inside);
@@ -204,11 +205,9 @@ pub fn decide(setting: Setting, observed: &Observed, clients_inside: bool) -> De
 }
 
 /// What the model does not know: which pods live on, and what the operator wants of clients inside.
-fn complete(desired: &mut Desired, setting: Setting, observed: &Observed, clients_inside: bool) {
+fn complete(desired: &mut Desired, setting: Setting, observed: &Observed, clients_inside: ClientsInside) {
     linger::keep_living(desired, observed, &setting.node.pods);
-    if !clients_inside {
-        desired.services.values_mut().for_each(|service| service.inside = None);
-    }
+    clients_inside.narrow(desired);
 }
 
 fn claiming<'a>(name: &ObjectName, model: &'a Model, policy: &Policy) -> Option<&'a Service> {

@@ -97,9 +97,12 @@ impl Agent {
         let ask = (&self.policy, &self.model, "node-a");
         let setting =
             Setting { policy: &self.policy, model: &self.model, node: &self.view, choice: DeliveryChoice::Auto };
-        let whole = decide(setting, &self.observed, true);
+        let whole = decide(setting, &self.observed, ClientsInside::ExternalPolicy);
         let names = self.kept.part(&touched, ask).expect("few enough");
-        let part = self.kept.decide_part(names.clone(), setting, &self.observed, true).expect("nothing in doubt");
+        let part = self
+            .kept
+            .decide_part(names.clone(), setting, &self.observed, ClientsInside::ExternalPolicy)
+            .expect("nothing in doubt");
         let planned = whole.plan(&self.observed, &Limits::default(), self.now_ms);
         let planned_part = part.plan(&self.observed, &Limits::default(), self.now_ms);
         prop_assert_eq!(words(&planned_part), words(&planned), "{:?}", names);

@@ -5,6 +5,7 @@
 //! [`sync`] (one round),
 //! [`look`] (what the node looks like),
 //! [`kept`] (what was decided before),
+//! [`inside`] (what clients inside shall get),
 //! [`uplinks`] (front doors),
 //! [`linger`] (pods that left their service but live on),
 //! [`handover`] (connections that kube-proxy began),
@@ -16,6 +17,7 @@ pub mod run;
 pub mod sync;
 pub mod look;
 pub mod kept;
+pub mod inside;
 pub mod uplinks;
 pub mod linger;
 pub mod handover;
@@ -23,5 +25,6 @@ pub mod tell;
 pub mod report;
 pub mod outside;
 
+pub use inside::ClientsInside;
 pub use options::{Options, XdpChoice};
 pub use run::run;

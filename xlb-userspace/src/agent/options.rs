@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::agent::inside::ClientsInside;
 use crate::health::PortChoice;
 use crate::maps::object::Sizes;
 use crate::model::{DeliveryChoice, Policy};
@@ -43,8 +44,8 @@ pub struct Options {
     pub keep_dataplane: bool,
     /// For how long connections of before stay with the host's stack when a frontend becomes xlb's; zero: not at all.
     pub handover: Duration,
-    /// Serve clients inside: processes of this node, and of pods on it.
-    pub clients_inside: bool,
+    /// What clients inside get: processes of this node, and of pods on it.
+    pub clients_inside: ClientsInside,
     /// The cgroup whose sockets are followed and served; none: the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// Sizes of the maps.

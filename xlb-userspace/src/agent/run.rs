@@ -67,14 +67,15 @@ async fn lead(
 /// program learns one.
 async fn start(options: &Options, pins: &PinDirectory, netlink: Netlink) -> Result<Agent> {
     let cgroup = options.cgroup.clone().map_or_else(kernel::root_cgroup, Ok)?;
-    let mut ebpf = object::load(pins, &options.sizes)?;
+    let node_netns = own_netns_cookie()?;
+    let mut ebpf = object::load(pins, &options.sizes, node_netns)?;
     if log::max_level() >= log::Level::Debug {
         follow_programs_log(&mut ebpf);
     }
     let (mut maps, snapshot) = (LiveMaps::open(pins)?, netlink.snapshot().await?);
-    maps.put_netns_addresses(own_netns_cookie()?, &snapshot.primary_addresses())?;
+    maps.put_netns_addresses(node_netns, &snapshot.primary_addresses())?;
     let mut hooks = Hooks::new(ebpf, pins.clone());
-    hooks.attach_cgroup(&cgroup, options.clients_inside)?;
+    hooks.attach_cgroup(&cgroup, options.clients_inside.are_served())?;
     Agent::new(options.clone(), netlink, hooks, maps)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, Frontend, Inside, Member, ServiceStats, TCP, frontend_flags as flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, ServiceStats, TCP, frontend_flags as flags, inside_flags};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
@@ -112,6 +112,9 @@ pub struct InsideView {
     pub endpoints: u32,
     /// Those that only go on with the datagrams of sockets that they had.
     pub lingering: u32,
+    /// Endpoints of this node that connections of clients in pods get instead; absent: they get those of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_pods: Option<u32>,
 }
 
 /// The clients that a service is open to.
@@ -252,8 +255,9 @@ fn traffic_view(stats: ServiceStats) -> TrafficView {
     }
 }
 
-fn inside_view(&Inside { endpoints, lingering, .. }: &Inside) -> InsideView {
-    InsideView { endpoints, lingering }
+fn inside_view(&Inside { endpoints, lingering, local, flags, .. }: &Inside) -> InsideView {
+    let for_pods = (flags & inside_flags::LOCAL_FOR_PODS != 0).then_some(local);
+    InsideView { endpoints, lingering, for_pods }
 }
 
 fn when_empty(flags: impl Iterator<Item = u32>) -> &'static str {

@@ -20,7 +20,7 @@ pub mod span;
 use self::addresses::ServerArgs;
 use self::span::Span;
 use crate::agent::report::Report;
-use crate::agent::{self, Options, XdpChoice};
+use crate::agent::{self, ClientsInside, Options, XdpChoice};
 use crate::maps::object::Sizes;
 use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
 use crate::model::{DeliveryChoice, IpNet, Policy};
@@ -95,9 +95,9 @@ struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "1h")]
     handover: Span,
     /// Serve processes of this node, and of pods on it, that connect or send to a VIP: they get the endpoints of the whole
-    /// cluster, whatever the Service's externalTrafficPolicy
+    /// cluster, whatever the Service's externalTrafficPolicy. With external-policy only the node's own do, and pods follow it
     #[arg(long, value_enum, default_value = "on")]
-    clients_inside: Switch,
+    clients_inside: ClientsInside,
     /// Follow and serve the sockets below this cgroup instead of the root of the cgroup v2 hierarchy
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
@@ -284,7 +284,7 @@ fn run(args: RunArgs) -> Result<()> {
         },
         keep_dataplane: args.keep_dataplane,
         handover: args.handover.0,
-        clients_inside: args.clients_inside == Switch::On,
+        clients_inside: args.clients_inside,
         cgroup: args.cgroup,
         sizes: Sizes {
             frontends: args.max_frontends,

@@ -84,9 +84,14 @@ fn clients_inside(inside: &InsideView) -> String {
         0 => String::new(),
         lingering => format!(", {lingering} more keep what they have"),
     };
+    let for_pods = match inside.for_pods {
+        None => String::new(),
+        Some(0) => ", but in pods they are refused: no endpoint is usable on this node".into(),
+        Some(local) => format!(", in pods {local} of this node"),
+    };
     match inside.endpoints {
         0 => format!("clients on this node are refused: no endpoint is usable in the cluster{lingering}"),
-        endpoints => format!("clients on this node reach {endpoints} endpoints of the cluster{lingering}"),
+        endpoints => format!("clients on this node reach {endpoints} endpoints of the cluster{for_pods}{lingering}"),
     }
 }
 

@@ -118,12 +118,12 @@ pub struct MapShape {
 /// first needs them: [`load_once`].
 const FRONT_DOORS: [&str; 3] = ["ingress_tc", "ingress_xdp", "ingress_xdp_alone"];
 
-/// Loads every program but those of front doors. Maps that are pinned are taken over with what they hold, after a look at
-/// their shape.
+/// Loads every program but those of front doors, for the node whose own network namespace has that cookie. Maps that are
+/// pinned are taken over with what they hold, after a look at their shape.
 ///
 /// # Errors
 /// When a pinned map has another shape, or the kernel refuses a map or a program.
-pub fn load(pins: &PinDirectory, sizes: &Sizes) -> Result<Ebpf> {
+pub fn load(pins: &PinDirectory, sizes: &Sizes, node_netns: u64) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for shape in sizes.maps() {
         check_pinned(pins, &shape)?;
@@ -132,6 +132,7 @@ pub fn load(pins: &PinDirectory, sizes: &Sizes) -> Result<Ebpf> {
     let log_level = programs_log_level();
     loader.override_global("AYA_LOG_LEVEL", &log_level, true);
     loader.override_global("COUNTED_SERVICES", &sizes.counted_services, true);
+    loader.override_global("NODE_NETNS", &node_netns, true);
     let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| !FRONT_DOORS.contains(name)) {
         load_program(program).with_context(|| refused(name))?;

@@ -17,7 +17,7 @@ pub struct Endpoints {
     pub is_any_usable: bool,
     /// UDP: whether an endpoint that no longer serves loses its flows, as others serve (semantics 11.2 and 11.3).
     pub forgets_departed: bool,
-    /// Those of the whole cluster for clients inside, whatever the policy says (semantics 6).
+    /// Those of the whole cluster for clients inside, whatever the policy says, and what it says (semantics 6).
     pub inside: DesiredInside,
 }
 
@@ -46,7 +46,8 @@ pub fn endpoints_of(slices: &[&Slice], grant: &Grant, policy: TrafficPolicy, nod
         let serves = |address: IpAddr| all().any(|endpoint| endpoint.serving && endpoint.address == address);
         local.retain(|endpoint| endpoint.takes_new || serves(endpoint.socket.ip()));
     }
-    let inside = inside(&everywhere, &everyone, is_udp);
+    let mut inside = inside(&everywhere, &everyone, is_udp);
+    inside.local = local_set(&local, policy).filter(|set| *set != inside.usable);
     Endpoints { local, is_any_usable: !inside.usable.is_empty(), forgets_departed, inside }
 }
 
@@ -65,10 +66,16 @@ fn local_endpoints(
     local().map(|&(socket, endpoint)| LocalEndpoint { socket, takes_new: choice.takes_new(endpoint) }).collect()
 }
 
+/// What clients outside get where the policy is Local (semantics 3.2).
+fn local_set(local: &[LocalEndpoint], policy: TrafficPolicy) -> Option<Vec<SocketAddr>> {
+    let takers = local.iter().filter(|endpoint| endpoint.takes_new).map(|endpoint| endpoint.socket);
+    (policy == TrafficPolicy::Local).then(|| takers.collect())
+}
+
 /// The cluster set. A socket's datagrams go on to an endpoint that serves, also when it left the set (semantics 11.2);
 /// a connection needs nobody to say where it goes.
 fn inside(everywhere: &[Candidate], everyone: &Choice, is_udp: bool) -> DesiredInside {
-    let mut inside = DesiredInside { usable: Vec::with_capacity(everywhere.len()), lingering: Vec::new() };
+    let mut inside = DesiredInside { usable: Vec::with_capacity(everywhere.len()), lingering: Vec::new(), local: None };
     for &(socket, endpoint) in everywhere {
         if everyone.takes_new(endpoint) {
             inside.usable.push(socket);

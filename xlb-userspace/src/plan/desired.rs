@@ -118,14 +118,16 @@ pub struct DesiredService {
     pub forgets_departed: bool,
 }
 
-/// The endpoints of a service in the whole cluster, as clients inside reach them. Both lists are in order of address and
-/// port, and no endpoint is in both.
+/// The endpoints of a service in the whole cluster, as clients inside reach them. The lists are in order of address and
+/// port, and no endpoint is in both of the first two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredInside {
     /// Those that get new connections. None: clients are refused.
     pub usable: Vec<SocketAddr>,
     /// Those that keep the datagrams of sockets which they have, and get nothing new.
     pub lingering: Vec<SocketAddr>,
+    /// Those of this node, which clients in pods get instead of `usable`. None: all clients get the same.
+    pub local: Option<Vec<SocketAddr>>,
 }
 
 /// Which clients may open connections, and where that counts (semantics chapter 8).

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use xlb_common::abi::Inside;
+use xlb_common::abi::{Inside, inside_flags};
 
 use super::desired::{DesiredInside, Family};
 use super::endpoint::Endpoint;
@@ -24,7 +24,7 @@ pub struct ObservedInside {
 /// A part of `ENDPOINTS_V4` or `ENDPOINTS_V6`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointRegion {
-    /// Usable ones, then lingering ones, each in order.
+    /// Usable ones, then lingering ones, then those for clients in pods, each in order.
     pub endpoints: Vec<SocketAddr>,
     /// How many entries of `INSIDE_V4` or `INSIDE_V6` lead here. None: it is free.
     pub users: u32,
@@ -56,10 +56,14 @@ impl ObservedInside {
         let region = self.regions.get(&(family, entry.endpoints_base));
         let endpoints = region.map_or(&[][..], |region| &region.endpoints);
         let (usable, lingering) = (entry.endpoints as usize, entry.lingering as usize);
+        let (local, wanted_local) = (local_of(entry), wanted.local.as_deref());
         (usable, lingering) == (wanted.usable.len(), wanted.lingering.len())
-            && (usable + lingering == 0
+            && local.map(|local| local as usize) == wanted_local.map(<[_]>::len)
+            && (length(entry) == 0
                 || endpoints.get(..usable) == Some(&wanted.usable)
-                    && endpoints.get(usable..usable + lingering) == Some(&wanted.lingering))
+                    && endpoints.get(usable..usable + lingering) == Some(&wanted.lingering)
+                    && endpoints.get(usable + lingering..length(entry) as usize)
+                        == Some(wanted_local.unwrap_or_default()))
     }
 
     /// The parts of a family's endpoints that must not be written, with their lengths, in order; they may overlap.
@@ -130,5 +134,10 @@ impl ObservedInside {
 
 /// Entries of the endpoints that a service leads to.
 fn length(entry: &Inside) -> u32 {
-    entry.endpoints.saturating_add(entry.lingering)
+    entry.endpoints.saturating_add(entry.lingering).saturating_add(entry.local)
+}
+
+/// How many of them are for clients in pods, if these get others.
+pub(super) fn local_of(entry: &Inside) -> Option<u32> {
+    (entry.flags & inside_flags::LOCAL_FOR_PODS != 0).then_some(entry.local)
 }

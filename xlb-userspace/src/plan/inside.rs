@@ -7,7 +7,7 @@ use xlb_common::abi::{Inside, inside_flags as flags};
 
 use super::desired::{DesiredInside, DesiredService, Family, Protocol};
 use super::endpoint::Endpoint;
-use super::endpoints::ObservedInside;
+use super::endpoints::{ObservedInside, local_of};
 use super::op::Op;
 use super::refuse::Limit;
 use super::space::{Gaps, first_gap};
@@ -45,6 +45,8 @@ struct Part {
     base: u32,
     usable: u32,
     lingering: u32,
+    /// For clients in pods, if these get others.
+    local: Option<u32>,
 }
 
 impl<'a> Insides<'a> {
@@ -99,13 +101,15 @@ impl<'a> Insides<'a> {
 
     fn lead_one(&mut self, id: u32, key: Endpoint, part: Part, service: &DesiredService, led: &mut Led) {
         let filtered = service.sources.vips.contains(&key.socket.ip());
+        let for_pods = if part.local.is_some() { flags::LOCAL_FOR_PODS } else { 0 };
         let inside = Inside {
             service: id,
             endpoints_base: part.base,
             endpoints: part.usable,
             lingering: part.lingering,
             affinity_s: service.affinity_s,
-            flags: if filtered { flags::SOURCE_RANGES } else { 0 },
+            flags: for_pods | if filtered { flags::SOURCE_RANGES } else { 0 },
+            local: part.local.unwrap_or_default(),
         };
         let was = self.observed.entries.get(&key);
         if was != Some(&inside) {
@@ -125,13 +129,14 @@ impl<'a> Insides<'a> {
     /// A part that nobody uses, and the operation that fills it.
     fn take(&mut self, vip: &Endpoint, wanted: &DesiredInside) -> Result<(Part, Option<Op>), Limit> {
         let (usable, lingering) = (wanted.usable.len() as u32, wanted.lingering.len() as u32);
-        if usable + lingering == 0 {
-            return Ok((Part::default(), None));
+        let local = wanted.local.as_ref().map(|local| local.len() as u32);
+        let endpoints = [&wanted.usable, &wanted.lingering, wanted.local.as_deref().unwrap_or_default()].concat();
+        if endpoints.is_empty() {
+            return Ok((Part { local, ..Part::default() }, None));
         }
-        let base = self.take_part(vip.family(), usable + lingering).ok_or(Limit::Endpoints)?;
-        let endpoints = [wanted.usable.as_slice(), &wanted.lingering].concat();
+        let base = self.take_part(vip.family(), endpoints.len() as u32).ok_or(Limit::Endpoints)?;
         let protocol: Protocol = vip.protocol;
-        Ok((Part { base, usable, lingering }, Some(Op::PutEndpoints { base, protocol, endpoints })))
+        Ok((Part { base, usable, lingering, local }, Some(Op::PutEndpoints { base, protocol, endpoints })))
     }
 
     fn take_part(&mut self, family: Family, length: u32) -> Option<u32> {
@@ -153,7 +158,7 @@ impl<'a> Insides<'a> {
 impl Part {
     fn of(entry: &Inside) -> Self {
         let Inside { endpoints_base: base, endpoints: usable, lingering, .. } = *entry;
-        Self { base, usable, lingering }
+        Self { base, usable, lingering, local: local_of(entry) }
     }
 }
 

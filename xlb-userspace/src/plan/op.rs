@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use xlb_common::abi::{Backend, Frontend, Inside, Member};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, inside_flags};
 use xlb_common::slot::SlotWord;
 
 use super::desired::Protocol;
@@ -89,7 +89,7 @@ pub enum Op {
         base: u32,
         /// The service's protocol.
         protocol: Protocol,
-        /// The endpoints: usable ones, then lingering ones.
+        /// The endpoints: usable ones, then lingering ones, then those for clients in pods.
         endpoints: Vec<SocketAddr>,
     },
     /// Writes `INSIDE_V4[key]` or `INSIDE_V6[key]`.
@@ -178,10 +178,12 @@ fn target(frontend: &Frontend) -> String {
 }
 
 fn inside_target(inside: &Inside) -> String {
-    let Inside { service, endpoints_base, endpoints, lingering, affinity_s, flags } = inside;
+    let Inside { service, endpoints_base, endpoints, lingering, affinity_s, flags, local } = inside;
     let affinity = if *affinity_s == 0 { String::new() } else { format!(" affinity {affinity_s} s") };
+    let local =
+        if flags & inside_flags::LOCAL_FOR_PODS == 0 { String::new() } else { format!(", then {local} for pods") };
     format!(
-        "service {service} flags {flags}{affinity} endpoints {endpoints_base}+{endpoints}, then {lingering} lingering"
+        "service {service} flags {flags}{affinity} endpoints {endpoints_base}+{endpoints}, then {lingering} lingering{local}"
     )
 }
 
@@ -230,6 +232,13 @@ mod tests {
                     inside: Inside { service: 3, endpoints_base: 5, endpoints: 1, ..Inside::default() },
                 },
                 "put inside 192.0.2.10:80/tcp = service 3 flags 0 endpoints 5+1, then 0 lingering",
+            ),
+            (
+                Op::PutInside {
+                    key: key("192.0.2.10:80"),
+                    inside: Inside { flags: inside_flags::LOCAL_FOR_PODS, local: 1, ..Inside::default() },
+                },
+                "put inside 192.0.2.10:80/tcp = service 0 flags 2 endpoints 0+0, then 0 lingering, then 1 for pods",
             ),
             (Op::PutSlot { index: 9, word }, "put slot 9 = none < 7 < 4"),
             (Op::PutBackend { id: 2, backend: Backend::default() }, "put backend 2 generation 0 free"),

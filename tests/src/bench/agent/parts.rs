@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
+use xlb_userspace::agent::ClientsInside;
 use xlb_userspace::agent::kept::{Kept, decide};
 use xlb_userspace::model::{DeliveryChoice, Model, Policy, Setting, desired, pods_of_interest};
 use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
@@ -59,7 +60,7 @@ fn changes(world: &mut World, model: &mut Model, observed: &mut Observed) -> [Fi
     let mut kept = Kept::default();
     let choice = DeliveryChoice::Auto;
     kept.keep(
-        decide(Setting { policy: &policy, model, node: &view, choice }, observed, true),
+        decide(Setting { policy: &policy, model, node: &view, choice }, observed, ClientsInside::On),
         (&policy, model, NODE),
         observed,
     );
@@ -73,7 +74,12 @@ fn changes(world: &mut World, model: &mut Model, observed: &mut Observed) -> [Fi
             for pod in kept.pods_of(&names) {
                 view.pods.entry(pod).or_insert_with(|| Location::Link(link()));
             }
-            kept.decide_part(names, Setting { policy: &policy, model, node: &view, choice }, observed, true)
+            kept.decide_part(
+                names,
+                Setting { policy: &policy, model, node: &view, choice },
+                observed,
+                ClientsInside::On,
+            )
         });
         decided += time;
         let part = part.expect("nothing is in doubt");

@@ -1,8 +1,12 @@
-//! Which endpoints clients inside get: the cluster set, whatever the policy says (semantics 3.1 and 6).
+//! Which endpoints clients inside get: the cluster set, whatever the policy says (semantics 3.1 and 6), and the local one, for
+//! pods that are to be as clients outside are (6.2).
+
+use std::net::SocketAddr;
 
 use crate::model::fixtures::*;
 use crate::model::objects::*;
 use crate::model::{DeliveryChoice, Policy, desired};
+use crate::plan::desired::DesiredInside;
 
 /// Endpoints; those that are usable, by the last bytes of their addresses; and those that linger, if it is UDP.
 #[rustfmt::skip]
@@ -33,18 +37,50 @@ fn clients_inside_get_the_ready_endpoints_of_the_whole_cluster_and_else_those_th
 
 #[test]
 fn hints_leave_endpoints_to_clients_elsewhere_under_either_policy() {
-    let hinted = |text: &str, zone: &str| {
-        let hints = Hints { zones: vec![zone.into()], ..Hints::default() };
-        Endpoint { hints: Some(hints.into()), ..endpoint(text) }
-    };
     let all = [hinted("10.1.0.1", "b"), hinted("10.9.0.7 remote", "a"), hinted("10.9.0.8 remote", "b")];
     for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
         assert_eq!(inside(policy, UDP, &all), ["7", "1 8"]);
     }
 }
 
-/// The zone of this node is `a`.
+/// Endpoints, and the local set with policy Local, if it is not the cluster's.
+#[rustfmt::skip]
+const LOCAL_ROWS: &[(&str, Option<&str>)] = &[
+    ("", None),
+    ("10.1.0.1, 10.1.0.2", None),
+    ("10.1.0.1, 10.9.0.7 remote", Some("1")),
+    ("10.9.0.7 remote", Some("")),
+    ("10.1.0.1 terminating, 10.9.0.7 remote", Some("1")),
+    ("10.1.0.1 terminating, 10.1.0.2, 10.9.0.7 remote", Some("2")),
+    ("10.1.0.1 unready, 10.1.0.2 stopped, 10.9.0.7 remote", Some("")),
+    ("10.1.0.1 terminating, 10.9.0.7 remote unready", None),
+];
+
+#[test]
+fn pods_that_are_as_clients_outside_get_the_local_set_where_the_policy_says_so_and_it_differs() {
+    for (text, expected) in LOCAL_ROWS {
+        for protocol in [TCP, UDP] {
+            let local = |policy| desired_inside(policy, protocol.clone(), &endpoints(text)).local;
+            assert_eq!(local(TrafficPolicy::Local).as_deref().map(numbers), expected.map(str::to_owned), "{text}");
+            assert_eq!(local(TrafficPolicy::Cluster), None, "{text}");
+        }
+    }
+}
+
+#[test]
+fn hints_take_nothing_from_the_local_set() {
+    let all = [hinted("10.1.0.1", "b"), hinted("10.9.0.7 remote", "a")];
+    let inside = desired_inside(TrafficPolicy::Local, TCP, &all);
+    assert_eq!((numbers(&inside.usable), inside.local.as_deref().map(numbers)), ("7".into(), Some("1".into())));
+}
+
 fn inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint]) -> [String; 2] {
+    let inside = desired_inside(policy, protocol, endpoints);
+    [inside.usable, inside.lingering].map(|part| numbers(&part))
+}
+
+/// The zone of this node is `a`.
+fn desired_inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint]) -> DesiredInside {
     let web = Service {
         external_traffic_policy: policy,
         ports: vec![ServicePort { protocol: protocol.clone(), ..service().ports[0].clone() }],
@@ -55,9 +91,16 @@ fn inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint])
     let mut node = node();
     node.zone = Some("a".into());
     let desired = desired(&Policy::default(), &model, &node, DeliveryChoice::Auto);
-    let inside = desired.services.into_values().next().and_then(|service| service.inside).expect("it is served");
-    [inside.usable, inside.lingering].map(|part| {
-        let numbers: Vec<String> = part.iter().map(|socket| last_byte(socket.ip()).to_string()).collect();
-        numbers.join(" ")
-    })
+    desired.services.into_values().next().and_then(|service| service.inside).expect("it is served")
+}
+
+/// An endpoint for a zone.
+fn hinted(text: &str, zone: &str) -> Endpoint {
+    let hints = Hints { zones: vec![zone.into()], ..Hints::default() };
+    Endpoint { hints: Some(hints.into()), ..endpoint(text) }
+}
+
+fn numbers(endpoints: &[SocketAddr]) -> String {
+    let numbers: Vec<String> = endpoints.iter().map(|socket| last_byte(socket.ip()).to_string()).collect();
+    numbers.join(" ")
 }

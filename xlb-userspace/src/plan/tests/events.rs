@@ -166,7 +166,7 @@ impl World {
 
     fn follow_inside(&mut self) {
         for (name, service) in &mut self.desired.services {
-            let inside = || inside(&service.backends);
+            let inside = || inside(service);
             service.inside = (!self.without_inside.contains(name)).then(inside);
         }
     }

@@ -48,9 +48,27 @@ fn an_endpoint_that_lingers_is_not_one_that_is_usable() {
     let mut node = Node::default();
     node.reach(&web(&[1, 2], &[]));
     node.reach(&web(&[1], &[2]));
-    assert_eq!(node.maps.tables.inside.led_to(Family::V4, &entry(&node)), (vec![pod(1)], vec![pod(2)]));
+    assert_eq!(led_to(&node), DesiredInside { usable: vec![pod(1)], lingering: vec![pod(2)], local: None });
     node.reach(&web(&[], &[1, 2]));
-    assert_eq!(node.maps.tables.inside.led_to(Family::V4, &entry(&node)), (vec![], vec![pod(1), pod(2)]));
+    assert_eq!(led_to(&node), DesiredInside { usable: vec![], lingering: vec![pod(1), pod(2)], local: None });
+}
+
+#[test]
+fn what_clients_in_pods_get_is_beside_what_others_get_and_may_be_nothing() {
+    let mut node = Node::default();
+    for (local, put) in [(None, 0), (Some(vec![pod(1), pod(3)]), 3), (Some(vec![]), 8), (None, 11)] {
+        let mut wanted = web(&[1, 2], &[3]);
+        let inside = wanted.services.values_mut().find_map(|web| web.inside.as_mut()).unwrap();
+        inside.local = local.clone();
+        let wanted_inside = inside.clone();
+        let written = 3 + local.iter().flatten().count();
+        let ops = [format!("put endpoints {put}+{written}"), "put inside 192.0.2.1:80/tcp".into()];
+        assert_eq!(inside_ops(&node.reach(&wanted)), ops);
+        assert_eq!(led_to(&node), wanted_inside);
+        let mut next = node.clone();
+        next.restart();
+        assert_eq!([node.plan(&wanted), next.plan(&wanted)], [Plan::default(), Plan::default()], "{local:?}");
+    }
 }
 
 #[test]
@@ -164,7 +182,12 @@ fn web(usable: &[u16], lingering: &[u16]) -> Desired {
 
 fn with_inside(service: DesiredService, usable: &[u16], lingering: &[u16]) -> DesiredService {
     let sockets = |pods: &[u16]| pods.iter().map(|&number| pod(number)).collect::<Vec<SocketAddr>>();
-    DesiredService { inside: Some(DesiredInside { usable: sockets(usable), lingering: sockets(lingering) }), ..service }
+    let inside = DesiredInside { usable: sockets(usable), lingering: sockets(lingering), local: None };
+    DesiredService { inside: Some(inside), ..service }
+}
+
+fn led_to(node: &Node) -> DesiredInside {
+    node.maps.tables.inside.led_to(Family::V4, &entry(node))
 }
 
 fn entry(node: &Node) -> Inside {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use xlb_common::abi::Inside;
+use xlb_common::abi::{Inside, inside_flags};
 
 use crate::plan::Endpoint;
-use crate::plan::desired::Family;
+use crate::plan::desired::{DesiredInside, Family};
 use crate::plan::endpoints::ObservedInside;
 use crate::plan::observed::QUARANTINE_MS;
 
@@ -59,17 +59,20 @@ impl InsideMaps {
 
     /// Whether all that an entry leads to was written, and is in order.
     pub fn leads_somewhere(&self, key: &Endpoint, inside: &Inside) -> bool {
-        let (usable, lingering) = self.led_to(key.family(), inside);
-        let is_in_order = |part: &[SocketAddr]| part.is_sorted_by(|one, next| one < next);
-        usable.len() + lingering.len() == indexes(inside).len() && is_in_order(&usable) && is_in_order(&lingering)
+        let DesiredInside { usable, lingering, local } = self.led_to(key.family(), inside);
+        let parts = [usable, lingering, local.unwrap_or_default()];
+        let is_in_order = |part: &Vec<SocketAddr>| part.is_sorted_by(|one, next| one < next);
+        parts.iter().map(Vec::len).sum::<usize>() == indexes(inside).len() && parts.iter().all(is_in_order)
     }
 
-    /// The usable and the lingering endpoints of an entry.
-    pub fn led_to(&self, family: Family, inside: &Inside) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    /// The endpoints of an entry.
+    pub fn led_to(&self, family: Family, inside: &Inside) -> DesiredInside {
         let found = indexes(inside).filter_map(|index| self.endpoints.get(&(family, index)).copied());
         let mut usable: Vec<SocketAddr> = found.collect();
-        let lingering = usable.split_off(usable.len().min(inside.endpoints as usize));
-        (usable, lingering)
+        let mut lingering = usable.split_off(usable.len().min(inside.endpoints as usize));
+        let local = lingering.split_off(lingering.len().min(inside.lingering as usize));
+        let local = (inside.flags & inside_flags::LOCAL_FOR_PODS != 0).then_some(local);
+        DesiredInside { usable, lingering, local }
     }
 
     fn is_led_to(&self, (family, index): (Family, u32)) -> bool {
@@ -79,5 +82,5 @@ impl InsideMaps {
 }
 
 fn indexes(inside: &Inside) -> std::ops::Range<u32> {
-    inside.endpoints_base..inside.endpoints_base + inside.endpoints + inside.lingering
+    inside.endpoints_base..inside.endpoints_base + inside.endpoints + inside.lingering + inside.local
 }

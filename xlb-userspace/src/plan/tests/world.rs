@@ -65,11 +65,13 @@ pub fn service(last: u8, pods: impl IntoIterator<Item = u16>) -> DesiredService 
     }
 }
 
-/// Clients inside get the pods that take new connections, and the others linger.
-pub fn inside(backends: &BTreeMap<SocketAddr, DesiredBackend>) -> DesiredInside {
-    let (usable, lingering): (Vec<_>, Vec<_>) = backends.iter().partition(|(_, backend)| backend.takes_new);
+/// Clients inside get the pods that take new connections, and the others linger. Where there is affinity, those in pods get
+/// every other one of both.
+pub fn inside(service: &DesiredService) -> DesiredInside {
+    let (usable, lingering): (Vec<_>, Vec<_>) = service.backends.iter().partition(|(_, backend)| backend.takes_new);
     let sockets = |part: Vec<(&SocketAddr, &DesiredBackend)>| part.into_iter().map(|(socket, _)| *socket).collect();
-    DesiredInside { usable: sockets(usable), lingering: sockets(lingering) }
+    let local = (service.affinity_s > 0).then(|| service.backends.keys().step_by(2).copied().collect());
+    DesiredInside { usable: sockets(usable), lingering: sockets(lingering), local }
 }
 
 /// A ready pod behind a veth whose index is 100 more than its number.
