@@ -10,7 +10,7 @@
 //! | later, from outside | none | left to the stack | that its datagram is left to the stack |
 //! | later, from outside | left to the stack | left to the stack | - |
 //! | first, of a backend | any | as a whole packet of a pod | the ports |
-//! | first, of a pod's other port | any | as a whole packet of a pod | nothing is known any more |
+//! | first, of a pod's other port | the ports | as a whole packet of a pod | nothing is known any more |
 //! | later, of a pod | the ports | as a reply of that flow | - |
 //! | later, of a pod | none | left to the stack | - |
 //!
@@ -81,7 +81,9 @@ fn role_from_outside<F: Family, P: Packet, T: Tables<F>>(packet: &P, tables: &T)
     if piece.has_more {
         match recorded(tables, &piece).kind {
             fragment_kind::LEFT => return Err(Reason::FragmentLeft),
-            kind => forget(tables, &piece, kind),
+            // A new datagram has the identification of an older one: nothing of it may follow that.
+            kind if kind != FragmentEntry::default().kind => record(tables, &piece, FragmentEntry::default()),
+            _ => {}
         }
     }
     Ok(Role::First)
@@ -146,21 +148,16 @@ fn role_from_pod<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T)
     }
     let Endpoint(pod, source_port) = parsed.source;
     if !tables.is_backend(&F::endpoint_key(pod, source_port, piece.protocol)) {
-        forget(tables, &piece, recorded(tables, &piece).kind);
+        // A client's fragment that is left to the stack may pass here on its way to another router.
+        if recorded(tables, &piece).kind == fragment_kind::REPLY {
+            record(tables, &piece, FragmentEntry::default());
+        }
         return Ok(Role::First);
     }
     let destination_port = parsed.destination.1;
     let entry = FragmentEntry { kind: fragment_kind::REPLY, source_port, destination_port, ..FragmentEntry::default() };
     record(tables, &piece, entry);
     Ok(Role::First)
-}
-
-/// A new datagram has the identification of an older one, which was of this kind: nothing of it may follow that.
-#[inline(always)]
-fn forget<F: Family, T: Tables<F>>(tables: &T, piece: &Piece<F>, kind: u16) {
-    if kind != FragmentEntry::default().kind {
-        record(tables, piece, FragmentEntry::default());
-    }
 }
 
 #[inline(always)]
