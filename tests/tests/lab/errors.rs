@@ -2,13 +2,14 @@
 
 use std::io::{Error, ErrorKind};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use xlb_common::Reason;
 use xlb_tests::kernel::frame::{ICMP, ICMP_V6};
 use xlb_tests::kernel::headers::Layout;
 use xlb_tests::kernel::icmp::quoted;
-use xlb_tests::lab::{Capture, Lab, LabSpec, LineClient, PodShape, UdpClient, Version};
+use xlb_tests::lab::{Capture, Lab, LabSpec, LineClient, PodShape, UdpClient, Version, wait_for};
 
 use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, SILENCE, Scene};
 
@@ -92,6 +93,9 @@ fn check_path_mtu(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
+/// After which a client asks again: nobody repeats an ICMP error.
+const RETRY: Duration = Duration::from_millis(300);
+
 /// The client learns that the pod has closed its port.
 fn check_closed_port(scene: &Scene) -> Result<()> {
     let socket = UdpClient::connect(scene.lab.client(0), scene.vip())?;
@@ -99,8 +103,11 @@ fn check_closed_port(scene: &Scene) -> Result<()> {
     for server in scene.udp.values() {
         server.stop();
     }
-    let refused = socket.ask("hello", ANSWER_TIMEOUT).unwrap_err();
-    assert_eq!(refused.downcast_ref::<Error>().map(Error::kind), Some(ErrorKind::ConnectionRefused), "{refused:#}");
+    let is_refused = |error: &anyhow::Error| {
+        error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    let refused = wait_for(ANSWER_TIMEOUT, || socket.ask("hello", RETRY).err().filter(is_refused));
+    assert!(refused.is_some(), "nobody told the client that the port is closed");
     scene.counters()?.assert_some(&[Reason::ErrorReplied]);
     Ok(())
 }
