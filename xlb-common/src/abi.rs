@@ -280,6 +280,13 @@ pub mod flow_flags {
 }
 
 impl FlowEntry {
+    /// Whether it is an entry, and not what stands for none: every VIP has a port.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.vip_port != [0; 2]
+    }
+
     /// Whether replies pass through the host's stack.
     #[inline(always)]
     #[must_use]

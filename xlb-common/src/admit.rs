@@ -150,24 +150,16 @@ fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<F
 }
 
 /// What an error about a packet of the flow needs, or a later fragment, whether a pod accepted it or not. Nothing is learnt.
+/// Of all zeros without an entry, which [`FlowEntry::is_known`] tells: the verifier refuses to copy what one of two cases
+/// leaves open.
 #[inline(always)]
-pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, is_udp: bool, key: &F::FlowKey) -> Option<FlowEntry> {
-    if is_udp {
-        return newest_udp(tables, key);
-    }
-    tables.flow(FlowTable::Tcp, key).or_else(|| tables.flow(FlowTable::TcpPending, key))
-}
-
-/// [`known_flow`], of all zeros if there is none, which [`is_followable`] tells.
-#[inline(always)]
-pub fn flow_behind<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, is_udp: bool) -> FlowEntry {
-    known_flow(tables, is_udp, key).unwrap_or_default()
-}
-
-/// Whether [`flow_behind`] has found an entry: every one has a port.
-#[inline(always)]
-pub fn is_followable(entry: &FlowEntry) -> bool {
-    entry.vip_port != [0; 2]
+pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, is_udp: bool, key: &F::FlowKey) -> FlowEntry {
+    let found = if is_udp {
+        newest_udp(tables, key)
+    } else {
+        tables.flow(FlowTable::Tcp, key).or_else(|| tables.flow(FlowTable::TcpPending, key))
+    };
+    found.unwrap_or_default()
 }
 
 /// The pod's kernel accepted a connection. With TCP Fast Open its reply may have shown that before.

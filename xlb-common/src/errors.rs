@@ -208,9 +208,8 @@ pub fn of_stack<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T)
 #[inline(always)]
 fn entry_of<F: Family, T: Tables<F>>(tables: &T, quote: &Quote<F>) -> Result<FlowEntry, Reason> {
     let key = F::flow_key(quote.source.pair(), quote.destination.pair());
-    // Without an entry it has a value nevertheless: the verifier refuses to copy what one of two cases leaves open.
-    match known_flow(tables, quote.transport.is_udp(), &key).unwrap_or_default() {
-        entry if entry.ingress_ifindex != 0 => Ok(entry),
+    match known_flow(tables, quote.transport.is_udp(), &key) {
+        entry if entry.is_known() => Ok(entry),
         _ => Err(Reason::NotAReply),
     }
 }

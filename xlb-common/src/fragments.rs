@@ -21,7 +21,7 @@
 use core::num::NonZeroU32;
 
 use crate::abi::{FlowEntry, FragmentEntry, TCP, fragment_kind};
-use crate::admit::{flow_behind, is_followable};
+use crate::admit::known_flow;
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
@@ -189,7 +189,7 @@ fn follow<F: Family, P: Packet, T: Tables<F>>(
     if backend.is_direct() && piece.hops <= 1 {
         return Err(Reason::TtlExpired);
     }
-    if arrival.door != Door::Tc && backend.is_direct() {
+    if arrival.door.is_xdp() && backend.is_direct() {
         readdress_frame(packet, backend.pod_mac, backend.host_mac).ok_or(Reason::Truncated)?;
     }
     let address = F::from_stored(backend.address);
@@ -224,8 +224,8 @@ fn follow_reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
     }
     check_place(&piece, &record)?;
     let key = F::flow_key((piece.destination, record.destination_port), (piece.source, record.source_port));
-    let entry = flow_behind(tables, &key, record.protocol != u16::from(TCP));
-    if !is_followable(&entry) || entry.is_stack() == IS_DIRECT {
+    let entry = known_flow(tables, record.protocol != u16::from(TCP), &key);
+    if !entry.is_known() || entry.is_stack() == IS_DIRECT {
         return Err(Reason::Fragment);
     }
     if IS_DIRECT && piece.hops <= 1 {

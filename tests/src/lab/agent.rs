@@ -198,3 +198,9 @@ pub fn xlb_binary() -> PathBuf {
 fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().expect("process ids fit in i32"))
 }
+
+/// What `xlb inspect` shows and no traffic changes: all but the numbers of services.
+pub fn without_traffic(mut maps: Value) -> Value {
+    maps["services"].as_array_mut().into_iter().flatten().for_each(|service| service["traffic"] = Value::Null);
+    maps
+}

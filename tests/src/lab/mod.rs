@@ -28,7 +28,7 @@ mod lease;
 mod leftovers;
 
 mod agent;
-pub use agent::{Agent, xlb_binary};
+pub use agent::{Agent, without_traffic, xlb_binary};
 mod manifests;
 pub use manifests::{EndpointSpec, Manifests, ServiceSpec, SliceSpec, service_yaml, slice_yaml};
 

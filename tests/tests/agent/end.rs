@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 use serde_json::Value;
-use xlb_tests::lab::{Greeting, LabSpec, LineClient, TcpServer};
+use xlb_tests::lab::{Greeting, LabSpec, LineClient, TcpServer, without_traffic};
 
 use crate::command::xlb;
 use crate::stage::{Stage, socket, takers};
@@ -70,12 +70,6 @@ fn adoption(stage: &mut Stage, held: &mut [&mut crate::stage::Held]) -> Result<(
     }
     assert!(stage.who(0).is_ok());
     Ok(())
-}
-
-/// What an agent decides, and no traffic changes.
-fn without_traffic(mut maps: Value) -> Value {
-    maps["services"].as_array_mut().into_iter().flatten().for_each(|service| service["traffic"] = Value::Null);
-    maps
 }
 
 /// What changed while no agent ran is done by the next one.

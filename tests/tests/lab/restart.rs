@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xlb_common::Reason;
-use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape, wait_for};
+use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape, wait_for, without_traffic};
 
 use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, Scene, TARGET_PORT, list};
 
@@ -125,8 +125,7 @@ fn check_commands(scene: &Scene, open: &[Open]) -> Result<()> {
 
 /// Services and backends with their ids and slots, and without what traffic changes.
 fn layout(maps: &Value) -> [Vec<String>; 2] {
-    let mut maps = maps.clone();
-    maps["services"].as_array_mut().into_iter().flatten().for_each(|service| service["traffic"] = Value::Null);
+    let maps = without_traffic(maps.clone());
     ["services", "backends"].map(|name| {
         let mut views: Vec<String> = list(&maps, name).map(Value::to_string).collect();
         views.sort();
