@@ -15,17 +15,16 @@
 
 use core::num::NonZeroU32;
 
-use crate::abi::{FlowEntry, TCP, UDP, frontend_flags};
+use crate::abi::{FlowEntry, TCP, UDP};
 use crate::admit::known_flow;
 use crate::checksum::{Difference, TransportChange};
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
 use crate::parse::{Endpoint, Parsed, TcpView, Transport, tcp_flags};
-use crate::path::{Arrival, Delivery, passable};
+use crate::path::{self, Arrival, Delivery, change_for, enter, passable};
 use crate::reason::Reason;
 use crate::rewrite::readdress_frame;
-use crate::select::{Pick, choice_of, pick_at_once, pick_by_asking};
-use crate::sources;
+use crate::select::{Pick, choice_of};
 use crate::tables::{Stage, Tables};
 
 mod v4;
@@ -103,14 +102,7 @@ fn pick<F: Quoting, P: Packet, T: Tables<F>>(packet: &P, tables: &T, arrival: &A
         return Err(Reason::OtherHost);
     }
     tables.note(Stage::Frontend(*frontend));
-    let pick = match pick_at_once(tables, &frontend, &flow) {
-        Some(pick) => pick,
-        None => pick_by_asking(tables, &frontend, &flow),
-    };
-    if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, &frontend, &flow, pick) {
-        return Err(Reason::SourceNotAllowed);
-    }
-    Ok(pick)
+    path::pick(tables, &frontend, &flow)
 }
 
 /// The quoted packet's mirror image: what its receiver sent, or would have. A function of its own, because what it reads
@@ -136,20 +128,14 @@ fn deliver<F: Quoting, P: Packet, T: Tables<F>>(
 ) -> Result<Delivery, Reason> {
     let backend = choice_of(tables, &pick).map_err(without_owner)?.backend;
     tables.note(Stage::Chosen(backend));
-    passable(arrival.door, &backend)?;
     let (outer, payload) = F::outer(packet).ok_or(Reason::Truncated)?;
-    if backend.is_direct() && outer.hops <= 1 {
-        return Err(Reason::TtlExpired);
-    }
+    passable(arrival.door, &backend, outer.hops)?;
     let quote = quote::<F, P>(packet, payload)?;
-    if arrival.door.is_xdp() && backend.is_direct() {
-        readdress_frame(packet, backend.pod_mac, backend.host_mac).ok_or(Reason::Truncated)?;
-    }
-    let pod = Endpoint(F::from_stored(backend.address), backend.port);
-    let change = HeaderChange { end: End::Destination, address: pod.0, counts_hop: backend.is_direct() };
+    enter(packet, &backend, arrival.door).ok_or(Reason::Truncated)?;
+    let change = change_for(&backend);
+    let pod = Endpoint(change.address, backend.port);
     translate(packet, &outer, change, &quote, pod).ok_or(Reason::Truncated)?;
-    let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
-    Ok(Delivery { to, reason: Reason::ErrorDelivered })
+    Ok(Delivery::to(&backend, Reason::ErrorDelivered))
 }
 
 /// Nobody is refused or dropped because of an error, where a packet would be.
@@ -163,9 +149,18 @@ const fn without_owner(reason: Reason) -> Reason {
     }
 }
 
+/// An error that a pod sends, or the host about a pod, like a reply of the flow.
+#[inline(always)]
+pub fn reply<F: Quoting, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    if IS_DIRECT { of_pod::<F, P, T>(packet, tables) } else { of_stack::<F, P, T>(packet, tables) }
+}
+
 /// An error that a pod sends, at the host's end of its link: like a reply, it goes straight to the uplink, as the VIP's.
 #[inline(never)]
-pub fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     packet.gather(F::READ_MAX);
     let (outer, payload) = F::outer(packet).ok_or(Reason::Truncated)?;
     let quote = quote::<F, P>(packet, payload)?;
@@ -188,7 +183,7 @@ pub fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -
 
 /// An error that leaves by the uplink after the host's stack: a pod's, or the stack's own.
 #[inline(never)]
-pub fn of_stack<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+fn of_stack<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
     packet.gather(F::READ_MAX);
     let (outer, payload) = F::outer(packet).ok_or(Reason::Truncated)?;
     let quote = quote::<F, P>(packet, payload)?;

@@ -26,9 +26,10 @@ use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
 use crate::parse::Endpoint;
-use crate::path::{Arrival, Delivery, Door, decide, deliver, frontend_of, passable, reply_whole};
+use crate::path::{Arrival, Delivery, Door, change_for, decide, deliver, enter, frontend_of, passable};
 use crate::reason::Reason;
 use crate::refusal::refuse;
+use crate::reply;
 use crate::rewrite::readdress_frame;
 use crate::select::{Pick, choice_of, live};
 use crate::stats::{count_forward, count_reply};
@@ -131,7 +132,7 @@ pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
 ) -> Result<Delivery, Reason> {
     match role_from_pod::<F, P, T>(packet, tables)? {
         Role::Later => follow_reply::<F, P, T, IS_DIRECT>(packet, tables),
-        Role::First => reply_whole::<F, First<'_, F, P>, T, IS_DIRECT>(&mut First::of(packet), tables),
+        Role::First => reply::reply::<F, First<'_, F, P>, T, IS_DIRECT>(&mut First::of(packet), tables),
     }
 }
 
@@ -185,19 +186,11 @@ fn follow<F: Family, P: Packet, T: Tables<F>>(
         _ => return Err(leave(tables, &piece, arrival.door)),
     }
     let backend = live(tables, record.backend, record.generation).ok_or(Reason::Fragment)?;
-    passable(arrival.door, &backend)?;
-    if backend.is_direct() && piece.hops <= 1 {
-        return Err(Reason::TtlExpired);
-    }
-    if arrival.door.is_xdp() && backend.is_direct() {
-        readdress_frame(packet, backend.pod_mac, backend.host_mac).ok_or(Reason::Truncated)?;
-    }
-    let address = F::from_stored(backend.address);
-    let change = HeaderChange { end: End::Destination, address, counts_hop: backend.is_direct() };
-    readdress(packet, &piece, change).ok_or(Reason::Truncated)?;
+    passable(arrival.door, &backend, piece.hops)?;
+    enter(packet, &backend, arrival.door).ok_or(Reason::Truncated)?;
+    readdress(packet, &piece, change_for(&backend)).ok_or(Reason::Truncated)?;
     count_forward::<F, P, T>(tables, packet, record.service);
-    let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
-    Ok(Delivery { to, reason: Reason::FragmentFollowed })
+    Ok(Delivery::to(&backend, Reason::FragmentFollowed))
 }
 
 /// A later fragment that nothing is known of. With tc behind it, XDP leaves the decision to tc: the first one may be on its

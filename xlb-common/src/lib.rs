@@ -2,12 +2,13 @@
 //! and every test.
 //!
 //! Read in this order:
-//! [`path`] (the composition), [`reason`] (each way out of it),
+//! [`path`] (the composition), [`hook`] (where it runs, and in which programs), [`reason`] (each way out of it),
 //! [`select`] (which backend a packet goes to),
 //! [`sources`] (who may connect),
 //! [`handover`] (which connections are the host's),
 //! [`affinity`] (whose clients return to their backend),
 //! [`admit`] (when a flow is remembered),
+//! [`reply`] (what a pod answers),
 //! [`rewrite`] (what changes in the packet),
 //! [`refusal`] (what a client is told),
 //! [`fragments`] (what follows a first fragment),
@@ -21,12 +22,14 @@
 #![forbid(unsafe_code)]
 
 pub mod path;
+pub mod hook;
 pub mod reason;
 pub mod select;
 pub mod sources;
 pub mod handover;
 pub mod affinity;
 pub mod admit;
+pub mod reply;
 pub mod rewrite;
 pub mod refusal;
 pub mod errors;

@@ -4,20 +4,22 @@ use core::num::NonZeroU32;
 use core::ops::Deref;
 
 use crate::abi::{Backend, FlowEntry, Frontend, flow_flags, frontend_flags};
-use crate::admit::{find_reply, note_client};
+use crate::admit::note_client;
 use crate::affinity;
-use crate::errors::{self, Quoting};
+use crate::errors;
 use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::fragments;
 use crate::handover::{may_be_hosts, pick_by_entry};
+use crate::hook::Kind;
 use crate::packet::Packet;
 use crate::parse::{Endpoint, EtherType, Parsed, ether_type};
 use crate::reason::Reason;
 use crate::refusal::refuse;
+use crate::reply::reply;
 use crate::rewrite::{readdress, readdress_frame};
 use crate::select::{Choice, Pick, choice_of, opens_flow, pick_at_once, pick_by_asking};
 use crate::sources;
-use crate::stats::{count_flow, count_forward, count_reply, generation_of};
+use crate::stats::{count_flow, count_forward, generation_of};
 use crate::tables::{Stage, Tables};
 
 /// The hook at which a packet from outside meets xlb.
@@ -58,9 +60,32 @@ pub struct Delivery {
     pub reason: Reason,
 }
 
+impl Delivery {
+    /// By the backend's link, or by the host's stack.
+    #[inline(always)]
+    pub(crate) fn to(backend: &Backend, reason: Reason) -> Self {
+        let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
+        Self { to, reason }
+    }
+}
+
 /// A packet from outside, on its way to a pod.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables<V4> + Tables<V6>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+) -> Result<Delivery, Reason> {
+    let verdict = ingress_usual(packet, tables, arrival);
+    match Kind::of(&verdict) {
+        Some(kind) => ingress_of(kind, packet, tables, arrival),
+        None => verdict,
+    }
+}
+
+/// What [`ingress`] does with nearly all packets. One of a [`Kind`] is as it was.
+#[inline(always)]
+pub fn ingress_usual<P: Packet, T: Tables<V4> + Tables<V6>>(
     packet: &mut P,
     tables: &T,
     arrival: Arrival,
@@ -72,17 +97,75 @@ pub fn ingress<P: Packet, T: Tables<V4> + Tables<V6>>(
     }
 }
 
-/// A packet that is served, or refused by an answer; or an error about one.
+/// What [`ingress`] does with packets of a kind.
 #[inline(always)]
-fn answered<F: Quoting, P: Packet, T: Tables<F>>(
+pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
+    kind: Kind,
+    packet: &mut P,
+    tables: &T,
+    arrival: Arrival,
+) -> Result<Delivery, Reason> {
+    match (kind, ether_type(packet)?) {
+        (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Icmp, EtherType::V4) => errors::to_pod::<V4, P, T>(packet, tables, &arrival),
+        (Kind::Icmp, EtherType::V6) => errors::to_pod::<V6, P, T>(packet, tables, &arrival),
+        (Kind::Fragment, EtherType::V4) => fragments::serve::<V4, P, T>(packet, tables, &arrival),
+        (Kind::Fragment, EtherType::V6) => fragments::serve::<V6, P, T>(packet, tables, &arrival),
+    }
+}
+
+/// A packet that a pod sent: a reply becomes the VIP's. At the host's end of the pod's link (`IS_DIRECT`) it goes straight
+/// to the uplink; after the host's stack it is there, and becomes so if its backend is served through the stack.
+#[inline(always)]
+pub fn egress<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    let verdict = egress_usual::<P, T, IS_DIRECT>(packet, tables);
+    match Kind::of(&verdict) {
+        Some(kind) => egress_of::<P, T, IS_DIRECT>(kind, packet, tables),
+        None => verdict,
+    }
+}
+
+/// What [`egress`] does with nearly all packets. One of a [`Kind`] is as it was.
+#[inline(always)]
+pub fn egress_usual<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    match ether_type(packet)? {
+        EtherType::V4 => reply::<V4, P, T, IS_DIRECT>(packet, tables),
+        EtherType::V6 => reply::<V6, P, T, IS_DIRECT>(packet, tables),
+        EtherType::Other => Err(Reason::NotIp),
+    }
+}
+
+/// What [`egress`] does with packets of a kind.
+#[inline(always)]
+pub fn egress_of<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
+    kind: Kind,
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    match (kind, ether_type(packet)?) {
+        (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Icmp, EtherType::V4) => errors::reply::<V4, P, T, IS_DIRECT>(packet, tables),
+        (Kind::Icmp, EtherType::V6) => errors::reply::<V6, P, T, IS_DIRECT>(packet, tables),
+        (Kind::Fragment, EtherType::V4) => fragments::reply::<V4, P, T, IS_DIRECT>(packet, tables),
+        (Kind::Fragment, EtherType::V6) => fragments::reply::<V6, P, T, IS_DIRECT>(packet, tables),
+    }
+}
+
+/// A packet that is served, or refused by an answer.
+#[inline(always)]
+fn answered<F: Family, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
     match serve::<F, P, T>(packet, tables, arrival) {
         Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, arrival)),
-        Err(Reason::Icmp) => errors::to_pod::<F, P, T>(packet, tables, arrival),
-        Err(Reason::Fragment) => fragments::serve::<F, P, T>(packet, tables, arrival),
         verdict => verdict,
     }
 }
@@ -116,6 +199,23 @@ pub(crate) fn decide<F: Family, T: Tables<F>>(
         return Err(Reason::OtherHost);
     }
     tables.note(Stage::Frontend(*frontend));
+    let pick = pick(tables, frontend, parsed)?;
+    let choice = choice_of(tables, &pick)?;
+    tables.note(Stage::Chosen(choice.backend));
+    passable(arrival.door, &choice.backend, parsed.hops)?;
+    if opens_flow(parsed) {
+        note_opening(tables, frontend, parsed, pick, arrival);
+    }
+    Ok((pick, choice, frontend.service))
+}
+
+/// What the rules say of a packet to `frontend`.
+#[inline(always)]
+pub(crate) fn pick<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+) -> Result<Pick, Reason> {
     let pick = match pick_at_once(tables, frontend, parsed) {
         Some(pick) => pick,
         None if may_be_hosts(frontend, parsed) => pick_by_entry(tables, frontend, parsed),
@@ -124,16 +224,7 @@ pub(crate) fn decide<F: Family, T: Tables<F>>(
     if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, frontend, parsed, pick) {
         return Err(Reason::SourceNotAllowed);
     }
-    let choice = choice_of(tables, &pick)?;
-    tables.note(Stage::Chosen(choice.backend));
-    passable(arrival.door, &choice.backend)?;
-    if choice.backend.is_direct() && parsed.hops <= 1 {
-        return Err(Reason::TtlExpired);
-    }
-    if opens_flow(parsed) {
-        note_opening(tables, frontend, parsed, pick, arrival);
-    }
-    Ok((pick, choice, frontend.service))
+    Ok(pick)
 }
 
 /// Makes it the pod's.
@@ -145,9 +236,9 @@ pub(crate) fn deliver<F: Family, P: Packet>(
     door: Door,
     pick: Pick,
 ) -> Result<Delivery, Reason> {
-    translate(packet, parsed, backend, door).ok_or(Reason::Truncated)?;
-    let to = if backend.is_direct() { NonZeroU32::new(backend.ifindex) } else { None };
-    Ok(Delivery { to, reason: pick.reason() })
+    enter(packet, backend, door).ok_or(Reason::Truncated)?;
+    readdress(packet, parsed, change_for(backend), backend.port).ok_or(Reason::Truncated)?;
+    Ok(Delivery::to(backend, pick.reason()))
 }
 
 #[inline(always)]
@@ -178,25 +269,31 @@ fn note_opening<F: Family, T: Tables<F>>(
     }
 }
 
-/// Whether the door leads to the pod: an XDP program redirects to links that take frames, and to no others.
+/// Whether the door leads to the pod, for a packet with so many hops left. An XDP program redirects to links that take
+/// frames, and to no others; the host's stack counts the hop itself.
 #[inline(always)]
-pub(crate) fn passable(door: Door, backend: &Backend) -> Result<(), Reason> {
+pub(crate) fn passable(door: Door, backend: &Backend, hops: u8) -> Result<(), Reason> {
     match door {
         Door::Xdp if !backend.takes_xdp() => Err(Reason::LeftToTc),
         Door::XdpAlone if backend.is_direct() && !backend.takes_xdp() => Err(Reason::LinkNotReady),
+        _ if backend.is_direct() && hops <= 1 => Err(Reason::TtlExpired),
         _ => Ok(()),
     }
 }
 
-/// The packet becomes the pod's. The host's stack counts the hop itself; a pod's link needs no MACs except from XDP.
+/// The frame becomes the pod's, where a pod's link does not do without MACs.
 #[inline(always)]
-fn translate<F: Family, P: Packet>(packet: &mut P, parsed: &Parsed<F>, backend: &Backend, door: Door) -> Option<()> {
+pub(crate) fn enter<P: Packet>(packet: &mut P, backend: &Backend, door: Door) -> Option<()> {
     if door.is_xdp() && backend.is_direct() {
         readdress_frame(packet, backend.pod_mac, backend.host_mac)?;
     }
-    let address = F::from_stored(backend.address);
-    let change = HeaderChange { end: End::Destination, address, counts_hop: backend.is_direct() };
-    readdress(packet, parsed, change, backend.port)
+    Some(())
+}
+
+/// What has to change in the IP header of a packet that goes to the backend. The host's stack counts the hop itself.
+#[inline(always)]
+pub(crate) fn change_for<F: Family>(backend: &Backend) -> HeaderChange<F> {
+    HeaderChange { end: End::Destination, address: F::from_stored(backend.address), counts_hop: backend.is_direct() }
 }
 
 /// What a reply will need.
@@ -221,90 +318,4 @@ fn flow_entry<F: Family, T: Tables<F>>(
         syn_ack_acknowledged: 0,
         last_seen: tables.now(),
     }
-}
-
-/// A packet that a pod sent, at the host's end of its link: a reply goes straight to the uplink, as the VIP's.
-#[inline(always)]
-pub fn from_pod<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    match ether_type(packet)? {
-        EtherType::V4 => reply::<V4, P, T, true>(packet, tables),
-        EtherType::V6 => reply::<V6, P, T, true>(packet, tables),
-        EtherType::Other => Err(Reason::NotIp),
-    }
-}
-
-/// A reply, whole or a fragment, or an error about a client's packet. Each is a function: in one with the others it leaves them no stack.
-#[inline(always)]
-fn reply<F: Quoting, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
-    packet: &mut P,
-    tables: &T,
-) -> Result<Delivery, Reason> {
-    match reply_whole::<F, P, T, IS_DIRECT>(packet, tables) {
-        Err(Reason::Fragment) => fragments::reply::<F, P, T, IS_DIRECT>(packet, tables),
-        Err(Reason::Icmp) if IS_DIRECT => errors::of_pod::<F, P, T>(packet, tables),
-        Err(Reason::Icmp) => errors::of_stack::<F, P, T>(packet, tables),
-        verdict => verdict,
-    }
-}
-
-/// A reply with its transport header: straight to the uplink, or after the host's stack.
-#[inline(never)]
-pub(crate) fn reply_whole<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
-    packet: &mut P,
-    tables: &T,
-) -> Result<Delivery, Reason> {
-    if IS_DIRECT { reply_directly(packet, tables) } else { reply_through_stack(packet, tables) }
-}
-
-#[inline(always)]
-fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    let parsed = F::parse(packet)?;
-    let (entry, reason) = find_reply(tables, &parsed)?;
-    if entry.is_stack() {
-        return Err(Reason::ReplyLeftToStack);
-    }
-    if parsed.hops <= 1 {
-        return Err(Reason::ReplyTtlExpired);
-    }
-    if !packet.fits(entry.ingress_ifindex) {
-        return Err(if F::may_be_cut(packet) { Reason::ReplyNotCut } else { Reason::ReplyTooBig });
-    }
-    readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
-    restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
-    count_reply::<F, P, T>(tables, packet, &entry);
-    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
-}
-
-/// A packet that leaves by the uplink after the host's stack: a reply of a `stack` backend becomes the VIP's.
-#[inline(always)]
-pub fn from_stack<P: Packet, T: Tables<V4> + Tables<V6>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    match ether_type(packet)? {
-        EtherType::V4 => reply::<V4, P, T, false>(packet, tables),
-        EtherType::V6 => reply::<V6, P, T, false>(packet, tables),
-        EtherType::Other => Err(Reason::NotIp),
-    }
-}
-
-#[inline(always)]
-fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    let parsed = F::parse(packet)?;
-    let (entry, reason) = find_reply(tables, &parsed)?;
-    if !entry.is_stack() {
-        return Err(Reason::NotAReply);
-    }
-    restore(packet, &parsed, &entry, false).ok_or(Reason::Truncated)?;
-    count_reply::<F, P, T>(tables, packet, &entry);
-    Ok(Delivery { to: None, reason })
-}
-
-/// The packet becomes the VIP's.
-#[inline(always)]
-fn restore<F: Family, P: Packet>(
-    packet: &mut P,
-    parsed: &Parsed<F>,
-    entry: &FlowEntry,
-    counts_hop: bool,
-) -> Option<()> {
-    let change = HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop };
-    readdress(packet, parsed, change, entry.vip_port)
 }

@@ -82,7 +82,7 @@ pub fn forwarder(ctx: XdpContext) -> u32 {
 pub fn path_xdp(ctx: XdpContext) -> u32 {
     let _ = vary(&mut Frame::of(&ctx));
     let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
-    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+    forward::xdp(path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
 /// The same with IPv6 packets.
@@ -90,7 +90,7 @@ pub fn path_xdp(ctx: XdpContext) -> u32 {
 pub fn path_xdp_v6(ctx: XdpContext) -> u32 {
     let _ = vary_v6(&mut Frame::of(&ctx));
     let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
-    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+    forward::xdp(path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
 /// Undoes what the path did to the packet before, and makes it the next flow's. In the words that the path reads: a

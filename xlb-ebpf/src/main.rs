@@ -1,7 +1,7 @@
 //! The kernel programs of xlb. Each is a thin adapter around `xlb_common::path`: it says where packets come from, what
 //! answers for the tables, and what the verdict means at its hook.
 //!
-//! Read in this order: this file (the programs), [`forward`] (verdicts), [`maps`] (tables), [`frame`] and [`skb`]
+//! Read in this order: this file (the programs), [`kinds`] (those for few packets), [`forward`] (verdicts), [`maps`] (tables), [`frame`] and [`skb`]
 //! (packets), [`inside`] (calls of sockets).
 #![no_std]
 #![no_main]
@@ -13,6 +13,7 @@ mod bytes;
 mod forward;
 mod frame;
 mod inside;
+mod kinds;
 mod maps;
 mod object;
 mod prove;
@@ -22,6 +23,7 @@ mod words;
 use aya_ebpf::macros::{cgroup_sock_addr, classifier, sock_ops, xdp};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext};
 use xlb_common::Reason;
+use xlb_common::hook::Hook;
 use xlb_common::path::{self, Arrival, Door};
 
 use crate::frame::Frame;
@@ -34,14 +36,18 @@ use crate::skb::Skb;
 #[xdp(frags)]
 pub fn ingress_xdp(ctx: XdpContext) -> u32 {
     let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
-    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+    let verdict = path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival);
+    kinds::hand_over(&ctx, Hook::Xdp, &verdict);
+    forward::xdp(verdict)
 }
 
 /// The same in generic mode, where no tc program of xlb is behind it.
 #[xdp(frags)]
 pub fn ingress_xdp_alone(ctx: XdpContext) -> u32 {
     let arrival = Arrival { door: Door::XdpAlone, ifindex: ctx.ingress_ifindex() as u32 };
-    forward::xdp(path::ingress(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+    let verdict = path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival);
+    kinds::hand_over(&ctx, Hook::XdpAlone, &verdict);
+    forward::xdp(verdict)
 }
 
 /// tc ingress on an uplink: the same path on skbs.
@@ -54,13 +60,17 @@ pub fn ingress_tc(ctx: TcContext) -> i32 {
     if skb::is_of_vlan(&ctx) {
         return forward::to_pod(Err(Reason::NotIp), arrival.ifindex);
     }
-    forward::to_pod(path::ingress(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival), arrival.ifindex)
+    let verdict = path::ingress_usual(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
+    kinds::hand_over(&ctx, Hook::Tc, &verdict);
+    forward::to_pod(verdict, arrival.ifindex)
 }
 
 /// tc ingress on the host's end of a pod's link: what the pod sends.
 #[classifier]
 pub fn pod(ctx: TcContext) -> i32 {
-    forward::to_uplink(path::from_pod(&mut Skb::of(&ctx), &Maps::of(&ctx)))
+    let verdict = path::egress_usual::<_, _, true>(&mut Skb::of(&ctx), &Maps::of(&ctx));
+    kinds::hand_over(&ctx, Hook::Pod, &verdict);
+    forward::to_uplink(verdict)
 }
 
 /// tc egress on an uplink: what leaves after the host's stack.
@@ -69,7 +79,9 @@ pub fn uplink_egress(ctx: TcContext) -> i32 {
     if !maps::is_stack_in_use() {
         return forward::TC_NEXT;
     }
-    forward::to_uplink(path::from_stack(&mut Skb::of(&ctx), &Maps::of(&ctx)))
+    let verdict = path::egress_usual::<_, _, false>(&mut Skb::of(&ctx), &Maps::of(&ctx));
+    kinds::hand_over(&ctx, Hook::Egress, &verdict);
+    forward::to_uplink(verdict)
 }
 
 /// sock_ops on the root cgroup: a pod's kernel accepted a connection, or its socket closed.

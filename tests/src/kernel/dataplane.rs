@@ -17,6 +17,7 @@ use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
+use xlb_userspace::maps::object::load_hook;
 
 use super::flows::{self, FlowKey};
 use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill, replace};
@@ -51,7 +52,7 @@ impl Dataplane {
         enter_namespace()?;
         let mut object = load_object(&object_path("xlb-ebpf.o"))?;
         for hook in Hook::ALL {
-            load_program(&mut object, hook.program())?;
+            load_hook(&mut object, hook)?;
         }
         load_program(&mut object, "prove")?;
         fill(&mut object, tables, config)?;

@@ -31,8 +31,8 @@ fn decide(tables: &MemoryTables, hook: Hook, frame: &mut Vec<u8>) -> Result<Deli
         Hook::Xdp => path::ingress(packet, tables, Arrival { door: Door::Xdp, ifindex: UPLINK }),
         Hook::XdpAlone => path::ingress(packet, tables, Arrival { door: Door::XdpAlone, ifindex: UPLINK }),
         Hook::Tc => path::ingress(packet, tables, Arrival { door: Door::Tc, ifindex: UPLINK }),
-        Hook::Pod => path::from_pod(packet, tables),
-        Hook::Egress => path::from_stack(packet, tables),
+        Hook::Pod => path::egress::<_, _, true>(packet, tables),
+        Hook::Egress => path::egress::<_, _, false>(packet, tables),
     }
 }
 

@@ -1,15 +1,18 @@
 //! The dataplane without its agent, and an agent that finds a dataplane.
 
 use std::net::SocketAddrV4;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xlb_common::Reason;
-use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape, wait_for, without_traffic};
+use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape, udp_ask, wait_for, without_traffic};
 
 use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, Scene, TARGET_PORT, list};
 
 const CONNECTIONS: usize = 30;
+/// Three fragments at an MTU of 1500: their programs are reached through a map, which is to stay as it is, too.
+static FRAGMENTED: LazyLock<String> = LazyLock::new(|| "0123456789".repeat(400));
 
 /// How an agent ends without detaching.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +111,8 @@ fn check_serving(scene: &Scene, open: &mut [Open]) -> Result<()> {
         scene.check_connection(0)?;
         scene.check_datagram(0)?;
     }
+    let answer = udp_ask(scene.lab.client(0), scene.vip(), &FRAGMENTED, ANSWER_TIMEOUT).context("in fragments")?;
+    ensure!(answer.ends_with(&*FRAGMENTED), "a long datagram came back as {} bytes", answer.len());
     Ok(())
 }
 

@@ -13,10 +13,11 @@ use aya::programs::tc::SchedClassifierLink;
 use aya::programs::xdp::XdpLink;
 use aya::programs::{TcAttachType, XdpMode};
 use tracing::{debug, info, warn};
+use xlb_common::hook::Hook;
 
 use crate::maps::cgroup;
 use crate::maps::link::{pin_link, remove_pin};
-use crate::maps::object::{classifier, load_once, xdp};
+use crate::maps::object::{classifier, load_hook, xdp};
 use crate::maps::pins::PinDirectory;
 
 /// Which program meets the packets of an uplink first.
@@ -41,11 +42,8 @@ impl fmt::Display for FrontDoor {
     }
 }
 
-/// The programs of which an uplink has at most one.
-const XDP_PROGRAMS: [&str; 2] = ["ingress_xdp", "ingress_xdp_alone"];
-
-/// The programs of an uplink.
-const UPLINK_PROGRAMS: [&str; 4] = ["uplink_egress", "ingress_tc", "ingress_xdp", "ingress_xdp_alone"];
+/// The hooks of an uplink.
+const OF_UPLINK: [Hook; 4] = [Hook::Egress, Hook::Tc, Hook::Xdp, Hook::XdpAlone];
 
 /// The loaded programs and their links.
 pub struct Hooks {
@@ -67,14 +65,14 @@ impl Hooks {
     /// # Errors
     /// When the kernel refuses, for example because another XDP program is attached.
     pub fn attach_uplink(&mut self, interface: &str, ifindex: u32, door: FrontDoor) -> Result<()> {
-        self.attach_tc("uplink_egress", interface, ifindex, TcAttachType::Egress)?;
+        self.attach_tc(Hook::Egress, interface, ifindex, TcAttachType::Egress)?;
         match door {
-            FrontDoor::Tc => self.attach_tc("ingress_tc", interface, ifindex, TcAttachType::Ingress),
+            FrontDoor::Tc => self.attach_tc(Hook::Tc, interface, ifindex, TcAttachType::Ingress),
             FrontDoor::XdpNative => {
-                self.attach_tc("ingress_tc", interface, ifindex, TcAttachType::Ingress)?;
-                self.attach_xdp("ingress_xdp", interface, ifindex, XdpMode::Driver)
+                self.attach_tc(Hook::Tc, interface, ifindex, TcAttachType::Ingress)?;
+                self.attach_xdp(Hook::Xdp, interface, ifindex, XdpMode::Driver)
             }
-            FrontDoor::XdpGeneric => self.attach_xdp("ingress_xdp_alone", interface, ifindex, XdpMode::Skb),
+            FrontDoor::XdpGeneric => self.attach_xdp(Hook::XdpAlone, interface, ifindex, XdpMode::Skb),
         }
     }
 
@@ -83,20 +81,20 @@ impl Hooks {
     /// # Errors
     /// When the kernel refuses, for example because the link is gone.
     pub fn attach_pod(&mut self, interface: &str, ifindex: u32) -> Result<()> {
-        self.attach_tc("pod", interface, ifindex, TcAttachType::Ingress)
+        self.attach_tc(Hook::Pod, interface, ifindex, TcAttachType::Ingress)
     }
 
     /// Removes what is left of an uplink that is gone.
     pub fn forget_uplink(&mut self, ifindex: u32) {
-        for program in UPLINK_PROGRAMS {
-            self.wanted.remove(&self.pin(program, ifindex));
+        for hook in OF_UPLINK {
+            self.wanted.remove(&self.pin(hook, ifindex));
         }
         self.remove_unwanted();
     }
 
     /// Detaches from every pod's link that is not listed.
     pub fn retain_pods(&mut self, ifindexes: &BTreeSet<u32>) {
-        let keep: BTreeSet<_> = ifindexes.iter().map(|&ifindex| self.pin("pod", ifindex)).collect();
+        let keep: BTreeSet<_> = ifindexes.iter().map(|&ifindex| self.pin(Hook::Pod, ifindex)).collect();
         let is_pod = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pod-"));
         self.wanted.retain(|path| !is_pod(path) || keep.contains(path));
         self.remove_unwanted();
@@ -124,12 +122,12 @@ impl Hooks {
         }
     }
 
-    fn attach_tc(&mut self, name: &str, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
-        let pin = self.pin(name, ifindex);
+    fn attach_tc(&mut self, hook: Hook, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
+        let (name, pin) = (hook.program(), self.pin(hook, ifindex));
         if self.wanted.contains(&pin) {
             return Ok(());
         }
-        load_once(&mut self.ebpf, name)?;
+        load_hook(&mut self.ebpf, hook)?;
         let program = classifier(&mut self.ebpf, name)?;
         let update = |link| Ok(program.attach_to_link(SchedClassifierLink::try_from(link)?).map(drop)?);
         if !replace_program(&pin, update)? {
@@ -143,11 +141,11 @@ impl Hooks {
         Ok(())
     }
 
-    fn attach_xdp(&mut self, name: &str, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
-        let pin = self.pin(name, ifindex);
-        load_once(&mut self.ebpf, name)?;
+    fn attach_xdp(&mut self, hook: Hook, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
+        let (name, pin) = (hook.program(), self.pin(hook, ifindex));
+        load_hook(&mut self.ebpf, hook)?;
         // An interface takes one XDP program: what an agent in another mode left goes first.
-        for other in XDP_PROGRAMS.iter().filter(|other| **other != name) {
+        for other in OF_UPLINK.into_iter().filter(|other| other.is_xdp() && *other != hook) {
             remove_pin(&self.pin(other, ifindex))?;
         }
         let program = xdp(&mut self.ebpf, name)?;
@@ -167,8 +165,8 @@ impl Hooks {
         Ok(())
     }
 
-    fn pin(&self, program: &str, ifindex: u32) -> PathBuf {
-        self.pins.links().join(format!("{program}-{ifindex}"))
+    fn pin(&self, hook: Hook, ifindex: u32) -> PathBuf {
+        self.pins.links().join(format!("{}-{ifindex}", hook.program()))
     }
 }
 

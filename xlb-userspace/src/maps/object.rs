@@ -1,10 +1,11 @@
 //! The BPF object: embedded in this binary, loaded once per agent, its maps pinned or found pinned.
 
 use anyhow::{Context, Result, bail};
-use aya::maps::MapData;
+use aya::maps::{MapData, ProgramArray};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use xlb_common::abi;
+use xlb_common::hook::{Hook, JUMPS_MAX, Kind};
 
 use crate::maps::pins::PinDirectory;
 
@@ -96,6 +97,8 @@ impl Sizes {
             shape("REASONS", xlb_common::Reason::COUNT as u32, 4, 8),
             shape("SERVICE_STATS", abi::SERVICE_STATS_MAX, 4, size_of::<abi::ServiceStats>()),
             shape("CONFIG", 1, 4, size_of::<abi::Config>()),
+            shape("JUMPS_TC", JUMPS_MAX, 4, 4),
+            shape("JUMPS_XDP", JUMPS_MAX, 4, 4),
             shape("UPLINKS", abi::UPLINKS_MAX, 4, size_of::<abi::Uplink>()),
         ]
     }
@@ -114,11 +117,7 @@ pub struct MapShape {
     pub value: usize,
 }
 
-/// The programs of which an uplink needs one or two. The verifier takes a second for each, so they are loaded when an uplink
-/// first needs them: [`load_once`].
-const FRONT_DOORS: [&str; 3] = ["ingress_tc", "ingress_xdp", "ingress_xdp_alone"];
-
-/// Loads every program but those of front doors, for the node whose own network namespace has that cookie. Maps that are
+/// Loads every program but those of [`Hook`]s, of which a node needs some ([`load_hook`]), for the node whose own network namespace has that cookie. Maps that are
 /// pinned are taken over with what they hold, after a look at their shape.
 ///
 /// # Errors
@@ -134,23 +133,36 @@ pub fn load(pins: &PinDirectory, sizes: &Sizes, node_netns: u64) -> Result<Ebpf>
     loader.override_global("COUNTED_SERVICES", &sizes.counted_services, true);
     loader.override_global("NODE_NETNS", &node_netns, true);
     let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| !FRONT_DOORS.contains(name)) {
+    let is_of_hook = |name: &str| Hook::ALL.iter().any(|hook| name.starts_with(hook.program()));
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| !is_of_hook(name)) {
         load_program(program).with_context(|| refused(name))?;
     }
     pin_prove(&mut ebpf, pins)?;
     Ok(ebpf)
 }
 
-/// Loads a program that is not loaded yet.
+/// Loads the programs of a hook, unless they are loaded: first those for each kind of packet, so that the usual one never
+/// hands over to none, or to one of an earlier agent.
 ///
 /// # Errors
-/// When the object has none of this name, or the kernel refuses it.
-pub fn load_once(ebpf: &mut Ebpf, name: &str) -> Result<()> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-    if program.fd().is_ok() {
+/// When the kernel refuses a program, or the map by which they call each other.
+pub fn load_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
+    if program_of(ebpf, hook.program())?.fd().is_ok() {
         return Ok(());
     }
-    load_program(program).with_context(|| refused(name))
+    for kind in Kind::ALL {
+        let name = format!("{}{}", hook.program(), kind.suffix());
+        let program = program_of(ebpf, &name)?;
+        load_program(program).with_context(|| refused(&name))?;
+        let program = program.fd()?.try_clone()?;
+        let mut jumps = ProgramArray::try_from(ebpf.map_mut(hook.jumps()).context("the object has no jumps")?)?;
+        jumps.set(hook.jump(kind), &program, 0).with_context(|| format!("making {name} reachable"))?;
+    }
+    load_program(program_of(ebpf, hook.program())?).with_context(|| refused(hook.program()))
+}
+
+fn program_of<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
 }
 
 fn refused(name: &str) -> String {
@@ -213,8 +225,7 @@ fn pin_prove(ebpf: &mut Ebpf, pins: &PinDirectory) -> Result<()> {
 /// # Errors
 /// When the object has none of this name.
 pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-    program.try_into().with_context(|| format!("{name} is not a tc program"))
+    program_of(ebpf, name)?.try_into().with_context(|| format!("{name} is not a tc program"))
 }
 
 /// The XDP program of the object.
@@ -222,6 +233,5 @@ pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedCla
 /// # Errors
 /// When the object has none of this name.
 pub fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-    program.try_into().with_context(|| format!("{name} is not an XDP program"))
+    program_of(ebpf, name)?.try_into().with_context(|| format!("{name} is not an XDP program"))
 }

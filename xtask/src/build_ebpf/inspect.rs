@@ -3,13 +3,14 @@
 use anyhow::Result;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-/// The programs that the agent attaches. Each is a function of this name in a section named after its type.
-const PROGRAMS: [&str; 15] = [
-    "ingress_xdp",
-    "ingress_xdp_alone",
-    "ingress_tc",
-    "pod",
-    "uplink_egress",
+/// The hooks at which packets are seen, by the name of their usual program.
+const HOOKS: [&str; 5] = ["ingress_xdp", "ingress_xdp_alone", "ingress_tc", "pod", "uplink_egress"];
+
+/// What is behind a hook's name in those of its programs: the usual one, and those for each kind of packet.
+const KINDS: [&str; 3] = ["", "_icmp", "_fragment"];
+
+/// The other programs that the agent loads.
+const OTHERS: [&str; 10] = [
     "accepted",
     "prove",
     "connect4",
@@ -21,6 +22,12 @@ const PROGRAMS: [&str; 15] = [
     "getpeername4",
     "getpeername6",
 ];
+
+/// The programs that the agent loads. Each is a function of this name in a section named after its type.
+fn programs() -> impl Iterator<Item = String> {
+    let of_hook = |hook| KINDS.iter().map(move |kind| format!("{hook}{kind}"));
+    HOOKS.iter().flat_map(of_hook).chain(OTHERS.map(str::to_owned))
+}
 
 /// What a way into `core::panicking` or the panic handler is called, mangled or not.
 const PANIC_MARKS: [&str; 2] = ["panic", "rust_begin_unwind"];
@@ -68,10 +75,9 @@ fn faults_of(symbols: &[Symbol]) -> Vec<String> {
         .iter()
         .filter(|symbol| symbol.is_undefined)
         .map(|symbol| format!("it calls `{}`, which is defined nowhere", symbol.name));
-    let missing = PROGRAMS
-        .iter()
-        .filter(|program| !symbols.iter().any(|symbol| symbol.is_program() && symbol.name == **program))
-        .map(|program| format!("it lacks the program `{program}`, which the agent attaches"));
+    let missing = programs()
+        .filter(|program| !symbols.iter().any(|symbol| symbol.is_program() && symbol.name == *program))
+        .map(|program| format!("it lacks the program `{program}`, which the agent loads"));
     panics.chain(undefined).chain(missing).collect()
 }
 
@@ -106,11 +112,11 @@ mod tests {
 
     #[test]
     fn each_missing_program_is_named() {
-        for missing in PROGRAMS {
+        for missing in programs() {
             let mut symbols = all_programs();
             symbols.retain(|symbol| symbol.name != missing);
-            symbols.push(function(missing, ".text"));
-            assert_eq!(faults_of(&symbols), [format!("it lacks the program `{missing}`, which the agent attaches")]);
+            symbols.push(function(&missing, ".text"));
+            assert_eq!(faults_of(&symbols), [format!("it lacks the program `{missing}`, which the agent loads")]);
         }
     }
 
@@ -120,7 +126,7 @@ mod tests {
     }
 
     fn all_programs() -> Vec<Symbol> {
-        PROGRAMS.iter().map(|program| function(program, "classifier")).collect()
+        programs().map(|program| function(&program, "classifier")).collect()
     }
 
     fn function(name: &str, section: &str) -> Symbol {

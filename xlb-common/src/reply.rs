@@ -1,0 +1,66 @@
+//! A reply, with its transport header, as its pod sent it: by the flow's entry it becomes the VIP's.
+
+use core::num::NonZeroU32;
+
+use crate::abi::FlowEntry;
+use crate::admit::find_reply;
+use crate::family::{End, Family, HeaderChange};
+use crate::packet::Packet;
+use crate::parse::Parsed;
+use crate::path::Delivery;
+use crate::reason::Reason;
+use crate::rewrite::{readdress, readdress_frame};
+use crate::stats::count_reply;
+use crate::tables::Tables;
+
+/// A reply with its transport header: straight to the uplink, or after the host's stack.
+#[inline(never)]
+pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    if IS_DIRECT { reply_directly(packet, tables) } else { reply_through_stack(packet, tables) }
+}
+
+#[inline(always)]
+fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    let parsed = F::parse(packet)?;
+    let (entry, reason) = find_reply(tables, &parsed)?;
+    if entry.is_stack() {
+        return Err(Reason::ReplyLeftToStack);
+    }
+    if parsed.hops <= 1 {
+        return Err(Reason::ReplyTtlExpired);
+    }
+    if !packet.fits(entry.ingress_ifindex) {
+        return Err(if F::may_be_cut(packet) { Reason::ReplyNotCut } else { Reason::ReplyTooBig });
+    }
+    readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
+    restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
+    count_reply::<F, P, T>(tables, packet, &entry);
+    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
+}
+
+#[inline(always)]
+fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
+    let parsed = F::parse(packet)?;
+    let (entry, reason) = find_reply(tables, &parsed)?;
+    if !entry.is_stack() {
+        return Err(Reason::NotAReply);
+    }
+    restore(packet, &parsed, &entry, false).ok_or(Reason::Truncated)?;
+    count_reply::<F, P, T>(tables, packet, &entry);
+    Ok(Delivery { to: None, reason })
+}
+
+/// The packet becomes the VIP's.
+#[inline(always)]
+fn restore<F: Family, P: Packet>(
+    packet: &mut P,
+    parsed: &Parsed<F>,
+    entry: &FlowEntry,
+    counts_hop: bool,
+) -> Option<()> {
+    let change = HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop };
+    readdress(packet, parsed, change, entry.vip_port)
+}

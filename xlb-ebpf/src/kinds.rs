@@ -1,0 +1,69 @@
+//! The programs for packets of a kind, to which the usual ones hand over.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::maps::ProgramArray;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use xlb_common::Reason;
+use xlb_common::hook::{Hook, JUMPS_MAX, Kind};
+use xlb_common::path::{self, Arrival, Delivery, Door};
+
+use crate::forward;
+use crate::frame::Frame;
+use crate::maps::Maps;
+use crate::skb::{self, Skb};
+
+#[map]
+static JUMPS_TC: ProgramArray = ProgramArray::with_max_entries(JUMPS_MAX, 0);
+#[map]
+static JUMPS_XDP: ProgramArray = ProgramArray::with_max_entries(JUMPS_MAX, 0);
+
+/// Goes on in the hook's program for the packet's kind, if it is of one and the agent has put a program there: then this
+/// does not return.
+#[inline(always)]
+pub fn hand_over<C: EbpfContext>(ctx: &C, hook: Hook, verdict: &Result<Delivery, Reason>) {
+    let Some(kind) = Kind::of(verdict) else { return };
+    let jumps = if hook.is_xdp() { &JUMPS_XDP } else { &JUMPS_TC };
+    // SAFETY: nothing that is alive here has to be dropped.
+    unsafe { jumps.tail_call(ctx, hook.jump(kind)) };
+}
+
+macro_rules! programs {
+    ($kind:ident: $xdp:ident, $xdp_alone:ident, $tc:ident, $pod:ident, $egress:ident) => {
+        #[xdp(frags)]
+        pub fn $xdp(ctx: XdpContext) -> u32 {
+            ingress_xdp(&ctx, Kind::$kind, Door::Xdp)
+        }
+
+        #[xdp(frags)]
+        pub fn $xdp_alone(ctx: XdpContext) -> u32 {
+            ingress_xdp(&ctx, Kind::$kind, Door::XdpAlone)
+        }
+
+        #[classifier]
+        pub fn $tc(ctx: TcContext) -> i32 {
+            let arrival = Arrival { door: Door::Tc, ifindex: skb::ingress_ifindex(&ctx) };
+            let verdict = path::ingress_of(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
+            forward::to_pod(verdict, arrival.ifindex)
+        }
+
+        #[classifier]
+        pub fn $pod(ctx: TcContext) -> i32 {
+            forward::to_uplink(path::egress_of::<_, _, true>(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx)))
+        }
+
+        #[classifier]
+        pub fn $egress(ctx: TcContext) -> i32 {
+            forward::to_uplink(path::egress_of::<_, _, false>(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx)))
+        }
+    };
+}
+
+programs!(Icmp: ingress_xdp_icmp, ingress_xdp_alone_icmp, ingress_tc_icmp, pod_icmp, uplink_egress_icmp);
+programs!(Fragment: ingress_xdp_fragment, ingress_xdp_alone_fragment, ingress_tc_fragment, pod_fragment, uplink_egress_fragment);
+
+#[inline(always)]
+fn ingress_xdp(ctx: &XdpContext, kind: Kind, door: Door) -> u32 {
+    let arrival = Arrival { door, ifindex: ctx.ingress_ifindex() as u32 };
+    forward::xdp(path::ingress_of(kind, &mut Frame::of(ctx), &Maps::of(ctx), arrival))
+}
