@@ -38,3 +38,5 @@ mod service_stats;
 mod single_frames;
 #[path = "lab/errors.rs"]
 mod errors;
+#[path = "lab/sctp.rs"]
+mod sctp;

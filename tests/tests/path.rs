@@ -1,12 +1,13 @@
 //! The path in ordinary memory: every row, and facts that hold for random packets. Needs neither root nor a kernel.
 
 use anyhow::{Result, ensure};
-use xlb_common::abi::{ServiceStats, TCP, UDP};
+use xlb_common::abi::{SCTP, ServiceStats, TCP, UDP};
 use xlb_common::memory::MemoryTables;
 use xlb_common::packet::{BytePacket, Packet as _};
 use xlb_common::parse::tcp_flags;
 use xlb_common::path::{self, Arrival, Door};
 use xlb_common::reason::Direction;
+use xlb_common::sctp::chunk;
 use xlb_common::{Disposition, Reason};
 use xlb_tests::kernel::describe::{Sums, describe, sums};
 use xlb_tests::kernel::headers::Layout;
@@ -14,6 +15,7 @@ use xlb_tests::kernel::icmp::{self, all_sums};
 use xlb_tests::kernel::outcome::{Hook, Outcome, Verdict};
 use xlb_tests::kernel::pieces::is_fragment;
 use xlb_tests::kernel::random::{Random, seed};
+use xlb_tests::kernel::sctp::CHUNK_AT;
 use xlb_tests::kernel::{flows, generate, host, rows, sample};
 
 const PACKETS: usize = 50_000;
@@ -120,7 +122,12 @@ fn a_packet_is_read_and_written_inside_its_bounds_only() {
 #[test]
 fn every_shorter_packet_is_left_alone() {
     let tables = sample::tables();
-    for text in ["tcp 198.51.100.9:40000 203.0.113.1:80 S", "tcp [2001:db8:100::9]:40000 [2001:db8:113::1]:80 S"] {
+    for text in [
+        "tcp 198.51.100.9:40000 203.0.113.1:80 S",
+        "tcp [2001:db8:100::9]:40000 [2001:db8:113::1]:80 S",
+        "sctp 198.51.100.9:40000 203.0.113.1:38 INIT",
+        "sctp [2001:db8:100::9]:40000 [2001:db8:113::1]:38 INIT",
+    ] {
         let frame = xlb_tests::kernel::frame::Spec::parse(text).unwrap().build();
         for length in 0..frame.len() {
             let mut cut = frame[..length].to_vec();
@@ -172,18 +179,23 @@ fn for_random_packets(mut check: impl FnMut(&MemoryTables, Hook, &[u8])) {
     }
 }
 
-/// A SYN or a datagram.
+/// A SYN, a datagram, or what asks for an association.
 fn leaves_a_flow(layout: &Layout, frame: &[u8]) -> bool {
-    frame[layout.protocol_at] == UDP
-        || frame[layout.transport_at + 13] & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+    match frame[layout.protocol_at] {
+        UDP => true,
+        SCTP => [chunk::INIT, chunk::COOKIE_ECHO].contains(&frame[layout.transport_at + CHUNK_AT]),
+        _ => frame[layout.transport_at + 13] & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN,
+    }
 }
 
-/// What a pod answers: a SYN-ACK or a datagram, with a fresh TTL.
+/// What a pod answers: a SYN-ACK, an INIT ACK or a datagram, with a fresh TTL.
 fn answer_to(layout: &Layout, frame: &[u8]) -> Vec<u8> {
     let mut answer = layout.swapped(frame);
     answer[layout.hops_at] = 64;
-    if answer[layout.protocol_at] == TCP {
-        answer[layout.transport_at + 13] = tcp_flags::SYN | tcp_flags::ACK;
+    match answer[layout.protocol_at] {
+        TCP => answer[layout.transport_at + 13] = tcp_flags::SYN | tcp_flags::ACK,
+        SCTP => answer[layout.transport_at + CHUNK_AT] = chunk::INIT_ACK,
+        _ => {}
     }
     answer
 }

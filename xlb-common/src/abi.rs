@@ -46,6 +46,10 @@ pub const UDP_PENDING_MAX: u32 = 262_144;
 pub const FLOWS_V6_MAX: u32 = 262_144;
 /// Answered IPv6 UDP flows, and as many that no pod has answered yet.
 pub const UDP_FLOWS_V6_MAX: u32 = 65_536;
+/// Accepted SCTP associations of one family.
+pub const SCTP_FLOWS_MAX: u32 = 16_384;
+/// SCTP associations of one family that no pod has accepted yet: an entry must outlive the pod's answer, no more.
+pub const SCTP_PENDING_MAX: u32 = 4_096;
 /// Source ranges of all services of one family.
 pub const SOURCE_RANGES_MAX: u32 = 65_536;
 /// Clients of one family whose last backend is remembered.
@@ -57,6 +61,8 @@ pub const UPLINKS_MAX: u32 = 256;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
+/// IP protocol number of SCTP (RFC 9260).
+pub const SCTP: u8 = 132;
 
 /// Value of `AFFINITY_V4` and `AFFINITY_V6`, whose keys are [`SourceKeyV4`] and [`SourceKeyV6`]: where the client's last
 /// new connection went.
@@ -275,7 +281,7 @@ pub mod flow_flags {
     pub const STACK: u16 = 1;
     /// The pod has answered with a SYN-ACK.
     pub const SYN_ACK_SEEN: u16 = 2;
-    /// The pod's socket is closed (it may linger in TIME_WAIT).
+    /// The pod's socket is closed (it may linger in TIME_WAIT), or it ended the SCTP association.
     pub const CLOSED: u16 = 4;
 }
 

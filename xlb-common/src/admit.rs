@@ -10,16 +10,19 @@
 //! | - | the pod's kernel accepts (sock_ops) | PENDING moves to FLOWS | PENDING |
 //! | - | the pod's socket closes (sock_ops) | FLOWS is marked | FLOWS |
 //!
+//! SCTP's rules are in [`crate::sctp`].
+//!
 //! The strict rule (kernel-experiments chapter 3): payload or FIN, or an acknowledgement beyond the SYN-ACK's. A pod's
 //! "first packet that is not a SYN-ACK" is no proof: two spoofed SYNs make a half-open socket send a pure ACK.
 //!
 //! Their places for later: the unique frontend (rules 3 and 9) and the hint (rule 9) at the end of [`find_reply`], UDP's
 //! second datagram (rule 15) in [`udp_reply`], ageing (rule 10) where [`closed`] marks.
 
-use crate::abi::{FlowEntry, flow_flags};
+use crate::abi::{FlowEntry, SCTP, UDP, flow_flags};
 use crate::family::Family;
 use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
+use crate::sctp;
 use crate::select::Choice;
 use crate::stats::count_flow;
 use crate::tables::{FlowTable, Proof, Tables};
@@ -35,7 +38,8 @@ pub fn note_client<F: Family, T: Tables<F>>(
 ) -> bool {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(choice.backend.address), choice.backend.port));
     if !parsed.transport.is_udp() {
-        tables.remember(FlowTable::TcpPending, &key, entry);
+        let table = if parsed.transport.is_sctp() { FlowTable::SctpPending } else { FlowTable::TcpPending };
+        tables.remember(table, &key, entry);
         return true;
     }
     let known = newest_udp(tables, &key);
@@ -72,7 +76,10 @@ pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Re
         Some(tcp) if tcp.is_syn() => None,
         Some(tcp) if tcp.is_syn_ack() => syn_ack(tables, &key, &tcp),
         Some(tcp) => tcp_reply(tables, &key, &tcp),
-        None => udp_reply(tables, &key),
+        None => match parsed.transport.sctp() {
+            Some(view) => sctp_reply(tables, &key, view.chunk),
+            None => udp_reply(tables, &key),
+        },
     };
     // Without an entry it has a value nevertheless: the verifier refuses to copy what one of two cases leaves open.
     match found.unwrap_or((FlowEntry::default(), Reason::NotAReply)) {
@@ -131,6 +138,18 @@ const fn is_strict_proof(tcp: &TcpView, entry: &FlowEntry) -> bool {
     tcp.data_length != 0 || tcp.is_fin() || is_beyond_syn_ack
 }
 
+/// SCTP: by the table that the packet's first chunk leads to.
+#[inline(always)]
+fn sctp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, first_chunk: u32) -> Option<(FlowEntry, Reason)> {
+    let reason = sctp::heard(tables, key, first_chunk);
+    let table = match reason {
+        Reason::NotAReply => return None,
+        Reason::RepliedHalfOpen => FlowTable::SctpPending,
+        _ => FlowTable::Sctp,
+    };
+    tables.flow(table, key).map(|entry| (entry, reason))
+}
+
 /// UDP: the first answer moves the flow, and so does the first after the client has come by another way: its newest
 /// datagram decides.
 #[inline(always)]
@@ -153,11 +172,12 @@ fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<F
 /// Of all zeros without an entry, which [`FlowEntry::is_known`] tells: the verifier refuses to copy what one of two cases
 /// leaves open.
 #[inline(always)]
-pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, is_udp: bool, key: &F::FlowKey) -> FlowEntry {
-    let found = if is_udp {
-        newest_udp(tables, key)
-    } else {
-        tables.flow(FlowTable::Tcp, key).or_else(|| tables.flow(FlowTable::TcpPending, key))
+pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, protocol: u8, key: &F::FlowKey) -> FlowEntry {
+    let accepted_first = |accepted, pending| tables.flow(accepted, key).or_else(|| tables.flow(pending, key));
+    let found = match protocol {
+        UDP => newest_udp(tables, key),
+        SCTP => accepted_first(FlowTable::Sctp, FlowTable::SctpPending),
+        _ => accepted_first(FlowTable::Tcp, FlowTable::TcpPending),
     };
     found.unwrap_or_default()
 }

@@ -15,7 +15,7 @@
 
 use core::num::NonZeroU32;
 
-use crate::abi::{FlowEntry, TCP, UDP};
+use crate::abi::{FlowEntry, SCTP, TCP, UDP};
 use crate::admit::known_flow;
 use crate::checksum::{Difference, TransportChange};
 use crate::family::{End, Family, HeaderChange};
@@ -24,6 +24,7 @@ use crate::parse::{Endpoint, Parsed, TcpView, Transport, tcp_flags};
 use crate::path::{self, Arrival, Delivery, change_for, enter, passable};
 use crate::reason::Reason;
 use crate::rewrite::readdress_frame;
+use crate::sctp::{SctpView, chunk};
 use crate::select::{Pick, choice_of};
 use crate::tables::{Stage, Tables};
 
@@ -203,7 +204,7 @@ fn of_stack<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> 
 #[inline(always)]
 fn entry_of<F: Family, T: Tables<F>>(tables: &T, quote: &Quote<F>) -> Result<FlowEntry, Reason> {
     let key = F::flow_key(quote.source.pair(), quote.destination.pair());
-    match known_flow(tables, quote.transport.is_udp(), &key) {
+    match known_flow(tables, quote.transport.number(), &key) {
         entry if entry.is_known() => Ok(entry),
         _ => Err(Reason::NotAReply),
     }
@@ -224,12 +225,15 @@ fn quote<F: Quoting, P: Packet>(packet: &P, payload: u32) -> Result<Quote<F>, Re
     let transport = match protocol {
         TCP => Transport::of_tcp(ESTABLISHED),
         UDP => Transport::UDP,
+        SCTP => Transport::of_sctp(SctpView { chunk: chunk::DATA.into() }),
         _ => return Err(Reason::ErrorNotOurs),
     };
     let [a, b, c, d] = packet.load::<4>(F::QUOTED_TRANSPORT_AT).ok_or(Reason::ErrorCutShort)?;
     let sum_at = transport.checksum_offset();
-    let has_sum =
-        payload >= quoted_at + sum_at as u32 + 2 && packet.load::<2>(F::QUOTED_TRANSPORT_AT + sum_at).is_some();
+    // Nobody compares SCTP's, which is over more than any error quotes.
+    let has_sum = !transport.is_sctp()
+        && payload >= quoted_at + sum_at as u32 + 2
+        && packet.load::<2>(F::QUOTED_TRANSPORT_AT + sum_at).is_some();
     Ok(Quote { source: Endpoint(source, [a, b]), destination: Endpoint(destination, [c, d]), transport, has_sum })
 }
 

@@ -61,8 +61,11 @@ pub trait Family: Copy + Sized {
     fn from_stored(stored: [u8; 16]) -> Self::Address;
     /// An address folded for the flow's hash.
     fn to_hash(address: Self::Address) -> u64;
-    /// The headers of a packet whose Ethernet type is this family's.
-    fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason>;
+    /// The headers of a packet whose Ethernet type is this family's, if it is of the [`wanted`](crate::parse::wanted)
+    /// transports.
+    fn parse<P: Packet, const WANTED: u8>(packet: &P) -> Result<Parsed<Self>, Reason>;
+    /// Bytes behind the header, as it says; counts for packets that were parsed.
+    fn length<P: Packet>(packet: &P) -> Option<u32>;
     /// Bytes of a packet that was parsed, from the IP header on, as that says: a short Ethernet frame is filled up. One beyond
     /// 64 kB says zero (Linux, "BIG TCP").
     fn ip_length<P: Packet>(packet: &P) -> u32;
@@ -79,8 +82,9 @@ pub trait Family: Copy + Sized {
     fn may_be_cut<P: Packet>(packet: &P) -> bool;
     /// Whether an address may be one host's, and an answer to it reach that host.
     fn is_unicast(address: Self::Address) -> bool;
-    /// Makes the packet the report that its port is unreachable, from `reporter` to its sender.
-    fn report_unreachable<P: Packet>(packet: &mut P, reporter: Self::Address) -> Option<()>;
+    /// Makes the packet the report that its port is unreachable, from `reporter` to its sender. It quotes `QUOTED` bytes
+    /// behind the header.
+    fn report_unreachable<P: Packet, const QUOTED: usize>(packet: &mut P, reporter: Self::Address) -> Option<()>;
 }
 
 /// Which end of the packet is rewritten.

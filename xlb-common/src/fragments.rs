@@ -25,7 +25,7 @@ use crate::admit::known_flow;
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
-use crate::parse::Endpoint;
+use crate::parse::{Endpoint, wanted};
 use crate::path::{Arrival, Delivery, Door, change_for, decide, deliver, enter, frontend_of, passable};
 use crate::reason::Reason;
 use crate::refusal::refuse;
@@ -94,13 +94,13 @@ fn role_from_outside<F: Family, P: Packet, T: Tables<F>>(packet: &P, tables: &T)
 #[inline(never)]
 fn decide_first<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, arrival: &Arrival) -> Pick {
     let first = First::<F, P>::of(packet);
-    let decided = F::parse(&first).and_then(|parsed| decide(tables, &parsed, arrival));
+    let decided = F::parse::<_, { wanted::TCP_AND_UDP }>(&first).and_then(|parsed| decide(tables, &parsed, arrival));
     decided.map_or_else(Pick::none, |(pick, ..)| pick)
 }
 
 #[inline(never)]
 fn refuse_first<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, arrival: &Arrival) -> Reason {
-    refuse::<F, Quoted<'_, F, P>, T>(&mut Quoted::of(packet), tables, arrival)
+    refuse::<F, Quoted<'_, F, P>, T, { wanted::TCP_AND_UDP }>(&mut Quoted::of(packet), tables, arrival)
 }
 
 #[inline(never)]
@@ -113,7 +113,7 @@ fn deliver_first<F: Family, P: Packet, T: Tables<F>>(
     let choice = choice_of::<F, T>(tables, &pick)?;
     let piece = F::piece(packet)?;
     let first = &mut First::<F, P>::of(packet);
-    let parsed = F::parse(first)?;
+    let parsed = F::parse::<_, { wanted::TCP_AND_UDP }>(first)?;
     let service = frontend_of(tables, &parsed)?.service;
     if piece.has_more {
         let (kind, backend, generation) = (fragment_kind::TO_POD, choice.id, choice.backend.generation);
@@ -132,7 +132,9 @@ pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
 ) -> Result<Delivery, Reason> {
     match role_from_pod::<F, P, T>(packet, tables)? {
         Role::Later => follow_reply::<F, P, T, IS_DIRECT>(packet, tables),
-        Role::First => reply::reply::<F, First<'_, F, P>, T, IS_DIRECT>(&mut First::of(packet), tables),
+        Role::First => {
+            reply::reply::<F, First<'_, F, P>, T, IS_DIRECT, { wanted::TCP_AND_UDP }>(&mut First::of(packet), tables)
+        }
     }
 }
 
@@ -143,7 +145,7 @@ fn role_from_pod<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T)
     if piece.offset != 0 {
         return Ok(Role::Later);
     }
-    let parsed = F::parse(&First::<F, P>::of(packet))?;
+    let parsed = F::parse::<_, { wanted::TCP_AND_UDP }>(&First::<F, P>::of(packet))?;
     if !piece.has_more {
         return Ok(Role::First);
     }
@@ -217,7 +219,7 @@ fn follow_reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
     }
     check_place(&piece, &record)?;
     let key = F::flow_key((piece.destination, record.destination_port), (piece.source, record.source_port));
-    let entry = known_flow(tables, record.protocol != u16::from(TCP), &key);
+    let entry = known_flow(tables, record.protocol as u8, &key);
     if !entry.is_known() || entry.is_stack() == IS_DIRECT {
         return Err(Reason::Fragment);
     }

@@ -27,6 +27,8 @@ pub enum Kind {
     Icmp,
     /// Fragments of IP datagrams.
     Fragment,
+    /// SCTP.
+    Sctp,
 }
 
 /// Most kinds.
@@ -79,7 +81,7 @@ impl Hook {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 2] = [Self::Icmp, Self::Fragment];
+    pub const ALL: [Self; 3] = [Self::Icmp, Self::Fragment, Self::Sctp];
 
     /// What the name of its program has behind that of the hook's usual one.
     #[must_use]
@@ -87,6 +89,7 @@ impl Kind {
         match self {
             Self::Icmp => "_icmp",
             Self::Fragment => "_fragment",
+            Self::Sctp => "_sctp",
         }
     }
 
@@ -97,6 +100,7 @@ impl Kind {
         match verdict {
             Err(Reason::Icmp) => Some(Self::Icmp),
             Err(Reason::Fragment) => Some(Self::Fragment),
+            Err(Reason::Sctp) => Some(Self::Sctp),
             _ => None,
         }
     }

@@ -13,6 +13,7 @@
 //! [`refusal`] (what a client is told),
 //! [`fragments`] (what follows a first fragment),
 //! [`errors`] (what routers and hosts say about a flow),
+//! [`sctp`] (what is its own),
 //! [`inside`] (clients on this node, whose packets nobody rewrites),
 //! [`stats`] (what each service is counted for),
 //! then the values they work on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
@@ -36,11 +37,13 @@ pub mod errors;
 pub mod fragments;
 pub mod inside;
 pub mod stats;
+pub mod sctp;
 pub mod budget;
 pub mod parse;
 pub mod family;
 pub mod packet;
 pub mod checksum;
+pub mod crc32c;
 pub mod tables;
 pub mod abi;
 pub mod slot;

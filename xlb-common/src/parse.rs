@@ -1,5 +1,5 @@
 //! From bytes to what the path needs to know. Offsets are constants: Ethernet without tags, then the header of a
-//! [`Family`], then TCP or UDP.
+//! [`Family`], then TCP, UDP or SCTP.
 //!
 //! VLAN tags have their place here, options in the families: each is a `Reason` today. So is a fragment, which
 //! [`fragments`](crate::fragments) takes on.
@@ -10,6 +10,7 @@ use crate::abi;
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::reason::Reason;
+use crate::sctp::{self, SctpView};
 
 /// Length of an Ethernet header.
 pub const ETHERNET_LENGTH: usize = 14;
@@ -33,8 +34,9 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
 }
 
-/// A transport protocol that xlb serves: TCP (RFC 9293) or UDP (RFC 768). All of it has a value in either case: the
-/// verifier refuses to copy what one case of an enum leaves open.
+/// A transport protocol that xlb serves: TCP (RFC 9293), UDP (RFC 768) or SCTP (RFC 9260). All of it has a value in each
+/// case: the verifier refuses to copy what one case of an enum leaves open. SCTP's view is kept in the words of TCP's; what
+/// asks for an association has the flag of a SYN, so that the common path asks once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     tcp: TcpView,
@@ -95,6 +97,15 @@ impl Transport {
         Self { number: abi::TCP as u32, tcp }
     }
 
+    /// SCTP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_sctp(view: SctpView) -> Self {
+        let flags = if view.asks() { tcp_flags::SYN as u32 } else { 0 };
+        let tcp = TcpView { flags, acknowledged: view.chunk, data_length: 0 };
+        Self { number: abi::SCTP as u32, tcp }
+    }
+
     /// IP protocol number.
     #[inline(always)]
     #[must_use]
@@ -109,14 +120,42 @@ impl Transport {
         self.number == abi::UDP as u32
     }
 
+    /// Whether it asks for a connection: TCP's SYN, and what does the same in SCTP ([`SctpView::asks`]).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_syn(&self) -> bool {
+        self.tcp.is_syn()
+    }
+
     /// The segment, if it is TCP.
     #[inline(always)]
     #[must_use]
     pub const fn tcp(&self) -> Option<TcpView> {
-        if self.is_udp() { None } else { Some(self.tcp) }
+        if self.number == abi::TCP as u32 { Some(self.tcp) } else { None }
     }
 
-    /// Where the checksum is, from the transport header's start.
+    /// What the rules look at, if it is SCTP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sctp(&self) -> Option<SctpView> {
+        if self.is_sctp() { Some(SctpView { chunk: self.tcp.acknowledged }) } else { None }
+    }
+
+    /// Whether it is SCTP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_sctp(&self) -> bool {
+        self.number == abi::SCTP as u32
+    }
+
+    /// Whether it is SCTP, and does not ask for an association.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_inside_association(&self) -> bool {
+        self.is_sctp() && !self.is_syn()
+    }
+
+    /// Where the checksum of TCP or UDP is, from the transport header's start.
     #[inline(always)]
     #[must_use]
     pub const fn checksum_offset(&self) -> usize {
@@ -146,6 +185,14 @@ impl<F: Family> Parsed<F> {
     pub fn nothing() -> Self {
         let nobody = Endpoint(F::from_stored([0; 16]), [0; 2]);
         Self { source: nobody, destination: nobody, transport: Transport::UDP, hops: 0, macs: Macs::zeroed() }
+    }
+
+    /// Both ports, as they are in the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> [u8; 4] {
+        let ([s0, s1], [d0, d1]) = (self.source.1, self.destination.1);
+        [s0, s1, d0, d1]
     }
 }
 
@@ -200,10 +247,33 @@ pub fn macs<P: Packet>(packet: &P) -> Result<Macs, Reason> {
     packet.load::<12>(0).map(bytemuck::cast).ok_or(Reason::Truncated)
 }
 
+/// Which transports a caller wants: what it does for others is not compiled into it.
+pub mod wanted {
+    use crate::abi;
+
+    /// What most packets are.
+    pub const TCP_AND_UDP: u8 = 0;
+    /// SCTP alone.
+    pub const SCTP: u8 = 1;
+
+    /// Whether the protocol is among them.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has<const WANTED: u8>(protocol: u8) -> bool {
+        if WANTED == SCTP { protocol == abi::SCTP } else { protocol == abi::TCP || protocol == abi::UDP }
+    }
+}
+
 /// The transport header behind `payload` bytes of IP payload.
 #[inline(always)]
-pub fn transport<F: Family, P: Packet>(packet: &P, protocol: u8, payload: u32) -> Result<Transport, Reason> {
+pub fn transport<F: Family, P: Packet, const WANTED: u8>(
+    packet: &P,
+    protocol: u8,
+    payload: u32,
+) -> Result<Transport, Reason> {
     match protocol {
+        abi::SCTP if WANTED == wanted::SCTP => Ok(Transport::of_sctp(sctp::read::<F, P>(packet, payload)?)),
+        _ if WANTED == wanted::SCTP => Err(Reason::OtherProtocol),
         abi::TCP => Ok(Transport::of_tcp(tcp::<F, P>(packet, payload)?)),
         abi::UDP => {
             let sum = packet.load::<2>(F::TRANSPORT_AT + 6).ok_or(Reason::Truncated)?;
@@ -212,6 +282,7 @@ pub fn transport<F: Family, P: Packet>(packet: &P, protocol: u8, payload: u32) -
             }
             Ok(Transport::UDP)
         }
+        abi::SCTP => Err(Reason::Sctp),
         protocol if protocol == F::ICMP => Err(Reason::Icmp),
         _ => Err(Reason::OtherProtocol),
     }

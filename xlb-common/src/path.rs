@@ -12,11 +12,12 @@ use crate::fragments;
 use crate::handover::{may_be_hosts, pick_by_entry};
 use crate::hook::Kind;
 use crate::packet::Packet;
-use crate::parse::{Endpoint, EtherType, Parsed, ether_type};
+use crate::parse::{Endpoint, EtherType, Parsed, ether_type, wanted};
 use crate::reason::Reason;
 use crate::refusal::refuse;
 use crate::reply::reply;
 use crate::rewrite::{readdress, readdress_frame};
+use crate::sctp;
 use crate::select::{Choice, Pick, choice_of, opens_flow, pick_at_once, pick_by_asking};
 use crate::sources;
 use crate::stats::{count_flow, count_forward, generation_of};
@@ -91,8 +92,8 @@ pub fn ingress_usual<P: Packet, T: Tables<V4> + Tables<V6>>(
     arrival: Arrival,
 ) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => answered::<V4, P, T>(packet, tables, &arrival),
-        EtherType::V6 => answered::<V6, P, T>(packet, tables, &arrival),
+        EtherType::V4 => answered::<V4, P, T, { wanted::TCP_AND_UDP }>(packet, tables, &arrival),
+        EtherType::V6 => answered::<V6, P, T, { wanted::TCP_AND_UDP }>(packet, tables, &arrival),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
@@ -111,6 +112,8 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
         (Kind::Icmp, EtherType::V6) => errors::to_pod::<V6, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V4) => fragments::serve::<V4, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V6) => fragments::serve::<V6, P, T>(packet, tables, &arrival),
+        (Kind::Sctp, EtherType::V4) => sctp::serve::<V4, P, T>(packet, tables, &arrival),
+        (Kind::Sctp, EtherType::V6) => sctp::serve::<V6, P, T>(packet, tables, &arrival),
     }
 }
 
@@ -135,8 +138,8 @@ pub fn egress_usual<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool
     tables: &T,
 ) -> Result<Delivery, Reason> {
     match ether_type(packet)? {
-        EtherType::V4 => reply::<V4, P, T, IS_DIRECT>(packet, tables),
-        EtherType::V6 => reply::<V6, P, T, IS_DIRECT>(packet, tables),
+        EtherType::V4 => reply::<V4, P, T, IS_DIRECT, { wanted::TCP_AND_UDP }>(packet, tables),
+        EtherType::V6 => reply::<V6, P, T, IS_DIRECT, { wanted::TCP_AND_UDP }>(packet, tables),
         EtherType::Other => Err(Reason::NotIp),
     }
 }
@@ -154,18 +157,20 @@ pub fn egress_of<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
         (Kind::Icmp, EtherType::V6) => errors::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V4) => fragments::reply::<V4, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V6) => fragments::reply::<V6, P, T, IS_DIRECT>(packet, tables),
+        (Kind::Sctp, EtherType::V4) => reply::<V4, P, T, IS_DIRECT, { wanted::SCTP }>(packet, tables),
+        (Kind::Sctp, EtherType::V6) => reply::<V6, P, T, IS_DIRECT, { wanted::SCTP }>(packet, tables),
     }
 }
 
 /// A packet that is served, or refused by an answer.
 #[inline(always)]
-fn answered<F: Family, P: Packet, T: Tables<F>>(
+pub(crate) fn answered<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
-    match serve::<F, P, T>(packet, tables, arrival) {
-        Err(Reason::EmptyRejected) => Err(refuse::<F, P, T>(packet, tables, arrival)),
+    match serve::<F, P, T, WANTED>(packet, tables, arrival) {
+        Err(Reason::EmptyRejected) => Err(refuse::<F, P, T, WANTED>(packet, tables, arrival)),
         verdict => verdict,
     }
 }
@@ -174,12 +179,12 @@ fn answered<F: Family, P: Packet, T: Tables<F>>(
 /// kernel program has. What few packets need is in functions beside it ([`pick_by_asking`], [`sources::admit`],
 /// [`note_opening`]), which answer in one register: of a larger answer the verifier refuses the pointer that is left in it.
 #[inline(never)]
-fn serve<F: Family, P: Packet, T: Tables<F>>(
+fn serve<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
-    let parsed = F::parse(packet)?;
+    let parsed = F::parse::<P, WANTED>(packet)?;
     let (pick, choice, service) = decide(tables, &parsed, arrival)?;
     let delivery = deliver(packet, &parsed, &choice.backend, arrival.door, pick)?;
     count_forward::<F, P, T>(tables, packet, service);

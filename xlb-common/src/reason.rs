@@ -76,7 +76,8 @@ reasons! {
     FragmentEarly = "fragment_early", Forward, Pass,
         "a later IP fragment that came before the first one: left to the stack, as its whole datagram will be";
     FragmentLeft = "fragment_left", Forward, Pass, "an IP fragment whose datagram is left to the stack, as a later one came first";
-    OtherProtocol = "other_protocol", Forward, Pass, "neither TCP nor UDP: left to the stack";
+    OtherProtocol = "other_protocol", Forward, Pass, "none of TCP, UDP and SCTP: left to the stack";
+    Sctp = "sctp", Forward, Pass, "a fragment of an SCTP packet: left to the stack";
     Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error: left to the stack";
     ErrorCutShort = "error_cut_short", Forward, Pass, "an ICMP error that quotes too little of its packet to tell the ports: left to the stack";
     ErrorOfFragment = "error_of_fragment", Forward, Pass, "an ICMP error about a fragment of a packet: left to the stack";

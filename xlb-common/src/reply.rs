@@ -10,21 +10,29 @@ use crate::parse::Parsed;
 use crate::path::Delivery;
 use crate::reason::Reason;
 use crate::rewrite::{readdress, readdress_frame};
+use crate::sctp;
 use crate::stats::count_reply;
 use crate::tables::Tables;
 
 /// A reply with its transport header: straight to the uplink, or after the host's stack.
 #[inline(never)]
-pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
+pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool, const WANTED: u8>(
     packet: &mut P,
     tables: &T,
 ) -> Result<Delivery, Reason> {
-    if IS_DIRECT { reply_directly(packet, tables) } else { reply_through_stack(packet, tables) }
+    if IS_DIRECT {
+        reply_directly::<F, P, T, WANTED>(packet, tables)
+    } else {
+        reply_through_stack::<F, P, T, WANTED>(packet, tables)
+    }
 }
 
 #[inline(always)]
-fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    let parsed = F::parse(packet)?;
+fn reply_directly<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    let parsed = F::parse::<P, WANTED>(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
     if entry.is_stack() {
         return Err(Reason::ReplyLeftToStack);
@@ -42,8 +50,11 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T
 }
 
 #[inline(always)]
-fn reply_through_stack<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Result<Delivery, Reason> {
-    let parsed = F::parse(packet)?;
+fn reply_through_stack<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    let parsed = F::parse::<P, WANTED>(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
     if !entry.is_stack() {
         return Err(Reason::NotAReply);
@@ -62,5 +73,6 @@ fn restore<F: Family, P: Packet>(
     counts_hop: bool,
 ) -> Option<()> {
     let change = HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop };
-    readdress(packet, parsed, change, entry.vip_port)
+    readdress(packet, parsed, change, entry.vip_port)?;
+    if parsed.transport.is_sctp() { sctp::follow::<F, P>(packet, parsed.ports()) } else { Some(()) }
 }

@@ -19,6 +19,10 @@ pub fn readdress<F: Family, P: Packet>(
     };
     F::store_header(packet, parsed, change)?;
     packet.store(port_at, port)?;
+    if parsed.transport.is_sctp() {
+        // Its sum has no pseudo-header, and follows in [`crate::sctp`].
+        return Some(());
+    }
     let sums = TransportChange {
         addresses: F::difference(old_address, change.address),
         ports: Difference::of_word(old_port, port),

@@ -7,12 +7,14 @@
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
 //! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
-//! | 5 | UDP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
+//! | 5 | UDP, SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
+//!
+//! A SYN is also what asks for an association of SCTP.
 //!
 //! Their places for later: proof by initial sequence number and by SYN cookie belong into [`proves`], pins after the last
 //! owner in [`among_owners`], hints and hot mode (rule 7) beside rule 4, the budget (rule 16) in front of rule 5.
 
-use crate::abi::{Backend, Frontend, Member, frontend_flags};
+use crate::abi::{Backend, FlowEntry, Frontend, Member, frontend_flags};
 use crate::affinity::recorded_owner;
 use crate::family::Family;
 use crate::handover::may_be_hosts;
@@ -125,8 +127,8 @@ pub(crate) fn word_at<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, 
 }
 
 #[inline(always)]
-fn is_syn<F: Family>(parsed: &Parsed<F>) -> bool {
-    parsed.transport.tcp().is_some_and(|tcp| tcp.is_syn())
+const fn is_syn<F: Family>(parsed: &Parsed<F>) -> bool {
+    parsed.transport.is_syn()
 }
 
 /// Whether the packet begins a flow, if nobody has a claim on it.
@@ -174,10 +176,13 @@ fn claims<F: Family, T: Tables<F>>(
             return proves(proof, tcp.is_syn()).then_some(Reason::ProvenOwner);
         }
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
-        None => (FlowTable::Udp, FlowTable::UdpPending),
+        None if parsed.transport.is_udp() => (FlowTable::Udp, FlowTable::UdpPending),
+        None => (FlowTable::Sctp, FlowTable::SctpPending),
     };
+    // A closed association still has its last packets.
+    let is_over = |entry: &FlowEntry| entry.is_closed() && !parsed.transport.is_inside_association();
     let is_live =
-        |table| tables.flow(table, &key).is_some_and(|entry| !entry.is_closed() && u32::from(entry.backend) == id);
+        |table| tables.flow(table, &key).is_some_and(|entry| u32::from(entry.backend) == id && !is_over(&entry));
     let found = is_live(accepted) || is_live(pending);
     tables.note(Stage::LookedUp { owner, backend: id, found });
     found.then_some(Reason::RememberedOwner)

@@ -3,7 +3,7 @@
 //! | client | packet | what becomes of it |
 //! |---|---|---|
 //! | inside a range | any | goes on |
-//! | outside | of a flow that a pod accepted (TCP), or that is known at all (UDP) | goes on: narrowing the ranges cuts no connection, also where another Service took the frontend over |
+//! | outside | of a flow that a pod accepted (TCP, SCTP), or that is known at all (UDP) | goes on: narrowing the ranges cuts no connection, also where another Service took the frontend over |
 //! | outside | that may be of a connection which the host's stack has | left to the stack |
 //! | outside | any other | dropped, also where the service has no backend at all |
 
@@ -29,12 +29,11 @@ pub fn admit<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &
 #[inline(always)]
 fn is_accepted<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, choice: &Choice) -> bool {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(choice.backend.address), choice.backend.port));
-    let (entry, opens) = match parsed.transport.tcp() {
-        Some(tcp) => (tables.flow(FlowTable::Tcp, &key), tcp.is_syn()),
-        None => {
-            let entry = tables.flow(FlowTable::Udp, &key).or_else(|| tables.flow(FlowTable::UdpPending, &key));
-            (entry, false)
-        }
+    let (transport, opens) = (parsed.transport, parsed.transport.is_syn());
+    let entry = match (transport.tcp(), transport.sctp()) {
+        (Some(_), _) => tables.flow(FlowTable::Tcp, &key),
+        (_, Some(_)) => tables.flow(FlowTable::Sctp, &key),
+        _ => tables.flow(FlowTable::Udp, &key).or_else(|| tables.flow(FlowTable::UdpPending, &key)),
     };
     let Endpoint(vip, port) = parsed.destination;
     entry.is_some_and(|entry| {

@@ -36,7 +36,7 @@ impl Proof {
     }
 }
 
-/// Which of a family's flow maps: TCP and UDP are kept apart, so that a flood of one cannot evict the other.
+/// Which of a family's flow maps: protocols are kept apart, so that a flood of one cannot evict another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowTable {
     /// Accepted TCP flows.
@@ -47,6 +47,10 @@ pub enum FlowTable {
     Udp,
     /// UDP flows that no pod has answered yet.
     UdpPending,
+    /// Accepted SCTP associations.
+    Sctp,
+    /// SCTP associations that no pod has accepted yet.
+    SctpPending,
 }
 
 /// A step of the path, told to whoever explains it.

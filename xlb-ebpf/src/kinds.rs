@@ -61,6 +61,7 @@ macro_rules! programs {
 
 programs!(Icmp: ingress_xdp_icmp, ingress_xdp_alone_icmp, ingress_tc_icmp, pod_icmp, uplink_egress_icmp);
 programs!(Fragment: ingress_xdp_fragment, ingress_xdp_alone_fragment, ingress_tc_fragment, pod_fragment, uplink_egress_fragment);
+programs!(Sctp: ingress_xdp_sctp, ingress_xdp_alone_sctp, ingress_tc_sctp, pod_sctp, uplink_egress_sctp);
 
 #[inline(always)]
 fn ingress_xdp(ctx: &XdpContext, kind: Kind, door: Door) -> u32 {

@@ -12,8 +12,8 @@ use xlb_common::abi::{
     AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
     EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
     FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
-    SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord, ServiceStats, SourceKeyV4,
-    SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
+    SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord,
+    ServiceStats, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
 };
 use xlb_common::budget::Budget;
 use xlb_common::slot::SlotWord;
@@ -43,6 +43,10 @@ static UDP_FLOWS_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_ent
 #[map]
 static UDP_PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(UDP_PENDING_MAX, 0);
 #[map]
+static SCTP_FLOWS_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(SCTP_FLOWS_MAX, 0);
+#[map]
+static SCTP_PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(SCTP_PENDING_MAX, 0);
+#[map]
 static FRONTENDS_V6: HashMap<EndpointKeyV6, Frontend> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static BACKEND_IDS_V6: HashMap<EndpointKeyV6, u32> = HashMap::with_max_entries(BACKENDS_MAX, BPF_F_NO_PREALLOC);
@@ -54,6 +58,10 @@ static PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entri
 static UDP_FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_V6_MAX, 0);
 #[map]
 static UDP_PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_V6_MAX, 0);
+#[map]
+static SCTP_FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(SCTP_FLOWS_MAX, 0);
+#[map]
+static SCTP_PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(SCTP_PENDING_MAX, 0);
 #[map]
 static SOURCE_RANGES_V4: LpmTrie<SourceKeyV4, u32> = LpmTrie::with_max_entries(SOURCE_RANGES_MAX, BPF_F_NO_PREALLOC);
 #[map]
@@ -159,6 +167,8 @@ impl FamilyMaps for V4 {
             FlowTable::TcpPending => &PENDING_V4,
             FlowTable::Udp => &UDP_FLOWS_V4,
             FlowTable::UdpPending => &UDP_PENDING_V4,
+            FlowTable::Sctp => &SCTP_FLOWS_V4,
+            FlowTable::SctpPending => &SCTP_PENDING_V4,
         }
     }
 
@@ -211,6 +221,8 @@ impl FamilyMaps for V6 {
             FlowTable::TcpPending => &PENDING_V6,
             FlowTable::Udp => &UDP_FLOWS_V6,
             FlowTable::UdpPending => &UDP_PENDING_V6,
+            FlowTable::Sctp => &SCTP_FLOWS_V6,
+            FlowTable::SctpPending => &SCTP_PENDING_V6,
         }
     }
 

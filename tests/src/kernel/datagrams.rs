@@ -2,6 +2,7 @@
 //! hook, the fragments put together again are what the path makes of the whole.
 
 use anyhow::{Context as _, Result, ensure};
+use xlb_common::abi::SCTP;
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Disposition, Reason};
 
@@ -45,6 +46,10 @@ pub fn all(tables: &MemoryTables) -> Result<Vec<Datagram>> {
     for (version, (protocol, vip_port, pod_port)) in
         Version::ALL.into_iter().flat_map(|v| PORTS.map(|ports| (v, ports)))
     {
+        // Its fragments are left to the stack.
+        if protocol == SCTP {
+            continue;
+        }
         let client = std::net::SocketAddr::new(client_address(version, 9), 40_000);
         let spec =
             |source, destination, flags| Spec { flags, data: DATA, ..Spec::new(protocol, source, destination) }.build();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
+use xlb_common::abi::{FlowEntry, SCTP, TCP, UDP, flow_flags};
 use xlb_common::checksum::checksum;
 
 use super::flows::{FlowKey, Flows, socket};
@@ -11,9 +11,10 @@ use super::frame::{FLAG_LETTERS, mac};
 use super::headers::{Layout, transport_sum};
 use super::icmp;
 use super::pieces::is_fragment;
+use super::sctp;
 
 /// Names of the flow maps in text, in the order of `FlowTable`.
-pub const FLOW_TABLES: [&str; 4] = ["flow", "pending", "udp-flow", "udp-pending"];
+pub const FLOW_TABLES: [&str; 6] = ["flow", "pending", "udp-flow", "udp-pending", "sctp-flow", "sctp-pending"];
 
 const MACS: [&str; 4] = ["uplink", "router", "other", "all"];
 
@@ -22,7 +23,7 @@ const MACS: [&str; 4] = ["uplink", "router", "other", "all"];
 pub struct Sums {
     /// The header's, or there is none (IPv6).
     pub ip: bool,
-    /// The transport's, or there is none (UDP over IPv4).
+    /// The transport's, or there is none (UDP over IPv4, SCTP).
     pub transport: bool,
 }
 
@@ -37,6 +38,9 @@ pub fn sums(frame: &[u8]) -> Option<Sums> {
     let ip = !is_v4 || checksum(0, header) == [0, 0];
     if let Some(transport) = icmp::is_sum_right(protocol, layout.addresses(frame), segment) {
         return Some(Sums { ip, transport });
+    }
+    if protocol == SCTP && segment.len() >= sctp::HEADERS {
+        return Some(Sums { ip, transport: sctp::is_right(segment) });
     }
     let sum_at = match protocol {
         TCP if segment.len() >= 20 => 16,
@@ -72,18 +76,23 @@ pub fn describe(frame: &[u8]) -> String {
         return format!("{head} ip sum {ip} icmp sum {transport} quotes {}", describe(&quoted));
     }
     let [source, destination] = layout.ends(frame);
-    let is_tcp = frame[layout.protocol_at] == TCP;
-    let mut text = format!("{} {source} {destination}", if is_tcp { "tcp" } else { "udp" });
-    if is_tcp {
+    let protocol = frame[layout.protocol_at];
+    let mut text = format!("{} {source} {destination}", protocol_name(protocol));
+    if protocol == SCTP {
+        let _ = write!(text, " {}", sctp::name(frame[layout.transport_at + sctp::CHUNK_AT]));
+    }
+    if protocol == TCP {
         let flags = frame[layout.transport_at + 13];
         let letters = FLAG_LETTERS.chars().enumerate().filter(|(bit, _)| flags & (1 << bit) != 0);
         let _ = write!(text, " {}", letters.map(|(_, letter)| letter).collect::<String>());
     }
     let (hops, from, to) = (frame[layout.hops_at], mac_name(&frame[6..12]), mac_name(&frame[..6]));
     let _ = write!(text, " ttl {hops} from {from} to {to}");
-    match frame[layout.transport_at + 6..layout.transport_at + 8] {
-        [0, 0] if !is_tcp => text.push_str(" no-sum"),
-        [0xff, 0xff] if !is_tcp => text.push_str(" sum ffff"),
+    let segment = &frame[layout.transport_at..];
+    match (protocol, &segment[6..8]) {
+        (UDP, [0, 0]) => text.push_str(" no-sum"),
+        (UDP, [0xff, 0xff]) => text.push_str(" sum ffff"),
+        (SCTP, _) if segment[sctp::SUM_AT..].starts_with(&[0; 4]) => text.push_str(" no-sum"),
         _ => {}
     }
     for (is_right, what) in [(ip, "ip"), (transport, "transport")] {
@@ -92,6 +101,14 @@ pub fn describe(frame: &[u8]) -> String {
         }
     }
     text
+}
+
+const fn protocol_name(number: u8) -> &'static str {
+    match number {
+        TCP => "tcp",
+        SCTP => "sctp",
+        _ => "udp",
+    }
 }
 
 /// Flows, one line each.

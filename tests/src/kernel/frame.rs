@@ -2,16 +2,18 @@
 //!
 //! | word | means |
 //! |---|---|
-//! | `tcp` `udp` `icmp` | protocol; then source and destination, `ADDRESS:PORT` |
+//! | `tcp` `udp` `sctp` `icmp` | protocol; then source and destination, `ADDRESS:PORT` |
 //! | letters of `FSRPAU` | TCP flags |
+//! | `INIT` `INIT-ACK` ... `chunk N` | SCTP: the type of the packet's chunk; DATA if there is none |
 //! | `ttl N` `data N` `ack N` | TTL or hop limit; bytes of payload; acknowledgement number |
 //! | `from MAC` `to MAC` | `router` (from), `uplink` (to), `podN`, `hostN`, `other`, `all` |
-//! | `no-sum` | UDP without a checksum |
+//! | `no-sum` | UDP or SCTP without a checksum |
 //! | `sum ffff` | payload such that the checksum is that |
 //! | `options` `tcp-options` | one word of options |
 //! | `extension N` | an IPv6 extension header of eight bytes and that number |
 //! | `more` `offset N` `keep-whole` | fragment bits: more fragments, offset in 8 bytes, don't fragment (IPv4) |
 //! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
+//! | `chunk-length N` | what the chunk says of its length |
 //! | `type HEX` `vlan N` | Ethernet type; a VLAN tag |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
 //! | `too-big quotes …`, and others of [`super::icmp`] | an ICMP error, and the packet that it is about |
@@ -20,11 +22,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::SplitWhitespace;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xlb_common::abi::{TCP, UDP};
+use xlb_common::abi::{SCTP, TCP, UDP};
 
 use super::headers;
 use super::icmp::Message;
 use super::sample::{ROUTER_MAC, UPLINK_MAC, host_mac, pod_mac};
+use super::sctp::CHUNKS;
 
 /// IP protocol number of ICMP (RFC 792).
 pub const ICMP: u8 = 1;
@@ -44,6 +47,8 @@ pub struct Spec {
     pub destination: SocketAddr,
     /// TCP flags.
     pub flags: u8,
+    /// Type of the SCTP packet's chunk.
+    pub chunk: u8,
     /// TTL or hop limit.
     pub ttl: u8,
     /// Bytes of payload.
@@ -54,7 +59,7 @@ pub struct Spec {
     pub from: [u8; 6],
     /// Destination MAC.
     pub to: [u8; 6],
-    /// UDP without a checksum.
+    /// UDP or SCTP without a checksum.
     pub no_sum: bool,
     /// The checksum that the first two bytes of payload bring about.
     pub wanted_sum: Option<u16>,
@@ -83,6 +88,8 @@ pub struct Lies {
     pub length: Option<u16>,
     /// Words of the IPv4 header.
     pub ip_words: Option<u8>,
+    /// Length of the SCTP packet's chunk.
+    pub chunk_length: Option<u16>,
     /// Words of the TCP header.
     pub tcp_words: Option<u8>,
     /// IP version.
@@ -99,6 +106,7 @@ impl Spec {
             source,
             destination,
             flags: 0,
+            chunk: 0,
             ttl: 64,
             data: 0,
             acknowledged: 0,
@@ -127,6 +135,7 @@ impl Spec {
         let protocol = match next(&mut words)? {
             "tcp" => TCP,
             "udp" => UDP,
+            "sctp" => SCTP,
             "icmp" => ICMP,
             other => bail!("{other} is not a protocol"),
         };
@@ -161,7 +170,10 @@ impl Spec {
             "version" => self.lies.version = Some(number(words)?),
             "type" => self.ether_type = u16::from_str_radix(next(words)?, 16)?,
             "vlan" => self.vlan = Some(number(words)?),
+            "chunk" => self.chunk = number(words)?,
+            "chunk-length" => self.lies.chunk_length = Some(number(words)?),
             "cut" | "pad" => self.frame_length = Some(number(words)?),
+            name if self.protocol == SCTP => self.chunk = chunk(name)?,
             letters => self.flags = flags(letters)?,
         }
         Ok(())
@@ -230,6 +242,11 @@ fn flags(letters: &str) -> Result<u8> {
         let bit = FLAG_LETTERS.find(letter).with_context(|| format!("{letter} is not a TCP flag"))?;
         Ok(flags | 1 << bit)
     })
+}
+
+fn chunk(name: &str) -> Result<u8> {
+    let known = CHUNKS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, kind)| *kind).with_context(|| format!("{name} is no SCTP chunk"))
 }
 
 fn next<'a>(words: &mut SplitWhitespace<'a>) -> Result<&'a str> {

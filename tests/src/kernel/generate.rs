@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
+use xlb_common::abi::{FlowEntry, SCTP, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::flows::{FlowKey, Flows};
@@ -14,8 +14,8 @@ use super::sample::{PODS, PORTS, VIPS, Version, client_address, flow_entry, pod_
 
 /// Few clients, so that packets of one flow meet.
 const CLIENTS: usize = 12;
-/// Flows that packets may meet, of the 800 that there could be.
-const FLOWS_MAX: usize = 480;
+/// Flows that packets may meet, of the 1 200 that there could be.
+const FLOWS_MAX: usize = 720;
 /// Bytes of a header that a bent packet may have wrong.
 const HEADER_BYTES: usize = 80;
 /// The same of an error, with what it quotes.
@@ -68,7 +68,7 @@ pub fn flows(random: &mut Random, tables: &MemoryTables) -> Flows {
 }
 
 fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey), FlowEntry)> {
-    let (table, version) = (random.below(4) as u8, random.pick(&Version::ALL));
+    let (table, version) = (random.below(2 * PORTS.len()) as u8, random.pick(&Version::ALL));
     let (protocol, vip_port, pod_port) = PORTS[usize::from(table / 2)];
     let pod = pod_address(version, 1 + random.below(usize::from(PODS)) as u8);
     let key = FlowKey::between(client(random, version), SocketAddr::new(pod, pod_port)).ok()?;
@@ -110,7 +110,8 @@ fn vary(random: &mut Random, spec: &mut Spec) {
     spec.acknowledged = acknowledged(random);
     spec.ttl = random.pick(&[64, 64, 64, 255, 3, 2, 1, 0]);
     spec.data = random.pick(&[0, 0, 0, 1, 2, 7, 100, DATA_MAX]);
-    spec.no_sum = spec.protocol == UDP && random.one_in(8);
+    spec.no_sum = matches!(spec.protocol, UDP | SCTP) && random.one_in(8);
+    vary_chunk(random, spec);
     spec.options.1 = usize::from(spec.protocol == TCP && random.one_in(4)) * random.below(11);
     if spec.data >= 2 && random.one_in(6) {
         let any = random.bits() as u16 | 1;
@@ -126,9 +127,18 @@ fn vary(random: &mut Random, spec: &mut Spec) {
         5 => spec.from = OTHER_MAC,
         6 => spec.vlan = Some(7),
         7 => spec.ether_type = random.pick(&[0x0806, 0x86dd, 0x88cc, 0x0000]),
-        8 => spec.protocol = random.pick(&[ICMP, ICMP_V6, 47, 50, 132]),
+        8 => spec.protocol = random.pick(&[ICMP, ICMP_V6, 47, 50, 136]),
         9 => spec.frame_length = Some(80.max(74 + spec.options.1 * 4 + spec.data)),
         _ => {}
+    }
+}
+
+/// Mostly what opens, carries and ends an association.
+fn vary_chunk(random: &mut Random, spec: &mut Spec) {
+    let any = random.below(16) as u8;
+    spec.chunk = random.pick(&[0, 1, 1, 2, 10, 11, any, any]);
+    if spec.protocol == SCTP && random.one_in(24) {
+        spec.lies.chunk_length = Some(random.pick(&[0, 3, 4, 5, 100, 0xffff]));
     }
 }
 

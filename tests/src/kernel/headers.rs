@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use xlb_common::abi::{TCP, UDP};
+use xlb_common::abi::{SCTP, TCP, UDP};
 use xlb_common::checksum::checksum;
 
 use super::flows::socket;
 use super::frame::{ICMP_V6, Spec};
+use super::sctp;
 
 /// Where the fields of a family's packets are: without options and extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,7 @@ pub(super) fn transport(spec: &Spec) -> Vec<u8> {
             bytes.extend([0, 0]);
             6
         }
+        SCTP => return sctp::packet(spec),
         // A neighbour solicitation (RFC 4861 chapter 4.3) and an echo request (RFC 792), without their bodies.
         ICMP_V6 => return vec![135, 0, 0, 0, 0, 0, 0, 0],
         _ => return vec![8, 0, 0xf7, 0xff, 0, 0, 0, 0],

@@ -13,6 +13,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
+use xlb_common::abi::SCTP;
 use xlb_common::checksum::checksum;
 
 use super::describe::{Sums, sums};
@@ -96,8 +97,12 @@ pub fn quoted(frame: &[u8]) -> Option<Vec<u8>> {
     is_error.then(|| [&frame[..14], &message[HEADER_LENGTH..]].concat())
 }
 
-/// The sums of a frame, and those of the packet that its error quotes.
+/// The sums of a frame, and those of the packet that its error quotes; a quoted SCTP sum stays as it was.
 #[must_use]
 pub fn all_sums(frame: &[u8]) -> [Option<Sums>; 2] {
-    [sums(frame), quoted(frame).as_deref().and_then(sums)]
+    let quoted = quoted(frame);
+    let is_sctp =
+        quoted.as_deref().is_some_and(|frame| Layout::of(frame).is_some_and(|at| frame[at.protocol_at] == SCTP));
+    let of_quoted = quoted.as_deref().and_then(sums).map(|sums| Sums { transport: sums.transport || is_sctp, ..sums });
+    [sums(frame), of_quoted]
 }

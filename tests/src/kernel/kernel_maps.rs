@@ -18,9 +18,11 @@ use super::fragment_maps::FragmentMaps;
 type FlowMap<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; 52]>;
 
 /// The IPv4 flow maps, in the order of `FlowTable`.
-pub const FLOW_MAPS_V4: [&str; 4] = ["FLOWS_V4", "PENDING_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4"];
+pub const FLOW_MAPS_V4: [&str; 6] =
+    ["FLOWS_V4", "PENDING_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4", "SCTP_FLOWS_V4", "SCTP_PENDING_V4"];
 /// The IPv6 flow maps, in the order of `FlowTable`.
-pub const FLOW_MAPS_V6: [&str; 4] = ["FLOWS_V6", "PENDING_V6", "UDP_FLOWS_V6", "UDP_PENDING_V6"];
+pub const FLOW_MAPS_V6: [&str; 6] =
+    ["FLOWS_V6", "PENDING_V6", "UDP_FLOWS_V6", "UDP_PENDING_V6", "SCTP_FLOWS_V6", "SCTP_PENDING_V6"];
 
 /// The maps that programs write, held open.
 pub struct KernelMaps {

@@ -11,6 +11,7 @@ pub mod dataplane;
 pub mod kernel_maps;
 pub mod fragment_maps;
 pub mod sample;
+pub mod sctp;
 mod addresses;
 pub mod flows;
 pub mod frame;

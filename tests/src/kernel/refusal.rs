@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
+use xlb_common::abi::SCTP;
 use xlb_common::checksum::checksum;
 
 use super::flows::socket;
@@ -11,8 +12,9 @@ use super::headers::{Layout, transport_sum};
 use super::pieces::as_whole;
 use super::sample::NODE;
 
-/// Bytes behind the quoted IP header.
+/// Bytes behind the quoted IP header; of SCTP as many as have the tag of an INIT (RFC 9260 chapter 10).
 const QUOTED: usize = 8;
+const QUOTED_OF_SCTP: usize = 20;
 
 /// The destination that an error says to be unreachable; fails if the error is not right in every byte. A first fragment
 /// is quoted as the whole packet that it stands for.
@@ -27,7 +29,8 @@ pub fn check(refused: &[u8], error: &[u8]) -> Result<SocketAddr> {
     let node: IpAddr = if client.is_ipv4() { NODE.0.into() } else { NODE.1.into() };
     ensure!([source, destination] == [node, client], "it goes from {source} to {destination}");
     ensure!(error[layout.hops_at] == 64, "its TTL is {}", error[layout.hops_at]);
-    let quote = &refused[14..at + QUOTED];
+    let quoted = if refused[layout.protocol_at] == SCTP { QUOTED_OF_SCTP } else { QUOTED };
+    let quote = &refused[14..at + quoted];
     ensure!(error.len() == at + 8 + quote.len(), "it has {} bytes", error.len());
     ensure!(&error[at + 8..] == quote, "it does not quote what was refused");
     let message = &error[at..];

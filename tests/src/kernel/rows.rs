@@ -20,7 +20,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::Reason;
-use xlb_common::abi::{FlowEntry, TCP, UDP, flow_flags};
+use xlb_common::abi::{FlowEntry, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
@@ -29,7 +29,7 @@ use super::frame::{Spec, endpoint, mac, number};
 use super::host;
 use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
-use super::sample::{flow_entry, in_ipv6};
+use super::sample::{PORTS, flow_entry, in_ipv6};
 
 const FILES: &[&str] = &[
     include_str!("../../tests/rows/to_pods.txt"),
@@ -41,6 +41,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/errors_from_pods.txt"),
     include_str!("../../tests/rows/handover.txt"),
     include_str!("../../tests/rows/fragments.txt"),
+    include_str!("../../tests/rows/sctp.txt"),
 ];
 
 /// One row.
@@ -201,7 +202,7 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
     let (client, pod) = (endpoint(next()?)?, endpoint(next()?)?);
     ensure!(next()? == "vip", "`vip` is missing");
     let vip = endpoint(next()?)?;
-    let protocol = if table < 2 { TCP } else { UDP };
+    let (protocol, ..) = PORTS[table / 2];
     let key = FlowKey::between(client, pod)?;
     let mut entry = flow_entry(tables, vip, protocol, &key).context("no such VIP or pod")?;
     while let Some(word) = words.next() {

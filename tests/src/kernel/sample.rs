@@ -1,5 +1,5 @@
-//! The tables that rows and random packets meet: each kind of pod, and each kind of service, once for TCP and once for
-//! UDP, and all of that once for IPv4 and once for IPv6.
+//! The tables that rows and random packets meet: each kind of pod, and each kind of service, for TCP, UDP and
+//! SCTP, and all of that once for IPv4 and once for IPv6.
 //!
 //! | | IPv4 | IPv6 |
 //! |---|---|---|
@@ -41,7 +41,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::abi::{
-    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, TCP, UDP, backend_flags, frontend_flags,
+    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, backend_flags, frontend_flags,
     member_flags,
 };
 use xlb_common::memory::MemoryTables;
@@ -60,8 +60,8 @@ pub const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// Pods are numbered from 1.
 pub const PODS: u8 = 8;
-/// The services' port, and the pods', by protocol.
-pub const PORTS: [(u8, u16, u16); 2] = [(TCP, 80, 8080), (UDP, 53, 5353)];
+/// The services' port, and the pods', by protocol. SCTP's services have the pods' port as well.
+pub const PORTS: [(u8, u16, u16); 3] = [(TCP, 80, 8080), (UDP, 53, 5353), (SCTP, 38, 3868)];
 /// Last bytes of the VIPs.
 pub const VIPS: [u8; 35] = [
     1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50, 51,
@@ -312,12 +312,19 @@ fn add_service(tables: &mut MemoryTables, vip: u8, of: Kind, words: &[SlotWord],
 }
 
 fn add_frontend(tables: &mut MemoryTables, vip: u8, of: Kind, frontend: Frontend) {
+    add_frontend_at(tables, vip, of, (of.vip_port(), frontend));
+    if of.protocol == SCTP {
+        add_frontend_at(tables, vip, of, (of.pod_port(), frontend));
+    }
+}
+
+fn add_frontend_at(tables: &mut MemoryTables, vip: u8, of: Kind, (port, frontend): ([u8; 2], Frontend)) {
     match vip_address(of.version, vip) {
         IpAddr::V4(address) => {
-            tables.v4.frontends.insert(V4::endpoint_key(address.octets(), of.vip_port(), of.protocol), frontend);
+            tables.v4.frontends.insert(V4::endpoint_key(address.octets(), port, of.protocol), frontend);
         }
         IpAddr::V6(address) => {
-            tables.v6.frontends.insert(V6::endpoint_key(address.octets(), of.vip_port(), of.protocol), frontend);
+            tables.v6.frontends.insert(V6::endpoint_key(address.octets(), port, of.protocol), frontend);
         }
     }
 }
@@ -357,11 +364,12 @@ impl Kind {
     }
 
     fn service_id(self, vip: u8) -> u32 {
-        u32::from(vip) * 4 + self.number()
+        u32::from(vip) * 6 + self.number()
     }
 
     /// Each kind has its own.
     fn number(self) -> u32 {
-        u32::from(self.protocol == UDP) + 2 * u32::from(self.version == Version::V6)
+        let protocol = PORTS.iter().position(|ports| ports.0 == self.protocol).unwrap_or_default() as u32;
+        protocol + 3 * u32::from(self.version == Version::V6)
     }
 }

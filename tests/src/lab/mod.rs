@@ -36,6 +36,8 @@ mod server;
 pub use server::{Greeting, TcpServer, UdpServer};
 mod client;
 pub use client::{Identity, LineClient, UdpClient, ask, connect, udp_ask, udp_ask_unconnected};
+mod sctp;
+pub use sctp::{Association, SctpServer};
 mod pattern;
 pub use pattern::Pattern;
 mod frames;

@@ -48,9 +48,6 @@ fn place_here(slices: &mut [Slice], this_node: &str) {
 }
 
 fn lacks(run: &Run, flow: &CleanupFlow) -> Result<Option<Feature>> {
-    if flow.proto == "SCTP" {
-        return Ok(Some(missing::SCTP));
-    }
     let is_remote = missing::is_remote(&endpoint(run, flow)?.to_string(), &run.slices, &run.node.view.node_name);
     Ok(is_remote.then_some(missing::REMOTE))
 }

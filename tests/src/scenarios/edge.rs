@@ -23,7 +23,6 @@ const TRUNCATED_LENGTH: usize = 40;
 /// What the packet needs that xlb cannot do yet.
 pub fn missing(packet: &EdgePacket) -> Option<Feature> {
     match () {
-        () if packet.proto == "SCTP" => Some(missing::SCTP),
         () if packet.vlan.is_some() => Some(missing::VLAN),
         () => None,
     }

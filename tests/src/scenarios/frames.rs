@@ -2,18 +2,32 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use xlb_common::parse::tcp_flags::SYN;
+use xlb_common::abi::SCTP;
+use xlb_common::parse::tcp_flags::{ACK, SYN};
+use xlb_common::sctp::chunk;
 
 use crate::kernel::flows::socket;
 use crate::kernel::frame::{ICMP, ICMP_V6, Spec};
 
+/// Bytes of an INIT chunk behind its header (RFC 9260 chapter 3.3.2).
+const INIT_LENGTH: usize = 16;
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// A frame of that protocol from one end to the other, which are of one family. What is no SYN carries data.
+/// A frame of that protocol from one end to the other, which are of one family. What is no SYN carries data. In SCTP an
+/// INIT is what a SYN is.
 pub fn frame(protocol: u8, source: SocketAddr, destination: SocketAddr, flags: u8) -> Vec<u8> {
-    let data = if flags & SYN == 0 { 4 } else { 0 };
-    Spec { flags, data, ..Spec::new(protocol, source, destination) }.build()
+    let data = match (flags & SYN != 0, protocol) {
+        (false, _) => 4,
+        (true, SCTP) => INIT_LENGTH,
+        (true, _) => 0,
+    };
+    let chunk = match (flags & SYN != 0, flags & ACK != 0) {
+        (true, false) => chunk::INIT,
+        (true, true) => chunk::INIT_ACK,
+        (false, _) => chunk::DATA,
+    };
+    Spec { flags, chunk, data, ..Spec::new(protocol, source, destination) }.build()
 }
 
 /// Source and destination of a frame without IP options.

@@ -19,8 +19,6 @@ pub type Feature = &'static str;
 
 /// Senders that are pods for xlb and not for kube-proxy as it is set, or the other way round.
 pub const IN_CLUSTER: Feature = "in-cluster senders";
-/// SCTP services.
-pub const SCTP: Feature = "SCTP";
 /// Endpoints of other nodes.
 pub const REMOTE: Feature = "remote delivery";
 /// Frames with a VLAN tag.
@@ -47,11 +45,7 @@ pub struct Situation<'a> {
 impl Situation<'_> {
     /// What the packet needs that xlb cannot do yet.
     pub fn missing(&self) -> BTreeSet<Feature> {
-        let checks = [
-            (IN_CLUSTER, self.is_in_cluster()),
-            (SCTP, self.packet.proto == "SCTP" && self.expect.outcome != "pass"),
-            (REMOTE, self.wants_remote && self.is_of_remote_flow()),
-        ];
+        let checks = [(IN_CLUSTER, self.is_in_cluster()), (REMOTE, self.wants_remote && self.is_of_remote_flow())];
         checks.into_iter().filter(|(_, is_missing)| *is_missing).map(|(feature, _)| feature).collect()
     }
 

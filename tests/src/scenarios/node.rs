@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use xlb_common::Disposition;
-use xlb_common::abi::{Frontend, Inside, TCP};
+use xlb_common::abi::{Frontend, Inside, TCP, UDP};
 use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
 use xlb_common::parse::tcp_flags::{ACK, SYN};
 use xlb_common::tables::Proof;
@@ -141,12 +141,12 @@ impl Node {
 
     /// The first packet of a flow.
     pub fn open(&self, flow: Flow) -> Result<Outcome> {
-        self.send(flow, if flow.protocol == TCP { SYN } else { 0 }, None)
+        self.send(flow, if flow.protocol == UDP { 0 } else { SYN }, None)
     }
 
     /// The same without the kernel, which is told of it before its next packet.
     pub fn open_in_memory(&self, flow: Flow) -> Result<Outcome> {
-        let frame = frame(flow.protocol, flow.source, flow.destination, if flow.protocol == TCP { SYN } else { 0 });
+        let frame = frame(flow.protocol, flow.source, flow.destination, if flow.protocol == UDP { 0 } else { SYN });
         let run = host::run(&self.tables, Hook::Tc, &frame);
         self.is_ahead();
         self.tables.stages.borrow_mut().clear();
@@ -155,7 +155,7 @@ impl Node {
 
     /// A later packet of a flow.
     pub fn go_on(&self, flow: Flow) -> Result<Outcome> {
-        self.send(flow, if flow.protocol == TCP { ACK } else { 0 }, None)
+        self.send(flow, if flow.protocol == UDP { 0 } else { ACK }, None)
     }
 
     /// The endpoint takes up the flow that was opened: it answers, and its kernel has the connection.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xlb_common::abi::SCTP;
 use xlb_userspace::plan::desired::Family;
 use xlb_userspace::source::address::parse_address;
 
@@ -392,7 +393,7 @@ pub(super) fn protocol(name: &str) -> Result<u8> {
         "TCP" => Ok(6),
         "UDP" => Ok(17),
         "GRE" => Ok(47),
-        "SCTP" => Ok(132),
+        "SCTP" => Ok(SCTP),
         _ => bail!(NotUnderstood(format!("{name} is no protocol that the runner knows"))),
     }
 }

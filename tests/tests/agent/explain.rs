@@ -65,6 +65,20 @@ fn udp_is_explained_as_it_is_served() -> Result<()> {
 }
 
 #[test]
+fn sctp_is_explained_by_its_first_packet_and_by_later_ones() -> Result<()> {
+    let mut stage = Stage::up()?;
+    let yaml = service(&stage.lab, "sig", 1, &[0, 1]).replace("protocol: TCP", "protocol: SCTP");
+    stage.manifests.write("sig.yaml", &yaml)?;
+    stage.until(|maps| maps["services"].to_string().contains("default/sig:http/sctp"));
+    let vip = stage.vip(1).to_string();
+    for (more, packet) in [(&[][..], "sctp INIT "), (&["--established"], "sctp DATA ")] {
+        let told = explain(&stage, CLIENT, &vip, &[&["--proto", "sctp"], more].concat())?;
+        told.says(&[packet, "default/sig:http/sctp", "(slot_owner)", "direct by veth"]);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_packet_has_two_ends_of_one_ip_version() -> Result<()> {
     let stage = Stage::up()?;
     let told = explain(&stage, "[2001:db8::1]:40000", "[2001:db8::80]:80", &[])?;

@@ -70,7 +70,7 @@ const NOT_SERVED: &[NotServed] = &[
     ("without-status", &[("status:\n", "oldStatus:\n")], &[]),
     ("ipv6", &[("- ip: VIP", "- ip: 2001:db8::80")], &["2001:db8::80", "IPv6 cluster IP", "spec.ipFamilyPolicy"]),
     ("loopback", &[("- ip: VIP", "- ip: 127.0.0.5")], &["127.0.0.5", "unicast"]),
-    ("sctp", &[("protocol: TCP", "protocol: SCTP")], &["port 80", "SCTP", "TCP or UDP"]),
+    ("dccp", &[("protocol: TCP", "protocol: DCCP")], &["port 80", "DCCP", "TCP, UDP or SCTP"]),
     ("no-cluster-ip", &[("  clusterIP: 10.96.0.10\n", "")], &["VIP", "cluster IP", "spec.clusterIP"]),
 ];
 

@@ -17,7 +17,7 @@ pub struct EndpointKeyV4 {
 }
 const _: () = assert!(size_of::<EndpointKeyV4>() == 8);
 
-/// Key of the flow maps: the two ends as the pod sees them. TCP and UDP have maps of their own, so no protocol.
+/// Key of the flow maps: the two ends as the pod sees them. Each protocol has maps of its own, so no protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C, align(4))]
 pub struct FlowKeyV4 {

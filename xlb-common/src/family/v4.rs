@@ -19,8 +19,8 @@ const HEADER_LENGTH: usize = 20;
 /// Where the flags and the fragment offset are.
 const FLAGS_AT: usize = ETHERNET_LENGTH + 6;
 const DONT_FRAGMENT: u8 = 0x40;
-/// The protocol follows it in the same checksum word.
 const LENGTH_AT: usize = ETHERNET_LENGTH + 2;
+/// The protocol follows it in the same checksum word.
 const TTL_AT: usize = ETHERNET_LENGTH + 8;
 const CHECKSUM_AT: usize = ETHERNET_LENGTH + 10;
 /// Bytes of the header before the addresses.
@@ -33,7 +33,7 @@ const FRAGMENT_AT: usize = ETHERNET_LENGTH + 6;
 const FRAGMENT_MASK: u16 = 0x3fff;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
-/// What is read at once: the header, and the ports of TCP and UDP behind it.
+/// What is read at once: the header, and the ports behind it.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(4))]
 struct Headers {
@@ -97,7 +97,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason> {
+    fn parse<P: Packet, const WANTED: u8>(packet: &P) -> Result<Parsed<Self>, Reason> {
         let macs = parse::macs(packet)?;
         let headers = packet.load::<{ size_of::<Headers>() }>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
         let Headers { first: header, source, destination, ports } = bytemuck::cast(headers);
@@ -111,7 +111,7 @@ impl Family for V4 {
             return Err(Reason::Fragment);
         }
         let payload = payload_length(u16::from_be_bytes([header[2], header[3]]))?;
-        let transport = parse::transport::<Self, P>(packet, header[9], payload)?;
+        let transport = parse::transport::<Self, P, WANTED>(packet, header[9], payload)?;
         Ok(Parsed {
             source: Endpoint(source, ports[0]),
             destination: Endpoint(destination, ports[1]),
@@ -157,6 +157,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn length<P: Packet>(packet: &P) -> Option<u32> {
+        payload_length(u16::from_be_bytes(packet.load::<2>(LENGTH_AT)?)).ok()
+    }
+
+    #[inline(always)]
     fn difference(old: [u8; 4], new: [u8; 4]) -> Difference {
         Difference::of_address(old, new)
     }
@@ -192,8 +197,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn report_unreachable<P: Packet>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
-        report_v4(packet, reporter)
+    fn report_unreachable<P: Packet, const QUOTED: usize>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
+        report_v4::<P, QUOTED>(packet, reporter)
     }
 }
 

@@ -5,13 +5,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::{EndpointKeyV6, FlowKeyV6, FragmentKeyV6, SourceKeyV6, TCP, UDP};
+use crate::abi::{EndpointKeyV6, FlowKeyV6, FragmentKeyV6, SCTP, SourceKeyV6};
 use crate::checksum::Difference;
 use crate::family::{End, Family, HeaderChange};
 use crate::fragments::Piece;
 use crate::hash::fold_address;
 use crate::packet::Packet;
-use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed};
+use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed, wanted};
 use crate::reason::Reason;
 use crate::refusal::report_v6;
 
@@ -44,7 +44,7 @@ pub(crate) mod extension {
     pub const DESTINATION: u8 = 60;
 }
 
-/// What is read at once: the addresses, and the ports of TCP and UDP behind them.
+/// What is read at once: the addresses, and the ports behind them.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(4))]
 struct Rest {
@@ -107,20 +107,20 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(packet: &P) -> Result<Parsed<Self>, Reason> {
+    fn parse<P: Packet, const WANTED: u8>(packet: &P) -> Result<Parsed<Self>, Reason> {
         let macs = parse::macs(packet)?;
         let first = packet.load::<FIRST_LENGTH>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
         if first[0] >> 4 != 6 {
             return Err(Reason::Malformed);
         }
         let [next_header, hops] = [first[6], first[7]];
-        if next_header != TCP && next_header != UDP {
+        if !wanted::has::<WANTED>(next_header) {
             return Err(refusal(next_header));
         }
         let rest = packet.load::<{ size_of::<Rest>() }>(SOURCE_AT).ok_or(Reason::Truncated)?;
         let Rest { source, destination, ports } = bytemuck::cast(rest);
         let payload = payload_length(u16::from_be_bytes([first[4], first[5]]));
-        let transport = parse::transport::<Self, P>(packet, next_header, payload)?;
+        let transport = parse::transport::<Self, P, WANTED>(packet, next_header, payload)?;
         Ok(Parsed {
             source: Endpoint(source, ports[0]),
             destination: Endpoint(destination, ports[1]),
@@ -177,6 +177,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn length<P: Packet>(packet: &P) -> Option<u32> {
+        packet.load::<2>(LENGTH_AT).map(|length| payload_length(u16::from_be_bytes(length)))
+    }
+
+    #[inline(always)]
     fn difference(old: [u8; 16], new: [u8; 16]) -> Difference {
         Difference::of_long_address(old, new)
     }
@@ -206,12 +211,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn report_unreachable<P: Packet>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
-        report_v6(packet, reporter)
+    fn report_unreachable<P: Packet, const QUOTED: usize>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
+        report_v6::<P, QUOTED>(packet, reporter)
     }
 }
 
-/// Why a packet is not served whose fixed header is not followed by TCP or UDP. ICMPv6 may be an error about a flow.
+/// Why a packet is not served whose fixed header is not followed by TCP, UDP or SCTP. ICMPv6 may be an error about a flow.
 #[inline(never)]
 const fn refusal(next_header: u8) -> Reason {
     match next_header {
@@ -219,6 +224,7 @@ const fn refusal(next_header: u8) -> Reason {
         extension::HOP_BY_HOP | extension::ROUTING | extension::AUTHENTICATION | extension::DESTINATION => {
             Reason::ExtensionHeaders
         }
+        SCTP => Reason::Sctp,
         V6::ICMP => Reason::Icmp,
         _ => Reason::OtherProtocol,
     }

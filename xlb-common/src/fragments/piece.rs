@@ -1,6 +1,6 @@
 //! What a fragment says of itself and of its datagram.
 
-use crate::abi::{TCP, UDP};
+use crate::abi::{SCTP, TCP, UDP};
 use crate::family::Family;
 use crate::parse::{Endpoint, Macs, Parsed, Transport};
 use crate::reason::Reason;
@@ -54,8 +54,10 @@ impl<F: Family> Piece<F> {
     /// `header` bytes of it, and its protocol is served. Linux drops the others, too (`ip_frag_queue`, `ip6_frag_queue`).
     #[inline(always)]
     pub fn checked(self, length: u32, header: u32) -> Result<Self, Reason> {
-        if self.protocol != TCP && self.protocol != UDP {
-            return Err(Reason::OtherProtocol);
+        match self.protocol {
+            TCP | UDP => {}
+            SCTP => return Err(Reason::Sctp),
+            _ => return Err(Reason::OtherProtocol),
         }
         let is_uneven = self.has_more && !length.is_multiple_of(UNIT);
         if length == 0 || length > DATAGRAM_MAX || is_uneven || self.offset + length + header > DATAGRAM_MAX {

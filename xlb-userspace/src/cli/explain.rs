@@ -10,6 +10,7 @@ use xlb_common::checksum::checksum;
 use xlb_common::packet::BytePacket;
 use xlb_common::parse::tcp_flags;
 use xlb_common::path::{Arrival, Delivery, Door, ingress};
+use xlb_common::sctp::chunk;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{Proof, Stage};
 
@@ -38,7 +39,7 @@ pub struct Question {
     pub source: SocketAddr,
     /// The VIP.
     pub destination: SocketAddr,
-    /// TCP: a packet with ACK instead of a SYN.
+    /// TCP: a packet with ACK instead of a SYN; SCTP: one with DATA instead of INIT.
     pub is_established: bool,
 }
 
@@ -73,6 +74,8 @@ fn describe(question: &Question) -> String {
         (Protocol::Udp, _) => "udp",
         (Protocol::Tcp, false) => "tcp SYN",
         (Protocol::Tcp, true) => "tcp ACK",
+        (Protocol::Sctp, false) => "sctp INIT",
+        (Protocol::Sctp, true) => "sctp DATA",
     };
     format!("{kind} {} > {}", question.source, question.destination)
 }
@@ -230,6 +233,11 @@ fn transport_header(question: &Question) -> Vec<u8> {
         }
         // A checksum that is not zero: IPv6 has no other (RFC 8200 chapter 8.1). Nobody verifies it here.
         Protocol::Udp => bytes.extend([0, 8, 0xff, 0xff]),
+        // Verification tag, checksum, and a chunk with nothing in it.
+        Protocol::Sctp => {
+            let kind = if question.is_established { chunk::DATA } else { chunk::INIT };
+            bytes.extend([0, 0, 0, 0, 0, 0, 0, 0, kind, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
     }
     bytes
 }

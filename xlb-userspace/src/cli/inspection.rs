@@ -7,14 +7,14 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, Frontend, Inside, Member, ServiceStats, TCP, frontend_flags as flags, inside_flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, ServiceStats, frontend_flags as flags, inside_flags};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
 use crate::maps::family::Flow;
 use crate::maps::live::LiveMaps;
 use crate::plan::Observed;
-use crate::plan::desired::Refusal;
+use crate::plan::desired::{Protocol, Refusal};
 use crate::plan::observed::ObservedService;
 
 /// Most flows shown of each table.
@@ -144,7 +144,7 @@ pub struct BackendView {
     pub id: u32,
     /// The pod's address and port.
     pub address: SocketAddr,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub protocol: &'static str,
     /// `direct` or `stack`.
     pub delivery: &'static str,
@@ -161,7 +161,7 @@ pub struct BackendView {
 /// A flow.
 #[derive(Debug, Serialize)]
 pub struct FlowView {
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub protocol: &'static str,
     /// `accepted`, `pending` or `closed`.
     pub state: &'static str,
@@ -309,7 +309,7 @@ fn backend_view(id: u32, backend: &Backend) -> BackendView {
     BackendView {
         id,
         address: backend.socket(),
-        protocol: protocol(backend.protocol),
+        protocol: Protocol::of_number(backend.protocol).name(),
         delivery: if backend.is_direct() { "direct" } else { "stack" },
         interface: (backend.ifindex != 0).then(|| interface(backend.ifindex)),
         netns_id: (!backend.is_hidden()).then_some(backend.netns_id),
@@ -324,6 +324,8 @@ fn flows(maps: &LiveMaps) -> Vec<FlowView> {
         (FlowTable::TcpPending, "tcp", "pending"),
         (FlowTable::Udp, "udp", "accepted"),
         (FlowTable::UdpPending, "udp", "pending"),
+        (FlowTable::Sctp, "sctp", "accepted"),
+        (FlowTable::SctpPending, "sctp", "pending"),
     ];
     let view = |(table, protocol, state)| {
         maps.flows(table).take(FLOWS_SHOWN_MAX).map(move |flow| flow_view(protocol, state, &flow))
@@ -341,10 +343,6 @@ fn flow_view(protocol: &'static str, state: &'static str, flow: &Flow) -> FlowVi
         delivery: if flow.entry.is_stack() { "stack" } else { "direct" },
         uplink: interface(flow.entry.ingress_ifindex),
     }
-}
-
-fn protocol(number: u8) -> &'static str {
-    if number == TCP { "tcp" } else { "udp" }
 }
 
 /// Name of an interface of this namespace, or its number.

@@ -215,7 +215,7 @@ struct ExplainArgs {
     /// The VIP and port
     #[arg(long, value_name = "VIP:P")]
     dst: SocketAddr,
-    /// A packet in the middle of a TCP connection instead of its first one
+    /// A packet in the middle of a TCP connection or an SCTP association instead of its first one
     #[arg(long)]
     established: bool,
     #[command(flatten)]
@@ -226,6 +226,7 @@ struct ExplainArgs {
 enum ProtocolArg {
     Tcp,
     Udp,
+    Sctp,
 }
 
 /// What is logged unless `XLB_LOG` says otherwise. The API client logs every attempt that fails; the agent tells once.
@@ -243,6 +244,7 @@ pub fn main() -> Result<()> {
             let protocol = match args.proto {
                 ProtocolArg::Tcp => Protocol::Tcp,
                 ProtocolArg::Udp => Protocol::Udp,
+                ProtocolArg::Sctp => Protocol::Sctp,
             };
             let question = explain::Question {
                 protocol,

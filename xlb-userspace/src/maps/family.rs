@@ -29,7 +29,7 @@ pub struct FamilyMaps<K: Keys> {
     frontends: Hash<K, Frontend>,
     backend_ids: Hash<K, u32>,
     /// In the order of `FlowTable`.
-    flows: [Hash<K::FlowKey, FlowEntry>; 4],
+    flows: [Hash<K::FlowKey, FlowEntry>; 6],
     source_ranges: Ranges<K::SourceKey>,
     affinity: Hash<K::SourceKey, AffinityEntry>,
     inside: Hash<K, Inside>,
@@ -79,6 +79,8 @@ impl<K: Keys> FamilyMaps<K> {
                 open("PENDING")?.try_into()?,
                 open("UDP_FLOWS")?.try_into()?,
                 open("UDP_PENDING")?.try_into()?,
+                open("SCTP_FLOWS")?.try_into()?,
+                open("SCTP_PENDING")?.try_into()?,
             ],
             source_ranges: open("SOURCE_RANGES")?.try_into()?,
             affinity: open("AFFINITY")?.try_into()?,

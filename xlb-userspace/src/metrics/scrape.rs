@@ -17,15 +17,19 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 const FILLS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The maps that the kernel fills.
-const FILLED_MAPS: [&str; 16] = [
+const FILLED_MAPS: [&str; 20] = [
     "FLOWS_V4",
     "PENDING_V4",
     "UDP_FLOWS_V4",
     "UDP_PENDING_V4",
+    "SCTP_FLOWS_V4",
+    "SCTP_PENDING_V4",
     "FLOWS_V6",
     "PENDING_V6",
     "UDP_FLOWS_V6",
     "UDP_PENDING_V6",
+    "SCTP_FLOWS_V6",
+    "SCTP_PENDING_V6",
     "AFFINITY_V4",
     "AFFINITY_V6",
     "FRAGMENTS_V4",

@@ -11,7 +11,9 @@ use super::policy::Policy;
 use super::sources::source_filter;
 use super::state::Model;
 use crate::node::{Location, NodeView};
-use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Refusal, ServiceName, WhenEmpty};
+use crate::plan::desired::{
+    Delivery, Desired, DesiredBackend, DesiredService, Protocol, Refusal, ServiceName, WhenEmpty,
+};
 
 /// Backends that one service can have on one node: a slot names its owner by one byte.
 pub const BACKENDS_PER_SERVICE_MAX: usize = 255;
@@ -64,7 +66,7 @@ pub fn answer(services: Vec<&Service>, setting: Setting) -> Answer {
             when_empty: when_empty(traffic_policy, &endpoints),
             forgets_departed: endpoints.forgets_departed,
             backends: backends(&grant, endpoints.local, &placement, refusals),
-            inside: Some(endpoints.inside),
+            inside: is_seen_inside(grant.name.protocol).then_some(endpoints.inside),
             sources,
             affinity_s: grant.service.affinity_s.unwrap_or_default(),
             host_before: vips_of_host(&grant),
@@ -72,6 +74,12 @@ pub fn answer(services: Vec<&Service>, setting: Setting) -> Answer {
         answer.services.insert(grant.name, service);
     }
     answer
+}
+
+/// Whether hooks see the sockets of clients inside: the kernel runs them for TCP and UDP (`pre_connect` of net/ipv4, which
+/// net/sctp does not have).
+const fn is_seen_inside(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Tcp | Protocol::Udp)
 }
 
 /// The addresses that the node has to find on its links before [`desired`] can use them: every endpoint on this

@@ -11,6 +11,7 @@ use crate::plan::desired::{Delivery, Desired, Protocol, WhenEmpty};
 
 pub const TCP: PortProtocol = PortProtocol::Served(Protocol::Tcp);
 pub const UDP: PortProtocol = PortProtocol::Served(Protocol::Udp);
+pub const SCTP: PortProtocol = PortProtocol::Served(Protocol::Sctp);
 
 /// The node `node-a`, 192.168.0.2 and fd00::2, with a veth for each of 10.1.0.1 to 10.1.0.9, which are fd01::1 to fd01::9,
 /// too.

@@ -205,7 +205,7 @@ fn served_protocol(service: &Service, port: &ServicePort, refusals: &mut Refusal
         PortProtocol::Served(protocol) => Some(*protocol),
         PortProtocol::Other(protocol) => {
             let why = format!(
-                "port {} is not served: {protocol} is not supported; use TCP or UDP, \
+                "port {} is not served: {protocol} is not supported; use TCP, UDP or SCTP, \
                                or leave this port to kube-proxy",
                 port.port
             );

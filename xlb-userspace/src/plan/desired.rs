@@ -16,6 +16,8 @@ pub enum Protocol {
     Tcp,
     /// IP protocol 17.
     Udp,
+    /// IP protocol 132.
+    Sctp,
 }
 
 /// The IP versions. Each serves a Service for itself (semantics 1.5).
@@ -51,6 +53,7 @@ impl fmt::Display for ServiceName {
         match self.protocol {
             Protocol::Tcp => {}
             Protocol::Udp => f.write_str("/udp")?,
+            Protocol::Sctp => f.write_str("/sctp")?,
         }
         match self.family {
             Family::V4 => Ok(()),

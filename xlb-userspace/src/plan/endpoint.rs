@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use xlb_common::abi::{Backend, TCP, UDP};
+use xlb_common::abi::{Backend, SCTP, TCP, UDP};
 
 use super::desired::{Family, Protocol};
 
@@ -33,11 +33,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     /// As people write it: `192.0.2.10:80/tcp`, `[2001:db8::10]:80/tcp`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        write!(f, "{}/{protocol}", self.socket)
+        write!(f, "{}/{}", self.socket, self.protocol.name())
     }
 }
 
@@ -48,13 +44,28 @@ impl Protocol {
         match self {
             Self::Tcp => TCP,
             Self::Udp => UDP,
+            Self::Sctp => SCTP,
         }
     }
 
-    /// The protocol with this number; the maps hold no third one.
+    /// The protocol with this number; the maps hold no other one.
     #[must_use]
     pub const fn of_number(number: u8) -> Self {
-        if number == UDP { Self::Udp } else { Self::Tcp }
+        match number {
+            UDP => Self::Udp,
+            SCTP => Self::Sctp,
+            _ => Self::Tcp,
+        }
+    }
+
+    /// Its name in what xlb says.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
     }
 }
 

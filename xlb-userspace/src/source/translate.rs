@@ -267,6 +267,7 @@ fn protocol(text: Option<&str>) -> PortProtocol {
     match text {
         None | Some("" | "TCP") => PortProtocol::Served(Protocol::Tcp),
         Some("UDP") => PortProtocol::Served(Protocol::Udp),
+        Some("SCTP") => PortProtocol::Served(Protocol::Sctp),
         Some(other) => PortProtocol::Other(other.into()),
     }
 }

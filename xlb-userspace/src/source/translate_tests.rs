@@ -48,7 +48,7 @@ fn a_service_keeps_what_decides_about_it() {
         ports: vec![
             port("web", PortProtocol::Served(Protocol::Tcp), 80),
             port("dns", PortProtocol::Served(Protocol::Udp), 53),
-            port("sig", PortProtocol::Other("SCTP".into()), 99),
+            port("sig", PortProtocol::Served(Protocol::Sctp), 99),
         ],
         load_balancer_class: Some("example.org/fast".into()),
         vips: ["192.0.2.10", "192.0.2.11", "2001:db8::1"].map(|vip| vip.parse().unwrap()).to_vec(),

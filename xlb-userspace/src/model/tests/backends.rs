@@ -63,6 +63,21 @@ fn a_udp_endpoint_that_no_longer_serves_loses_its_flows_if_another_serves() {
     }
 }
 
+/// Semantics 11.5.
+#[test]
+fn an_sctp_endpoint_keeps_its_associations_as_one_of_tcp_keeps_its_connections() {
+    for (text, _) in UDP_CONDITIONS {
+        let kept = |protocol: PortProtocol| {
+            let mut service = service();
+            service.ports[0].protocol = protocol.clone();
+            let mut slice = slice("web-1", &endpoints(text));
+            slice.ports[0].protocol = protocol;
+            backends_of([service.into(), slice.into()])
+        };
+        assert_eq!(kept(SCTP), kept(TCP), "{text}");
+    }
+}
+
 /// What counts is the address (semantics 11.2), whichever port it serves on.
 #[test]
 fn a_udp_endpoint_that_serves_on_another_port_keeps_its_flows() {

@@ -50,10 +50,16 @@ fn one_address_can_be_shared_by_port_or_protocol() {
         ports: vec![ServicePort { name: String::new(), protocol, port }],
         ..named(name, None)
     };
-    let text = served([with("a", TCP, 53).into(), with("b", UDP, 53).into(), with("c", TCP, 54).into()]);
+    let text = served([
+        with("a", TCP, 53).into(),
+        with("b", UDP, 53).into(),
+        with("c", TCP, 54).into(),
+        with("d", SCTP, 53).into(),
+    ]);
     assert_eq!(
         text,
-        "default/a 192.0.2.10:53 reject\ndefault/b/udp 192.0.2.10:53 reject\ndefault/c 192.0.2.10:54 reject\n"
+        "default/a 192.0.2.10:53 reject\ndefault/b/udp 192.0.2.10:53 reject\ndefault/c 192.0.2.10:54 reject\n\
+         default/d/sctp 192.0.2.10:53 reject\n"
     );
 }
 

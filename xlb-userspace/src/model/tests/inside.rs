@@ -35,6 +35,12 @@ fn clients_inside_get_the_ready_endpoints_of_the_whole_cluster_and_else_those_th
     }
 }
 
+/// The kernel runs no hook when an SCTP socket connects.
+#[test]
+fn clients_inside_of_an_sctp_service_are_left_to_kube_proxy() {
+    assert_eq!(inside_of(TrafficPolicy::Cluster, SCTP, &endpoints("10.1.0.1")), None);
+}
+
 #[test]
 fn hints_leave_endpoints_to_clients_elsewhere_under_either_policy() {
     let all = [hinted("10.1.0.1", "b"), hinted("10.9.0.7 remote", "a"), hinted("10.9.0.8 remote", "b")];
@@ -60,7 +66,7 @@ const LOCAL_ROWS: &[(&str, Option<&str>)] = &[
 fn pods_that_are_as_clients_outside_get_the_local_set_where_the_policy_says_so_and_it_differs() {
     for (text, expected) in LOCAL_ROWS {
         for protocol in [TCP, UDP] {
-            let local = |policy| desired_inside(policy, protocol.clone(), &endpoints(text)).local;
+            let local = |policy| inside_of(policy, protocol.clone(), &endpoints(text)).expect("it is served").local;
             assert_eq!(local(TrafficPolicy::Local).as_deref().map(numbers), expected.map(str::to_owned), "{text}");
             assert_eq!(local(TrafficPolicy::Cluster), None, "{text}");
         }
@@ -70,17 +76,17 @@ fn pods_that_are_as_clients_outside_get_the_local_set_where_the_policy_says_so_a
 #[test]
 fn hints_take_nothing_from_the_local_set() {
     let all = [hinted("10.1.0.1", "b"), hinted("10.9.0.7 remote", "a")];
-    let inside = desired_inside(TrafficPolicy::Local, TCP, &all);
+    let inside = inside_of(TrafficPolicy::Local, TCP, &all).expect("it is served");
     assert_eq!((numbers(&inside.usable), inside.local.as_deref().map(numbers)), ("7".into(), Some("1".into())));
 }
 
 fn inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint]) -> [String; 2] {
-    let inside = desired_inside(policy, protocol, endpoints);
+    let inside = inside_of(policy, protocol, endpoints).expect("it is served");
     [inside.usable, inside.lingering].map(|part| numbers(&part))
 }
 
 /// The zone of this node is `a`.
-fn desired_inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint]) -> DesiredInside {
+fn inside_of(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[Endpoint]) -> Option<DesiredInside> {
     let web = Service {
         external_traffic_policy: policy,
         ports: vec![ServicePort { protocol: protocol.clone(), ..service().ports[0].clone() }],
@@ -91,7 +97,7 @@ fn desired_inside(policy: TrafficPolicy, protocol: PortProtocol, endpoints: &[En
     let mut node = node();
     node.zone = Some("a".into());
     let desired = desired(&Policy::default(), &model, &node, DeliveryChoice::Auto);
-    desired.services.into_values().next().and_then(|service| service.inside).expect("it is served")
+    desired.services.into_values().next().expect("it is served").inside
 }
 
 /// An endpoint for a zone.

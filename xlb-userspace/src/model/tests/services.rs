@@ -109,13 +109,13 @@ fn a_vip_that_cannot_be_served_is_refused_and_the_others_go_on() {
 #[test]
 fn a_protocol_that_is_not_supported_is_named_and_the_other_ports_go_on() {
     let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port };
-    let sctp = PortProtocol::Other("SCTP".into());
-    let ports = vec![port("sig", sctp, 36412), port("web", TCP, 80), port("dns", UDP, 53)];
+    let other = PortProtocol::Other("DCCP".into());
+    let ports = vec![port("media", other, 5004), port("web", TCP, 80), port("sig", SCTP, 36412)];
     assert_eq!(
         served([Service { ports, ..service() }.into()]),
-        "default/web:dns/udp 192.0.2.10:53 reject\n\
+        "default/web:sig/sctp 192.0.2.10:36412 reject\n\
          default/web:web 192.0.2.10:80 reject\n\
-         ! Service default/web: port 36412 is not served: SCTP is not supported; use TCP or UDP, \
+         ! Service default/web: port 5004 is not served: DCCP is not supported; use TCP, UDP or SCTP, \
          or leave this port to kube-proxy\n"
     );
 }
