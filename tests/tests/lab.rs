@@ -34,6 +34,10 @@ mod source_ranges;
 mod affinity;
 #[path = "lab/service_stats.rs"]
 mod service_stats;
+#[path = "lab/vlans.rs"]
+mod vlans;
+#[path = "lab/options.rs"]
+mod options;
 #[path = "lab/single_frames.rs"]
 mod single_frames;
 #[path = "lab/errors.rs"]

@@ -265,7 +265,7 @@ fn the_packets_of_a_client_are_judged_one_by_one() {
     let later = "dst: 192.0.2.10, fragment: last, expect: {outcome: dnat, same_as_packet: 0}";
     let early = "dst: 192.0.2.10, fragment: middle, expect: {outcome: pass}";
     let icmp = "dst: 192.0.2.10, icmp: 3/4, expect: {outcome: pass}";
-    let tagged = "vlan: 100, dst: 192.0.2.10, expect: {outcome: pass}";
+    let tagged = "vlan: 100, dst: 192.0.2.10, dport: 80, flags: ACK, expect: {outcome: dnat, same_as_packet: 0}";
     for (rows, expected) in [
         (&[syn, fin, &restored][..], "pass"),
         (&[&plain, cut], "pass"),
@@ -275,7 +275,7 @@ fn the_packets_of_a_client_are_judged_one_by_one() {
         (&[first, later], "pass"),
         (&[early, first], "FAIL: packet 1: expected dnat 10.1.0.1:8080, got Passed"),
         (&[syn, icmp], "unsupported: packet 1: an ICMP error needs an `inner` packet"),
-        (&[syn, tagged], "not yet: VLAN tags"),
+        (&[syn, tagged], "pass"),
     ] {
         assert_eq!(verdict("packet_edge", "", "", &packets(rows)), expected, "{rows:?}");
     }

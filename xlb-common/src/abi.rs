@@ -13,14 +13,16 @@ pub use self::inside::{
 };
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
+pub use self::tags::Tags;
 
 mod keys;
 mod fragments;
 mod inside;
 mod stats;
+mod tags;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
@@ -272,8 +274,10 @@ pub struct FlowEntry {
     pub syn_ack_acknowledged: u32,
     /// Low bits of the kernel's jiffies when the entry was last written.
     pub last_seen: u32,
+    /// The VLAN tags of the client's packet: replies regain them. In delivery mode stack they are the host's affair.
+    pub tags: Tags,
 }
-const _: () = assert!(size_of::<FlowEntry>() == 52);
+const _: () = assert!(size_of::<FlowEntry>() == 60);
 
 /// Bits of [`FlowEntry::flags`].
 pub mod flow_flags {

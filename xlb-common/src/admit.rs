@@ -66,6 +66,7 @@ fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
         && known.is_stack() == new.is_stack()
         && known.next_hop_mac == new.next_hop_mac
         && known.uplink_mac == new.uplink_mac
+        && known.tags == new.tags
 }
 
 /// The entry by which a packet of a pod becomes a reply of its VIP; a way out if it is none.

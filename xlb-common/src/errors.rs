@@ -23,6 +23,7 @@ use crate::packet::Packet;
 use crate::parse::{Endpoint, Parsed, TcpView, Transport, tcp_flags};
 use crate::path::{self, Arrival, Delivery, change_for, enter, passable};
 use crate::reason::Reason;
+use crate::reply::retag;
 use crate::rewrite::readdress_frame;
 use crate::sctp::{SctpView, chunk};
 use crate::select::{Pick, choice_of};
@@ -179,6 +180,7 @@ fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Re
     let vip = Endpoint(F::from_stored(entry.vip), entry.vip_port);
     let change = HeaderChange { end: End::Source, address: vip.0, counts_hop: true };
     translate(packet, &outer, change, &quote, vip).ok_or(Reason::Truncated)?;
+    retag(packet, &entry)?;
     Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason: Reason::ErrorReplied })
 }
 

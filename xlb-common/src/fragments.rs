@@ -29,7 +29,7 @@ use crate::parse::{Endpoint, wanted};
 use crate::path::{Arrival, Delivery, Door, change_for, decide, deliver, enter, frontend_of, passable};
 use crate::reason::Reason;
 use crate::refusal::refuse;
-use crate::reply;
+use crate::reply::{self, retag};
 use crate::rewrite::readdress_frame;
 use crate::select::{Pick, choice_of, live};
 use crate::stats::{count_forward, count_reply};
@@ -231,8 +231,11 @@ fn follow_reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
     }
     restore(packet, &piece, &entry, IS_DIRECT).ok_or(Reason::Truncated)?;
     count_reply::<F, P, T>(tables, packet, &entry);
-    let to = if IS_DIRECT { NonZeroU32::new(entry.ingress_ifindex) } else { None };
-    Ok(Delivery { to, reason: Reason::ReplyFragment })
+    if !IS_DIRECT {
+        return Ok(Delivery { to: None, reason: Reason::ReplyFragment });
+    }
+    retag(packet, &entry)?;
+    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason: Reason::ReplyFragment })
 }
 
 #[inline(always)]

@@ -29,6 +29,8 @@ pub enum Kind {
     Fragment,
     /// SCTP.
     Sctp,
+    /// VLAN tags, IPv4 options, IPv6 extension headers.
+    Shape,
 }
 
 /// Most kinds.
@@ -81,7 +83,7 @@ impl Hook {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 3] = [Self::Icmp, Self::Fragment, Self::Sctp];
+    pub const ALL: [Self; 4] = [Self::Icmp, Self::Fragment, Self::Sctp, Self::Shape];
 
     /// What the name of its program has behind that of the hook's usual one.
     #[must_use]
@@ -90,6 +92,7 @@ impl Kind {
             Self::Icmp => "_icmp",
             Self::Fragment => "_fragment",
             Self::Sctp => "_sctp",
+            Self::Shape => "_shape",
         }
     }
 
@@ -101,6 +104,7 @@ impl Kind {
             Err(Reason::Icmp) => Some(Self::Icmp),
             Err(Reason::Fragment) => Some(Self::Fragment),
             Err(Reason::Sctp) => Some(Self::Sctp),
+            Err(Reason::NotIp | Reason::IpOptions | Reason::ExtensionHeaders) => Some(Self::Shape),
             _ => None,
         }
     }

@@ -24,6 +24,7 @@
 
 pub mod path;
 pub mod hook;
+pub mod shaped;
 pub mod reason;
 pub mod select;
 pub mod sources;
@@ -42,6 +43,8 @@ pub mod budget;
 pub mod parse;
 pub mod family;
 pub mod packet;
+pub mod shape;
+pub mod shifted;
 pub mod checksum;
 pub mod crc32c;
 pub mod tables;

@@ -1,6 +1,12 @@
 //! How the path reads and changes a packet, whoever holds it.
 
+use crate::abi::Tags;
 use crate::checksum::{Difference, TransportChange};
+#[cfg(feature = "std")]
+use crate::parse::ETHER_TYPE_AT;
+#[cfg(feature = "std")]
+use crate::shape::TAGS_MAX;
+use crate::shape::{Between, TAG_LENGTH};
 
 /// A packet from its Ethernet header on. Reads and writes are of arrays by value: the verifier accepts nothing else.
 pub trait Packet {
@@ -40,6 +46,68 @@ pub trait Packet {
     #[inline(always)]
     fn segments(&self) -> u32 {
         1
+    }
+
+    /// [`Packet::load`] at an offset that varies: `by` bytes behind the constant `at`.
+    #[inline(always)]
+    fn load_moved<const N: usize>(&self, at: usize, by: u32) -> Option<[u8; N]> {
+        self.load(at + by as usize)
+    }
+
+    /// [`Packet::store`] at an offset that varies.
+    #[inline(always)]
+    fn store_moved<const N: usize>(&mut self, at: usize, by: u32, bytes: [u8; N]) -> Option<()> {
+        self.store(at + by as usize, bytes)
+    }
+
+    /// [`Packet::follow`] at an offset that varies.
+    #[inline(always)]
+    fn follow_moved(&mut self, at: usize, by: u32, change: TransportChange) -> Option<()> {
+        self.follow(at + by as usize, change)
+    }
+
+    /// [`Packet::load`] of bytes of the IP header, of which the last four are the ports behind it.
+    #[inline(always)]
+    fn load_with_ports<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.load(at)
+    }
+
+    /// What is between the fixed IP header, which names `protocol`, and the transport's: usually nothing.
+    #[inline(always)]
+    fn between(&self, protocol: u8) -> Between {
+        Between { length: 0, protocol }
+    }
+
+    /// Whether the outermost VLAN tag is kept beside the packet, and not in its bytes.
+    #[inline(always)]
+    fn has_tag_beside(&self) -> bool {
+        false
+    }
+
+    /// The tag that is kept beside the packet.
+    #[inline(always)]
+    fn tag_beside(&self) -> [u8; TAG_LENGTH] {
+        [0; TAG_LENGTH]
+    }
+
+    /// The number itself. The kernel's verifier learns nothing of it: what follows is verified once, and not once for each
+    /// value that it could tell.
+    #[inline(always)]
+    fn any(&self, number: u32) -> u32 {
+        number
+    }
+
+    /// Takes `in_line` bytes of VLAN tags out of the packet, and that beside it. None if it cannot be: XDP frames keep
+    /// theirs, and go on to tc.
+    #[inline(always)]
+    fn untag(&mut self, _in_line: u32) -> Option<()> {
+        None
+    }
+
+    /// Gives a packet without VLAN tags these. None if it cannot be.
+    #[inline(always)]
+    fn tag(&mut self, _tags: Tags) -> Option<()> {
+        None
     }
 }
 
@@ -89,5 +157,19 @@ impl Packet for BytePacket<'_> {
 
     fn length(&self) -> u32 {
         self.0.len() as u32
+    }
+
+    fn untag(&mut self, in_line: u32) -> Option<()> {
+        let end = ETHER_TYPE_AT + in_line as usize;
+        self.0.get(..end)?;
+        self.0.drain(ETHER_TYPE_AT..end);
+        Some(())
+    }
+
+    fn tag(&mut self, tags: Tags) -> Option<()> {
+        let length = if tags.are_two() { TAGS_MAX } else { TAG_LENGTH };
+        self.0.get(..ETHER_TYPE_AT)?;
+        self.0.splice(ETHER_TYPE_AT..ETHER_TYPE_AT, bytemuck::bytes_of(&tags)[..length].iter().copied());
+        Some(())
     }
 }

@@ -231,9 +231,12 @@ pub enum EtherType {
     Other,
 }
 
-/// What the frame carries.
+/// What the frame carries; one with VLAN tags, in line or beside it, carries those.
 #[inline(always)]
 pub fn ether_type<P: Packet>(packet: &P) -> Result<EtherType, Reason> {
+    if packet.has_tag_beside() {
+        return Ok(EtherType::Other);
+    }
     match packet.load::<2>(ETHER_TYPE_AT).ok_or(Reason::Truncated)? {
         ETHER_TYPE_IPV4 => Ok(EtherType::V4),
         ETHER_TYPE_IPV6 => Ok(EtherType::V6),

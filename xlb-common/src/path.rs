@@ -3,7 +3,7 @@
 use core::num::NonZeroU32;
 use core::ops::Deref;
 
-use crate::abi::{Backend, FlowEntry, Frontend, flow_flags, frontend_flags};
+use crate::abi::{Backend, FlowEntry, Frontend, Tags, flow_flags, frontend_flags};
 use crate::admit::note_client;
 use crate::affinity;
 use crate::errors;
@@ -19,6 +19,8 @@ use crate::reply::reply;
 use crate::rewrite::{readdress, readdress_frame};
 use crate::sctp;
 use crate::select::{Choice, Pick, choice_of, opens_flow, pick_at_once, pick_by_asking};
+use crate::shape::measure;
+use crate::shaped;
 use crate::sources;
 use crate::stats::{count_flow, count_forward, generation_of};
 use crate::tables::{Stage, Tables};
@@ -43,13 +45,24 @@ impl Door {
     }
 }
 
-/// Where a packet from outside arrived.
+/// How a packet from outside arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// By which hook.
     pub door: Door,
     /// On which interface.
     pub ifindex: u32,
+    /// With which VLAN tags.
+    pub tags: Tags,
+}
+
+impl Arrival {
+    /// Without tags, as far as is known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(door: Door, ifindex: u32) -> Self {
+        Self { door, ifindex, tags: Tags::NONE }
+    }
 }
 
 /// What the hook has to do with a packet that the path served.
@@ -106,8 +119,11 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
     tables: &T,
     arrival: Arrival,
 ) -> Result<Delivery, Reason> {
+    if kind == Kind::Shape {
+        return ingress_shaped(packet, tables, &arrival);
+    }
     match (kind, ether_type(packet)?) {
-        (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Shape, _) | (_, EtherType::Other) => Err(Reason::NotIp),
         (Kind::Icmp, EtherType::V4) => errors::to_pod::<V4, P, T>(packet, tables, &arrival),
         (Kind::Icmp, EtherType::V6) => errors::to_pod::<V6, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V4) => fragments::serve::<V4, P, T>(packet, tables, &arrival),
@@ -151,14 +167,47 @@ pub fn egress_of<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
     packet: &mut P,
     tables: &T,
 ) -> Result<Delivery, Reason> {
+    if kind == Kind::Shape {
+        return egress_shaped::<P, T, IS_DIRECT>(packet, tables);
+    }
     match (kind, ether_type(packet)?) {
-        (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Shape, _) | (_, EtherType::Other) => Err(Reason::NotIp),
         (Kind::Icmp, EtherType::V4) => errors::reply::<V4, P, T, IS_DIRECT>(packet, tables),
         (Kind::Icmp, EtherType::V6) => errors::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V4) => fragments::reply::<V4, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V6) => fragments::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Sctp, EtherType::V4) => reply::<V4, P, T, IS_DIRECT, { wanted::SCTP }>(packet, tables),
         (Kind::Sctp, EtherType::V6) => reply::<V6, P, T, IS_DIRECT, { wanted::SCTP }>(packet, tables),
+    }
+}
+
+#[inline(always)]
+fn ingress_shaped<P: Packet, T: Tables<V4> + Tables<V6>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+) -> Result<Delivery, Reason> {
+    if arrival.door.is_xdp() {
+        return Err(shaped::left_by_xdp(packet, arrival.door));
+    }
+    let shape = measure(packet).known()?;
+    if shape.is_v4() {
+        shaped::serve::<V4, P, T>(packet, tables, arrival, shape)
+    } else {
+        shaped::serve::<V6, P, T>(packet, tables, arrival, shape)
+    }
+}
+
+#[inline(always)]
+fn egress_shaped<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+) -> Result<Delivery, Reason> {
+    let shape = measure(packet).known()?;
+    if shape.is_v4() {
+        shaped::reply::<V4, P, T, IS_DIRECT>(packet, tables, shape)
+    } else {
+        shaped::reply::<V6, P, T, IS_DIRECT>(packet, tables, shape)
     }
 }
 
@@ -265,7 +314,15 @@ fn note_opening<F: Family, T: Tables<F>>(
     arrival: &Arrival,
 ) {
     let Ok(choice) = choice_of(tables, &pick) else { return };
-    let entry = flow_entry(tables, parsed, &choice, frontend.service, arrival);
+    let mut entry = FlowEntry {
+        service: frontend.service,
+        generation: generation_of(tables, frontend.service),
+        backend: choice.id as u16,
+        flags: if choice.backend.is_direct() { 0 } else { flow_flags::STACK },
+        last_seen: tables.now(),
+        ..FlowEntry::default()
+    };
+    note_way(&mut entry, parsed, arrival);
     if note_client(tables, parsed, &choice, &entry) {
         affinity::record(tables, frontend, parsed, (choice.id, choice.backend.generation));
         if parsed.transport.is_udp() {
@@ -301,26 +358,13 @@ pub(crate) fn change_for<F: Family>(backend: &Backend) -> HeaderChange<F> {
     HeaderChange { end: End::Destination, address: F::from_stored(backend.address), counts_hop: backend.is_direct() }
 }
 
-/// What a reply will need.
-#[inline(always)]
-fn flow_entry<F: Family, T: Tables<F>>(
-    tables: &T,
-    parsed: &Parsed<F>,
-    choice: &Choice,
-    service: u32,
-    arrival: &Arrival,
-) -> FlowEntry {
-    FlowEntry {
-        vip: F::to_stored(parsed.destination.0),
-        vip_port: parsed.destination.1,
-        flags: if choice.backend.is_direct() { 0 } else { flow_flags::STACK },
-        service,
-        backend: choice.id as u16,
-        generation: generation_of(tables, service),
-        ingress_ifindex: arrival.ifindex,
-        next_hop_mac: parsed.macs.source,
-        uplink_mac: parsed.macs.destination,
-        syn_ack_acknowledged: 0,
-        last_seen: tables.now(),
-    }
+/// What a reply will need of the client's packet, written in place: the values would fill the stack of the one that goes on.
+#[inline(never)]
+fn note_way<F: Family>(entry: &mut FlowEntry, parsed: &Parsed<F>, arrival: &Arrival) {
+    entry.vip = F::to_stored(parsed.destination.0);
+    entry.vip_port = parsed.destination.1;
+    entry.next_hop_mac = parsed.macs.source;
+    entry.uplink_mac = parsed.macs.destination;
+    entry.ingress_ifindex = arrival.ifindex;
+    entry.tags = arrival.tags;
 }

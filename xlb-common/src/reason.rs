@@ -67,11 +67,11 @@ macro_rules! reasons {
 }
 
 reasons! {
-    NotIp = "not_ip", Forward, Pass, "neither IPv4 nor IPv6: left to the stack";
+    NotIp = "not_ip", Forward, Pass, "neither IPv4 nor IPv6, behind two VLAN tags at most: left to the stack";
     Truncated = "truncated", Forward, Pass, "the packet ends inside its headers: left to the stack";
     Malformed = "malformed", Forward, Pass, "its header lengths contradict each other: left to the stack";
-    IpOptions = "ip_options", Forward, Pass, "IPv4 options: left to the stack";
-    ExtensionHeaders = "extension_headers", Forward, Pass, "IPv6 extension headers: left to the stack";
+    IpOptions = "ip_options", Forward, Pass, "an IPv4 source route, or options that contradict each other: left to the stack";
+    ExtensionHeaders = "extension_headers", Forward, Pass, "an IPv6 routing header that is not at its end, or too many extension headers: left to the stack";
     Fragment = "fragment", Forward, Pass, "a later IP fragment whose first one xlb has not served: left to the stack";
     FragmentEarly = "fragment_early", Forward, Pass,
         "a later IP fragment that came before the first one: left to the stack, as its whole datagram will be";
@@ -88,7 +88,7 @@ reasons! {
     NotOurs = "not_ours", Forward, Pass, "no service has this address, port and protocol: left to the stack";
     OtherHost = "other_host", Forward, Pass, "the frame is addressed to another host: left to the stack";
     TtlExpired = "ttl_expired", Forward, Pass, "its TTL ends here: left to the stack, which reports it to the sender";
-    LeftToTc = "left_to_tc", Forward, Pass, "the pod's link takes no XDP frames: left to the tc program";
+    LeftToTc = "left_to_tc", Forward, Pass, "the pod's link takes no XDP frames, or the frame has VLAN tags, IPv4 options or IPv6 extension headers: left to the tc program";
     LinkNotReady = "link_not_ready", Forward, Drop,
         "generic XDP does not know the pod's MAC yet, or its link is no veth: dropped; the agent is asking for the MAC";
     EmptyPassed = "empty_passed", Forward, Pass,
@@ -98,11 +98,13 @@ reasons! {
     EmptyRejected = "empty_rejected", Forward, Reply,
         "the service has no usable pod in the whole cluster: answered with ICMP port unreachable";
     RejectSuppressed = "reject_suppressed", Forward, Drop,
-        "the service has no usable pod in the whole cluster: dropped, as its sender must not be answered, or too many were";
+        "the service has no usable pod in the whole cluster: dropped, as its sender must not be answered, too many were, or it has IPv4 options or IPv6 extension headers";
     LeftToFormer = "left_to_former", Forward, Pass,
         "the host's stack served this address a while ago, and the connection did not come through xlb: left to the stack, where conntrack may know it";
     SourceNotAllowed = "source_not_allowed", Forward, Drop,
         "the client is in none of the service's source ranges, and has no connection from before: dropped";
+    TagsNotMoved = "tags_not_moved", Forward, Drop,
+        "its VLAN tags could not be taken off or put back, for want of memory: dropped";
     StaleReference = "stale_reference", Forward, Drop, "the slot names a backend that is gone: dropped; the agent is about to mend it";
     SoleBackend = "sole_backend", Forward, Forward, "forwarded to the service's only pod";
     SlotOwner = "slot_owner", Forward, Forward, "forwarded to the owner of its slot, which nobody owned before";

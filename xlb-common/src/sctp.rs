@@ -88,7 +88,7 @@ pub fn read<F: Family, P: Packet>(packet: &P, length: u32) -> Result<SctpView, R
 
 /// A packet from outside. Its checksum follows a new port when the way is known: where ways part, the verifier would walk
 /// through the arithmetic for each of them.
-#[inline(never)]
+#[inline(always)]
 pub fn serve<F: Family, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,

@@ -81,7 +81,7 @@ pub fn forwarder(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn path_xdp(ctx: XdpContext) -> u32 {
     let _ = vary(&mut Frame::of(&ctx));
-    let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    let arrival = Arrival::at(Door::Xdp, ctx.ingress_ifindex() as u32);
     forward::xdp(path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
@@ -89,7 +89,7 @@ pub fn path_xdp(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn path_xdp_v6(ctx: XdpContext) -> u32 {
     let _ = vary_v6(&mut Frame::of(&ctx));
-    let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    let arrival = Arrival::at(Door::Xdp, ctx.ingress_ifindex() as u32);
     forward::xdp(path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 

@@ -5,6 +5,8 @@
 
 use core::arch::asm;
 
+use xlb_common::shape::{BETWEEN_MAX, TAGS_MAX};
+
 /// Most bytes that are read or written at once.
 const BYTES_MAX: usize = 47;
 
@@ -44,6 +46,32 @@ pub fn store<const N: usize>(start: usize, end: usize, at: usize, bytes: [u8; N]
         }
     });
     Some(())
+}
+
+/// The packet's begin, `by` bytes later: what is read and written at a constant offset from it is at one that varies.
+///
+/// The verifier allows that where the pointer that was compared is the pointer that is used, and where it sees a bound. The
+/// instructions keep the compiler from taking either apart.
+#[inline(always)]
+pub fn moved(start: usize, by: u32) -> usize {
+    let mut moved = by as usize;
+    // SAFETY: the instructions change no more than this register, and do not jump.
+    unsafe {
+        asm!("{0} &= 511", "{0} += {1}", inout(reg) moved, in(reg) start, options(pure, nomem, nostack));
+    }
+    moved
+}
+const _: () = assert!(TAGS_MAX + BETWEEN_MAX <= 511);
+/// The number, of which the verifier knows nothing any more: it does not follow what `unknown`, of which it knows nothing,
+/// does to it twice.
+#[inline(always)]
+pub fn any(number: u32, unknown: u32) -> u32 {
+    let mut any = u64::from(number);
+    // SAFETY: the instructions change no more than this register, and do not jump.
+    unsafe {
+        asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) any, in(reg) u64::from(unknown), options(pure, nomem, nostack));
+    }
+    any as u32
 }
 
 /// Bytes that the compiler can move in words, too.

@@ -42,7 +42,7 @@ macro_rules! programs {
 
         #[classifier]
         pub fn $tc(ctx: TcContext) -> i32 {
-            let arrival = Arrival { door: Door::Tc, ifindex: skb::ingress_ifindex(&ctx) };
+            let arrival = Arrival::at(Door::Tc, skb::ingress_ifindex(&ctx));
             let verdict = path::ingress_of(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
             forward::to_pod(verdict, arrival.ifindex)
         }
@@ -62,9 +62,10 @@ macro_rules! programs {
 programs!(Icmp: ingress_xdp_icmp, ingress_xdp_alone_icmp, ingress_tc_icmp, pod_icmp, uplink_egress_icmp);
 programs!(Fragment: ingress_xdp_fragment, ingress_xdp_alone_fragment, ingress_tc_fragment, pod_fragment, uplink_egress_fragment);
 programs!(Sctp: ingress_xdp_sctp, ingress_xdp_alone_sctp, ingress_tc_sctp, pod_sctp, uplink_egress_sctp);
+programs!(Shape: ingress_xdp_shape, ingress_xdp_alone_shape, ingress_tc_shape, pod_shape, uplink_egress_shape);
 
 #[inline(always)]
 fn ingress_xdp(ctx: &XdpContext, kind: Kind, door: Door) -> u32 {
-    let arrival = Arrival { door, ifindex: ctx.ingress_ifindex() as u32 };
+    let arrival = Arrival::at(door, ctx.ingress_ifindex() as u32);
     forward::xdp(path::ingress_of(kind, &mut Frame::of(ctx), &Maps::of(ctx), arrival))
 }

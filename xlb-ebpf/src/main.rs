@@ -35,7 +35,7 @@ use crate::skb::Skb;
 /// frame in several buffers (jumbo MTU) is as good as any.
 #[xdp(frags)]
 pub fn ingress_xdp(ctx: XdpContext) -> u32 {
-    let arrival = Arrival { door: Door::Xdp, ifindex: ctx.ingress_ifindex() as u32 };
+    let arrival = Arrival::at(Door::Xdp, ctx.ingress_ifindex() as u32);
     let verdict = path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival);
     kinds::hand_over(&ctx, Hook::Xdp, &verdict);
     forward::xdp(verdict)
@@ -44,7 +44,7 @@ pub fn ingress_xdp(ctx: XdpContext) -> u32 {
 /// The same in generic mode, where no tc program of xlb is behind it.
 #[xdp(frags)]
 pub fn ingress_xdp_alone(ctx: XdpContext) -> u32 {
-    let arrival = Arrival { door: Door::XdpAlone, ifindex: ctx.ingress_ifindex() as u32 };
+    let arrival = Arrival::at(Door::XdpAlone, ctx.ingress_ifindex() as u32);
     let verdict = path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival);
     kinds::hand_over(&ctx, Hook::XdpAlone, &verdict);
     forward::xdp(verdict)
@@ -53,12 +53,9 @@ pub fn ingress_xdp_alone(ctx: XdpContext) -> u32 {
 /// tc ingress on an uplink: the same path on skbs.
 #[classifier]
 pub fn ingress_tc(ctx: TcContext) -> i32 {
-    let arrival = Arrival { door: Door::Tc, ifindex: skb::ingress_ifindex(&ctx) };
+    let arrival = Arrival::at(Door::Tc, skb::ingress_ifindex(&ctx));
     if skb::is_for_other_host(&ctx) {
         return forward::to_pod(Err(Reason::OtherHost), arrival.ifindex);
-    }
-    if skb::is_of_vlan(&ctx) {
-        return forward::to_pod(Err(Reason::NotIp), arrival.ifindex);
     }
     let verdict = path::ingress_usual(&mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
     kinds::hand_over(&ctx, Hook::Tc, &verdict);

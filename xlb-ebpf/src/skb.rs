@@ -5,10 +5,13 @@ use aya_ebpf::bindings::bpf_check_mtu_flags::BPF_MTU_CHK_SEGS;
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{
     bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use aya_ebpf::programs::TcContext;
+use xlb_common::abi::Tags;
 use xlb_common::checksum::{Difference, TransportChange};
 use xlb_common::packet::Packet;
+use xlb_common::shape::TAG_LENGTH;
 
 use crate::bytes;
 
@@ -55,6 +58,21 @@ impl<'a> Skb<'a> {
         // SAFETY: the helper checks the offset; with a size of zero `to` is a ready difference.
         let result =
             unsafe { bpf_l4_csum_replace(self.ctx.skb.skb, at as u32, 0, u64::from(difference.0), u64::from(flags)) };
+        (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> Option<()> {
+        // SAFETY: the helper only changes the skb, whose pointers are read anew at each access.
+        let result = unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) };
+        (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn push(&mut self, [a, b, c, d]: [u8; TAG_LENGTH]) -> Option<()> {
+        let (kind, control) = (u16::from_ne_bytes([a, b]), u16::from_be_bytes([c, d]));
+        // SAFETY: as above.
+        let result = unsafe { bpf_skb_vlan_push(self.ctx.skb.skb, kind, control) };
         (result == 0).then_some(())
     }
 }
@@ -150,6 +168,57 @@ impl Packet for Skb<'_> {
         let segments = unsafe { (*self.ctx.skb.skb).gso_segs };
         if segments == 0 { 1 } else { segments }
     }
+
+    #[inline(always)]
+    fn load_moved<const N: usize>(&self, at: usize, by: u32) -> Option<[u8; N]> {
+        let (start, end) = self.bounds();
+        bytes::load(bytes::moved(start, by), end, at)
+    }
+
+    #[inline(always)]
+    fn store_moved<const N: usize>(&mut self, at: usize, by: u32, bytes: [u8; N]) -> Option<()> {
+        let (start, end) = self.bounds();
+        bytes::store(bytes::moved(start, by), end, at, bytes)
+    }
+
+    /// The kernel has taken the outermost tag of what it received out of the bytes (net/core/dev.c, skb_vlan_untag).
+    #[inline(always)]
+    fn has_tag_beside(&self) -> bool {
+        // SAFETY: the context is valid for the whole run.
+        unsafe { (*self.ctx.skb.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn tag_beside(&self) -> [u8; TAG_LENGTH] {
+        let skb = self.ctx.skb.skb;
+        // SAFETY: the context is valid for the whole run. The type is in network byte order there, the rest is not.
+        let (kind, control) = unsafe { ((*skb).vlan_proto as u16, (*skb).vlan_tci as u16) };
+        let ([a, b], [c, d]) = (kind.to_ne_bytes(), control.to_be_bytes());
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn any(&self, number: u32) -> u32 {
+        bytes::any(number, self.ctx.len())
+    }
+
+    /// The kernel takes off the outermost one, wherever that is.
+    #[inline(always)]
+    fn untag(&mut self, in_line: u32) -> Option<()> {
+        let tags = in_line as usize / TAG_LENGTH + usize::from(self.has_tag_beside());
+        if tags > 0 {
+            self.pop()?;
+        }
+        if tags > 1 { self.pop() } else { Some(()) }
+    }
+
+    #[inline(always)]
+    fn tag(&mut self, tags: Tags) -> Option<()> {
+        if tags.are_two() {
+            self.push(tags.inner)?;
+        }
+        self.push(tags.outer)
+    }
 }
 
 /// The interface on which the skb arrived.
@@ -164,11 +233,4 @@ pub fn ingress_ifindex(ctx: &TcContext) -> u32 {
 pub fn is_for_other_host(ctx: &TcContext) -> bool {
     // SAFETY: the context is valid for the whole run.
     unsafe { (*ctx.skb.skb).pkt_type == PACKET_OTHERHOST }
-}
-
-/// Whether the frame belongs to a VLAN on top of the interface: the kernel has taken the tag out of the bytes.
-#[inline(always)]
-pub fn is_of_vlan(ctx: &TcContext) -> bool {
-    // SAFETY: the context is valid for the whole run.
-    unsafe { (*ctx.skb.skb).vlan_present != 0 }
 }

@@ -18,7 +18,7 @@ pub const FLOW_TABLES: [&str; 6] = ["flow", "pending", "udp-flow", "udp-pending"
 
 const MACS: [&str; 4] = ["uplink", "router", "other", "all"];
 
-/// Whether the sums of a packet without IP options and extension headers are right. None: there is nothing to check.
+/// Whether the sums of a packet are right. None: there is nothing to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sums {
     /// The header's, or there is none (IPv6).
@@ -31,10 +31,10 @@ pub struct Sums {
 #[must_use]
 pub fn sums(frame: &[u8]) -> Option<Sums> {
     let layout = Layout::of(frame).filter(|_| !is_fragment(frame))?;
-    let header = &frame[14..layout.transport_at];
-    let segment = frame.get(layout.transport_at..end_of_packet(header)?)?;
+    let header = &frame[layout.ip_at..layout.transport_at];
+    let segment = frame.get(layout.transport_at..layout.ip_at + length_of_packet(header)?)?;
     let protocol = frame[layout.protocol_at];
-    let is_v4 = *layout == Layout::V4;
+    let is_v4 = layout.is_v4();
     let ip = !is_v4 || checksum(0, header) == [0, 0];
     if let Some(transport) = icmp::is_sum_right(protocol, layout.addresses(frame), segment) {
         return Some(Sums { ip, transport });
@@ -52,17 +52,17 @@ pub fn sums(frame: &[u8]) -> Option<Sums> {
     Some(Sums { ip, transport })
 }
 
-/// Where the packet of a frame ends, as its header says.
-fn end_of_packet(header: &[u8]) -> Option<usize> {
+/// Bytes of the packet in a frame, as its header says.
+fn length_of_packet(header: &[u8]) -> Option<usize> {
     let length = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
     match header[0] {
-        0x45 => Some(14 + length(2)),
-        first if first >> 4 == 6 => Some(14 + header.len() + length(4)),
+        0x45..=0x4f => Some(length(2)),
+        first if first >> 4 == 6 => Some(40 + length(4)),
         _ => None,
     }
 }
 
-/// A frame that the path served: whole headers, without options.
+/// A frame that the path served: whole headers.
 #[must_use]
 pub fn describe(frame: &[u8]) -> String {
     let (Some(Sums { ip, transport }), Some(layout)) = (sums(frame), Layout::of(frame)) else {
@@ -73,7 +73,8 @@ pub fn describe(frame: &[u8]) -> String {
         let (hops, from, to) = (frame[layout.hops_at], mac_name(&frame[6..12]), mac_name(&frame[..6]));
         let kind = &frame[layout.transport_at..layout.transport_at + 2];
         let head = format!("icmp {source} {destination} {kind:?} ttl {hops} from {from} to {to}");
-        return format!("{head} ip sum {ip} icmp sum {transport} quotes {}", describe(&quoted));
+        let shape = shape(frame, &layout);
+        return format!("{head}{shape} ip sum {ip} icmp sum {transport} quotes {}", describe(&quoted));
     }
     let [source, destination] = layout.ends(frame);
     let protocol = frame[layout.protocol_at];
@@ -95,6 +96,7 @@ pub fn describe(frame: &[u8]) -> String {
         (SCTP, _) if segment[sctp::SUM_AT..].starts_with(&[0; 4]) => text.push_str(" no-sum"),
         _ => {}
     }
+    text.push_str(&shape(frame, &layout));
     for (is_right, what) in [(ip, "ip"), (transport, "transport")] {
         if !is_right {
             let _ = write!(text, " wrong-{what}-sum");
@@ -109,6 +111,21 @@ const fn protocol_name(number: u8) -> &'static str {
         SCTP => "sctp",
         _ => "udp",
     }
+}
+
+/// Tags, and how many bytes of options or extension headers there are.
+fn shape(frame: &[u8], layout: &Layout) -> String {
+    let mut text = String::new();
+    for tag in frame[12..layout.ip_at - 2].as_chunks::<4>().0 {
+        let word = if tag[0] == 0x88 { "provider" } else { "vlan" };
+        let _ = write!(text, " {word} {}", u16::from_be_bytes([tag[2], tag[3]]));
+    }
+    let usual = if layout.is_v4() { Layout::V4 } else { Layout::V6 };
+    let between = layout.transport_at - usual.behind(layout.ip_at - usual.ip_at).transport_at;
+    if between != 0 {
+        let _ = write!(text, " between {between}");
+    }
+    text
 }
 
 /// Flows, one line each.
@@ -135,6 +152,9 @@ fn describe_flow(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
     let _ =
         write!(text, " (service {}, backend {}, interface {})", entry.service, entry.backend, entry.ingress_ifindex);
     let _ = write!(text, " from {} to {}", mac_name(&entry.next_hop_mac), mac_name(&entry.uplink_mac));
+    if !entry.tags.is_none() {
+        let _ = write!(text, " tags {:02x?}", entry.tags);
+    }
     text
 }
 

@@ -10,11 +10,15 @@
 //! | `no-sum` | UDP or SCTP without a checksum |
 //! | `sum ffff` | payload such that the checksum is that |
 //! | `options` `tcp-options` | one word of options |
-//! | `extension N` | an IPv6 extension header of eight bytes and that number |
+//! | `option HEX` | an IPv4 option of these bytes |
+//! | `extension N` | an IPv6 extension header of eight bytes and that number; several times: one behind the other |
+//! | `routing T S` | an IPv6 routing header of type T with S segments left |
+//! | `longer N` | the extension header before it has so many times eight bytes more |
 //! | `more` `offset N` `keep-whole` | fragment bits: more fragments, offset in 8 bytes, don't fragment (IPv4) |
-//! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
 //! | `chunk-length N` | what the chunk says of its length |
-//! | `type HEX` `vlan N` | Ethernet type; a VLAN tag |
+//! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
+//! | `type HEX` | Ethernet type |
+//! | `vlan N` `provider N` | a VLAN tag, 802.1Q or 802.1ad, behind those before it |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
 //! | `too-big quotes …`, and others of [`super::icmp`] | an ICMP error, and the packet that it is about |
 
@@ -33,6 +37,12 @@ use super::sctp::CHUNKS;
 pub const ICMP: u8 = 1;
 /// IP protocol number of ICMPv6 (RFC 4443).
 pub const ICMP_V6: u8 = 58;
+/// Next header of an IPv6 routing header (RFC 8200 chapter 4.4).
+pub const ROUTING: u8 = 43;
+/// Next header of a fragment header (RFC 8200 chapter 4.5).
+pub const FRAGMENT: u8 = 44;
+/// Next header of an authentication header (RFC 4302).
+pub const AUTHENTICATION: u8 = 51;
 /// A MAC that is nobody's here.
 pub const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 
@@ -65,20 +75,41 @@ pub struct Spec {
     pub wanted_sum: Option<u16>,
     /// Words of IP options and of TCP options.
     pub options: (usize, usize),
-    /// Number of an IPv6 extension header.
-    pub extension: Option<u8>,
     /// An ICMP message that quotes a packet.
     pub message: Option<Message>,
+    /// IPv4 options in front of them.
+    pub ip_options: Vec<u8>,
+    /// IPv6 extension headers.
+    pub extensions: Vec<Extension>,
     /// IPv4's fragment bits and offset; IPv6 has a header for them, unless they are zero.
     pub fragment: u16,
     /// What the headers say instead of the truth.
     pub lies: Lies,
     /// Ethernet type.
     pub ether_type: u16,
-    /// VLAN number.
-    pub vlan: Option<u16>,
+    /// VLAN tags, the outer one first: type and control information.
+    pub tags: Vec<[u8; 4]>,
     /// Length of the frame, if not its own.
     pub frame_length: Option<usize>,
+}
+
+/// An IPv6 extension header.
+#[derive(Clone, Copy, Debug)]
+pub struct Extension {
+    /// Its number.
+    pub kind: u8,
+    /// Bytes beyond the first eight, in eights.
+    pub units: u8,
+    /// Of a routing header: its type, and the segments left.
+    pub route: [u8; 2],
+}
+
+impl Extension {
+    /// The shortest of its kind.
+    #[must_use]
+    pub const fn new(kind: u8) -> Self {
+        Self { kind, units: 0, route: [0; 2] }
+    }
 }
 
 /// Fields that need not be true.
@@ -115,12 +146,13 @@ impl Spec {
             no_sum: false,
             wanted_sum: None,
             options: (0, 0),
-            extension: None,
             message: None,
+            ip_options: Vec::new(),
+            extensions: Vec::new(),
             fragment: 0,
             lies: Lies::default(),
             ether_type: if destination.is_ipv4() { 0x0800 } else { 0x86dd },
-            vlan: None,
+            tags: Vec::new(),
             frame_length: None,
         }
     }
@@ -160,7 +192,13 @@ impl Spec {
             "sum" => self.wanted_sum = Some(u16::from_str_radix(next(words)?, 16)?),
             "options" => self.options.0 = 1,
             "tcp-options" => self.options.1 = 1,
-            "extension" => self.extension = Some(number(words)?),
+            "option" => self.ip_options.extend(hex(next(words)?)?),
+            "extension" => self.extensions.push(Extension::new(number(words)?)),
+            "routing" => {
+                let route = [number(words)?, number(words)?];
+                self.extensions.push(Extension { route, ..Extension::new(ROUTING) });
+            }
+            "longer" => self.extensions.last_mut().context("no extension header is before it")?.units = number(words)?,
             "more" => self.fragment |= 0x2000,
             "keep-whole" => self.fragment |= 0x4000,
             "offset" => self.fragment |= number::<u16>(words)?,
@@ -169,7 +207,7 @@ impl Spec {
             "header" => self.lies.tcp_words = Some(number(words)?),
             "version" => self.lies.version = Some(number(words)?),
             "type" => self.ether_type = u16::from_str_radix(next(words)?, 16)?,
-            "vlan" => self.vlan = Some(number(words)?),
+            "vlan" | "provider" => self.tags.push(tag(word, number(words)?)),
             "chunk" => self.chunk = number(words)?,
             "chunk-length" => self.lies.chunk_length = Some(number(words)?),
             "cut" | "pad" => self.frame_length = Some(number(words)?),
@@ -183,10 +221,7 @@ impl Spec {
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
         let mut frame = [self.to, self.from].concat();
-        if let Some(vlan) = self.vlan {
-            frame.extend([0x81, 0x00]);
-            frame.extend(vlan.to_be_bytes());
-        }
+        frame.extend(self.tags.iter().flatten());
         frame.extend(self.ether_type.to_be_bytes());
         let transport = headers::transport(self);
         frame.extend(self.ip_header(transport.len()));
@@ -211,6 +246,18 @@ impl Spec {
             }
         }
     }
+}
+
+/// A VLAN tag with that control information, 802.1Q or, by the word `provider`, 802.1ad.
+#[must_use]
+pub fn tag(word: &str, control: u16) -> [u8; 4] {
+    let [kind_a, kind_b] = if word == "provider" { [0x88, 0xa8] } else { [0x81, 0x00] };
+    let [a, b] = control.to_be_bytes();
+    [kind_a, kind_b, a, b]
+}
+
+fn hex(text: &str) -> Result<Vec<u8>> {
+    text.as_bytes().chunks(2).map(|digits| Ok(u8::from_str_radix(str::from_utf8(digits)?, 16)?)).collect()
 }
 
 /// `ADDRESS:PORT`.

@@ -6,7 +6,7 @@ use xlb_common::abi::{FlowEntry, SCTP, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::flows::{FlowKey, Flows};
-use super::frame::{ICMP, ICMP_V6, OTHER_MAC, Spec};
+use super::frame::{Extension, ICMP, ICMP_V6, OTHER_MAC, Spec, tag};
 use super::icmp::{KINDS, Message};
 use super::outcome::Hook;
 use super::random::Random;
@@ -48,7 +48,7 @@ fn error_about(random: &mut Random, answered: &mut Spec, is_ingress: bool, versi
     let quote = Spec {
         source: answered.destination,
         destination: answered.source,
-        vlan: None,
+        tags: Vec::new(),
         frame_length: None,
         ..answered.clone()
     };
@@ -117,18 +117,18 @@ fn vary(random: &mut Random, spec: &mut Spec) {
         let any = random.bits() as u16 | 1;
         spec.wanted_sum = Some(random.pick(&[0xffff, 0x0001, 0xfffe, any]));
     }
+    if matches!(spec.protocol, TCP | UDP) || random.one_in(4) {
+        shape(random, spec);
+    }
     match random.below(60) {
-        0 => spec.options.0 = 1 + random.below(10),
-        10 | 11 => spec.extension = Some(random.pick(&[0, 43, 44, 51, 60])),
         1 => spec.fragment = random.pick(&[0x2000, 0x2001, 0x0001, 0x1fff, 0x8000]),
         2 => spec.fragment = 0x4000,
         3 => spec.to = OTHER_MAC,
         4 => spec.to = [0xff; 6],
         5 => spec.from = OTHER_MAC,
-        6 => spec.vlan = Some(7),
         7 => spec.ether_type = random.pick(&[0x0806, 0x86dd, 0x88cc, 0x0000]),
         8 => spec.protocol = random.pick(&[ICMP, ICMP_V6, 47, 50, 136]),
-        9 => spec.frame_length = Some(80.max(74 + spec.options.1 * 4 + spec.data)),
+        9 => spec.frame_length = Some(spec.build().len().max(60) + 20),
         _ => {}
     }
 }
@@ -141,6 +141,41 @@ fn vary_chunk(random: &mut Random, spec: &mut Spec) {
         spec.lies.chunk_length = Some(random.pick(&[0, 3, 4, 5, 100, 0xffff]));
     }
 }
+
+/// Tags, options and extension headers, also such as are too many, or not to be followed.
+fn shape(random: &mut Random, spec: &mut Spec) {
+    if random.one_in(10) {
+        let tags = 1 + random.below(2) + usize::from(random.one_in(8));
+        spec.tags = (0..tags).map(|_| tag(random.pick(&["vlan", "provider"]), random.bits() as u16)).collect();
+    }
+    if random.one_in(10) {
+        spec.ip_options = random.pick(&OPTIONS).to_vec();
+        spec.options.0 = random.below(11 - spec.ip_options.len().div_ceil(4));
+        let kinds = [0, 60, 60, 60, 43, 51, 44];
+        let extension = |random: &mut Random| Extension {
+            kind: random.pick(&kinds),
+            units: random.pick(&[0, 0, 1, 5, 12]),
+            route: [random.pick(&[0, 2, 4]), u8::from(random.one_in(4))],
+        };
+        spec.extensions = (0..=random.below(3)).map(|_| extension(random)).collect();
+        if random.one_in(8) {
+            spec.extensions =
+                vec![Extension { units: random.pick(&[0, 0, 4]), ..Extension::new(60) }; 5 + random.below(4)];
+        }
+    }
+}
+
+/// Nothing, record route, a time stamp, a router alert, an end, two source routes, and a length that lies.
+const OPTIONS: [&[u8]; 8] = [
+    &[],
+    &[7, 7, 4, 0, 0, 0, 0],
+    &[68, 8, 5, 0, 0, 0, 0, 0],
+    &[148, 4, 0, 0],
+    &[1, 0, 131],
+    &[131, 7, 4, 10, 0, 0, 1],
+    &[137, 7, 4, 10, 0, 0, 1],
+    &[7, 60, 4],
+];
 
 /// What a packet must not be.
 fn bend(random: &mut Random, frame: &mut Vec<u8>, header_bytes: usize) {

@@ -6,10 +6,10 @@ use xlb_common::abi::{SCTP, TCP, UDP};
 use xlb_common::checksum::checksum;
 
 use super::flows::socket;
-use super::frame::{ICMP_V6, Spec};
+use super::frame::{AUTHENTICATION, Extension, FRAGMENT, ICMP_V6, ROUTING, Spec};
 use super::sctp;
 
-/// Where the fields of a family's packets are: without options and extension headers.
+/// Where the fields of a packet are, behind its tags, options and extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Bytes of an address.
@@ -18,7 +18,9 @@ pub struct Layout {
     pub addresses_at: usize,
     /// TTL or hop limit.
     pub hops_at: usize,
-    /// IP protocol number, or next header.
+    /// The IP header.
+    pub ip_at: usize,
+    /// IP protocol number, or the next header that names the transport's.
     pub protocol_at: usize,
     /// The transport header, which begins with the ports.
     pub transport_at: usize,
@@ -26,19 +28,55 @@ pub struct Layout {
 
 impl Layout {
     /// IPv4.
-    pub const V4: Self = Self { address_length: 4, addresses_at: 26, hops_at: 22, protocol_at: 23, transport_at: 34 };
+    pub const V4: Self =
+        Self { address_length: 4, ip_at: 14, addresses_at: 26, hops_at: 22, protocol_at: 23, transport_at: 34 };
     /// IPv6.
-    pub const V6: Self = Self { address_length: 16, addresses_at: 22, hops_at: 21, protocol_at: 20, transport_at: 54 };
+    pub const V6: Self =
+        Self { address_length: 16, ip_at: 14, addresses_at: 22, hops_at: 21, protocol_at: 20, transport_at: 54 };
 
-    /// By the frame's Ethernet type; none if the frame has neither family's, or ends before the transport header.
+    /// By what the frame says of itself; none if it has neither family's type, or ends before the transport header.
     #[must_use]
-    pub fn of(frame: &[u8]) -> Option<&'static Self> {
-        let layout = match frame.get(12..14)? {
-            [0x08, 0x00] => &Self::V4,
-            [0x86, 0xdd] => &Self::V6,
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        let tags = (0..2).take_while(|number| is_tag(frame, 12 + 4 * number)).count() * 4;
+        let layout = match frame.get(12 + tags..14 + tags)? {
+            [0x08, 0x00] => Self::V4.behind(tags).with_options(frame)?,
+            [0x86, 0xdd] => Self::V6.behind(tags).with_extensions(frame)?,
             _ => return None,
         };
         (frame.len() >= layout.transport_at).then_some(layout)
+    }
+
+    /// Whether it is an IPv4 packet's.
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        self.address_length == 4
+    }
+
+    /// The same, so many bytes later.
+    #[must_use]
+    pub const fn behind(self, bytes: usize) -> Self {
+        Self {
+            address_length: self.address_length,
+            ip_at: self.ip_at + bytes,
+            addresses_at: self.addresses_at + bytes,
+            hops_at: self.hops_at + bytes,
+            protocol_at: self.protocol_at + bytes,
+            transport_at: self.transport_at + bytes,
+        }
+    }
+
+    fn with_options(self, frame: &[u8]) -> Option<Self> {
+        let words = usize::from(frame.get(self.ip_at)? & 0xf);
+        Some(Self { transport_at: self.transport_at + 4 * words.saturating_sub(5), ..self })
+    }
+
+    fn with_extensions(mut self, frame: &[u8]) -> Option<Self> {
+        while let kind @ (0 | ROUTING | AUTHENTICATION | 60) = *frame.get(self.protocol_at)? {
+            let units = usize::from(*frame.get(self.transport_at + 1)?);
+            let length = if kind == AUTHENTICATION { (units + 2) * 4 } else { (units + 1) * 8 };
+            self = Self { protocol_at: self.transport_at, transport_at: self.transport_at + length, ..self };
+        }
+        Some(self)
     }
 
     /// Source and destination address.
@@ -65,8 +103,8 @@ impl Layout {
     #[must_use]
     pub fn ip_length(&self, frame: &[u8]) -> u64 {
         let number = |at: usize| u64::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
-        match (self.address_length, number(16), number(18)) {
-            (4, 0, _) | (16, _, 0) => frame.len() as u64 - 14,
+        match (self.address_length, number(self.ip_at + 2), number(self.ip_at + 4)) {
+            (4, 0, _) | (16, _, 0) => (frame.len() - self.ip_at) as u64,
             (4, total, _) => total,
             (_, _, payload) => payload + 40,
         }
@@ -79,6 +117,10 @@ impl Layout {
         let [d, e, f] = [0, 2, 4].map(|offset| self.transport_at + offset);
         [&frame[..a], &frame[b..c], &frame[a..b], &frame[c..d], &frame[e..f], &frame[d..e], &frame[f..]].concat()
     }
+}
+
+fn is_tag(frame: &[u8], at: usize) -> bool {
+    matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]))
 }
 
 /// The checksum over pseudo-header (RFC 9293 chapter 3.1, RFC 8200 chapter 8.1) and segment. Zero if the segment
@@ -96,7 +138,7 @@ pub fn transport_sum([source, destination]: [IpAddr; 2], protocol: u8, segment: 
 
 /// IPv4's header (RFC 791).
 pub(super) fn ipv4(spec: &Spec, addresses: [[u8; 4]; 2], payload: usize) -> Vec<u8> {
-    let words = 5 + spec.options.0;
+    let words = 5 + spec.ip_options.len().div_ceil(4) + spec.options.0;
     let total = spec.lies.length.unwrap_or((words * 4 + payload) as u16);
     let first = spec.lies.version.unwrap_or(4) << 4 | spec.lies.ip_words.unwrap_or(words as u8);
     let mut header = vec![first, 0];
@@ -105,6 +147,7 @@ pub(super) fn ipv4(spec: &Spec, addresses: [[u8; 4]; 2], payload: usize) -> Vec<
     header.extend(spec.fragment.to_be_bytes());
     header.extend([spec.ttl, spec.protocol, 0, 0]);
     header.extend(addresses.concat());
+    header.extend(&spec.ip_options);
     // No-operation options (RFC 791).
     header.resize(words * 4, 1);
     let sum = checksum(0, &header);
@@ -112,22 +155,41 @@ pub(super) fn ipv4(spec: &Spec, addresses: [[u8; 4]; 2], payload: usize) -> Vec<
     header
 }
 
-/// IPv6's header (RFC 8200), perhaps with an extension of eight bytes.
+/// IPv6's header (RFC 8200), and its extension headers.
 pub(super) fn ipv6(spec: &Spec, addresses: [[u8; 16]; 2], payload: usize) -> Vec<u8> {
-    let number = spec.extension.or((spec.fragment & 0x3fff != 0).then_some(44));
-    let extension = number.map_or(0, |_| 8);
-    let length = spec.lies.length.unwrap_or((extension + payload) as u16);
+    let all = with_fragment_header(spec);
+    let kind = |number: usize| all.get(number).map_or(spec.protocol, |extension: &Extension| extension.kind);
+    let bytes = |(number, of): (usize, &Extension)| extension(of, kind(number + 1), spec.fragment);
+    let extensions: Vec<u8> = all.iter().enumerate().flat_map(bytes).collect();
+    let length = spec.lies.length.unwrap_or((extensions.len() + payload) as u16);
     // Traffic class and flow label.
     let mut header = vec![spec.lies.version.unwrap_or(6) << 4 | 0x2, 0x01, 0x23, 0x45];
     header.extend(length.to_be_bytes());
-    header.extend([number.unwrap_or(spec.protocol), spec.ttl]);
+    header.extend([kind(0), spec.ttl]);
     header.extend(addresses.concat());
-    if extension != 0 {
-        // A fragment's place and identification (RFC 8200 chapter 4.5); of others, an option of padding.
-        let [p0, p1] = (spec.fragment << 3 | spec.fragment >> 13 & 1).to_be_bytes();
-        let identification = if number == Some(44) { 0x1c } else { 0 };
-        header.extend([spec.protocol, 0, p0, p1, 0, 0, 0, identification]);
+    header.extend(extensions);
+    header
+}
+
+/// The extension headers, and behind them the one that fragment bits need.
+fn with_fragment_header(spec: &Spec) -> Vec<Extension> {
+    let mut extensions = spec.extensions.clone();
+    let has_one = extensions.iter().any(|extension| extension.kind == FRAGMENT);
+    if spec.fragment & 0x3fff != 0 && !has_one {
+        extensions.push(Extension::new(FRAGMENT));
     }
+    extensions
+}
+
+/// Options of padding (RFC 8200 chapter 4.2); or a fragment's place and identification (chapter 4.5).
+fn extension(&Extension { kind, units, route }: &Extension, next: u8, fragment: u16) -> Vec<u8> {
+    if kind == FRAGMENT {
+        let [p0, p1] = (fragment << 3 | fragment >> 13 & 1).to_be_bytes();
+        return vec![next, 0, p0, p1, 0, 0, 0, 0x1c];
+    }
+    let mut header = vec![next, units, route[0], route[1]];
+    let length = if kind == AUTHENTICATION { (usize::from(units) + 2) * 4 } else { (usize::from(units) + 1) * 8 };
+    header.resize(length, 0);
     header
 }
 

@@ -3,6 +3,7 @@
 use xlb_common::memory::MemoryTables;
 use xlb_common::packet::BytePacket;
 use xlb_common::path::{self, Arrival, Delivery, Door};
+use xlb_common::shape::is_tagged;
 use xlb_common::{Disposition, Reason};
 
 use super::outcome::{Hook, Outcome, Verdict};
@@ -12,7 +13,11 @@ use super::sample::{UPLINK, UPLINK_MAC};
 #[must_use]
 pub fn run(tables: &MemoryTables, hook: Hook, frame: &[u8]) -> Outcome {
     let mut frame = frame.to_vec();
-    let (verdict, reason) = match decide(tables, hook, &mut frame) {
+    let decided = decide(tables, hook, &mut frame);
+    if is_tagged_anew(hook, &decided) && is_tagged(&BytePacket(&mut frame)) {
+        frame.drain(12..16);
+    }
+    let (verdict, reason) = match decided {
         Ok(Delivery { to: Some(_), reason }) => (Verdict::Redirect, reason),
         Ok(Delivery { to: None, reason }) => (Verdict::Pass, reason),
         Err(reason) if reason.disposition() == Disposition::Drop => (Verdict::Drop, reason),
@@ -28,11 +33,21 @@ fn decide(tables: &MemoryTables, hook: Hook, frame: &mut Vec<u8>) -> Result<Deli
     }
     let packet = &mut BytePacket(frame);
     match hook {
-        Hook::Xdp => path::ingress(packet, tables, Arrival { door: Door::Xdp, ifindex: UPLINK }),
-        Hook::XdpAlone => path::ingress(packet, tables, Arrival { door: Door::XdpAlone, ifindex: UPLINK }),
-        Hook::Tc => path::ingress(packet, tables, Arrival { door: Door::Tc, ifindex: UPLINK }),
+        Hook::Xdp => path::ingress(packet, tables, Arrival::at(Door::Xdp, UPLINK)),
+        Hook::XdpAlone => path::ingress(packet, tables, Arrival::at(Door::XdpAlone, UPLINK)),
+        Hook::Tc => path::ingress(packet, tables, Arrival::at(Door::Tc, UPLINK)),
         Hook::Pod => path::egress::<_, _, true>(packet, tables),
         Hook::Egress => path::egress::<_, _, false>(packet, tables),
+    }
+}
+
+/// Whether a tag of the packet was put on by the program: the outermost is kept beside the skb, where a test-run does not
+/// show it.
+fn is_tagged_anew(hook: Hook, decided: &Result<Delivery, Reason>) -> bool {
+    match hook {
+        Hook::Pod => decided.is_ok(),
+        Hook::Tc => *decided == Err(Reason::EmptyRejected),
+        Hook::Xdp | Hook::XdpAlone | Hook::Egress => false,
     }
 }
 

@@ -87,14 +87,14 @@ pub fn is_sum_right(protocol: u8, ends: [IpAddr; 2], message: &[u8]) -> Option<b
 #[must_use]
 pub fn quoted(frame: &[u8]) -> Option<Vec<u8>> {
     let layout = Layout::of(frame)?;
-    let kinds = match (frame[layout.protocol_at], *layout == Layout::V4) {
+    let kinds = match (frame[layout.protocol_at], layout.is_v4()) {
         (ICMP, true) => [3, 3, 11, 12],
         (ICMP_V6, false) => [1, 2, 3, 4],
         _ => return None,
     };
     let message = &frame[layout.transport_at..];
     let is_error = kinds.contains(message.first()?) && message.len() > HEADER_LENGTH;
-    is_error.then(|| [&frame[..14], &message[HEADER_LENGTH..]].concat())
+    is_error.then(|| [&frame[..12], &frame[layout.ip_at - 2..layout.ip_at], &message[HEADER_LENGTH..]].concat())
 }
 
 /// The sums of a frame, and those of the packet that its error quotes; a quoted SCTP sum stays as it was.

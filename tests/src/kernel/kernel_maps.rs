@@ -15,7 +15,10 @@ use xlb_common::{Family as _, Reason, V4, V6};
 use super::flows::{FlowKey, Flows};
 use super::fragment_maps::FragmentMaps;
 
-type FlowMap<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; 52]>;
+/// Bytes of a flow's entry.
+const FLOW_ENTRY: usize = size_of::<FlowEntry>();
+
+type FlowMap<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; FLOW_ENTRY]>;
 
 /// The IPv4 flow maps, in the order of `FlowTable`.
 pub const FLOW_MAPS_V4: [&str; 6] =
@@ -76,7 +79,7 @@ impl KernelMaps {
 
     /// Writes a flow's entry.
     pub fn remember(&mut self, table: u8, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
-        let (table, entry) = (usize::from(table), bytes::<_, [u8; 52]>(*entry));
+        let (table, entry) = (usize::from(table), bytes::<_, [u8; FLOW_ENTRY]>(*entry));
         match key {
             FlowKey::V4(key) => self.flows_v4[table].insert(bytes::<_, [u8; 12]>(*key), entry, 0),
             FlowKey::V6(key) => self.flows_v6[table].insert(bytes::<_, [u8; 36]>(*key), entry, 0),

@@ -2,11 +2,11 @@
 
 use xlb_common::checksum::checksum;
 
+use super::frame::FRAGMENT;
 use super::headers::Layout;
 
 /// Bytes of IPv6's fragment header (RFC 8200 chapter 4.5).
 const FRAGMENT_HEADER: usize = 8;
-const NEXT_HEADER_FRAGMENT: u8 = 44;
 const MORE_V4: u16 = 0x2000;
 const MORE_V6: u16 = 1;
 
@@ -14,8 +14,10 @@ const MORE_V6: u16 = 1;
 #[must_use]
 pub fn is_fragment(frame: &[u8]) -> bool {
     match Layout::of(frame) {
-        Some(layout) if *layout == Layout::V4 => u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff != 0,
-        Some(layout) => frame[layout.protocol_at] == NEXT_HEADER_FRAGMENT,
+        Some(layout) if layout.is_v4() => {
+            u16::from_be_bytes([frame[layout.ip_at + 6], frame[layout.ip_at + 7]]) & 0x3fff != 0
+        }
+        Some(layout) => frame[layout.protocol_at] == FRAGMENT,
         None => false,
     }
 }
@@ -61,7 +63,7 @@ pub fn fragment(frame: &[u8], piece: &[u8], offset: usize, has_more: bool, ident
         return [sized(&header, piece.len()), piece.to_vec()].concat();
     }
     let mut header = sized(header, FRAGMENT_HEADER + piece.len());
-    let protocol = std::mem::replace(&mut header[Layout::V6.protocol_at], NEXT_HEADER_FRAGMENT);
+    let protocol = std::mem::replace(&mut header[Layout::V6.protocol_at], FRAGMENT);
     let bits = offset as u16 | if has_more { MORE_V6 } else { 0 };
     let ([b0, b1], [i0, i1]) = (bits.to_be_bytes(), identification.to_be_bytes());
     [&header[..], &[protocol, 0, b0, b1, 0, 0, i0, i1], piece].concat()

@@ -16,10 +16,16 @@ use super::sample::NODE;
 const QUOTED: usize = 8;
 const QUOTED_OF_SCTP: usize = 20;
 
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
+
 /// The destination that an error says to be unreachable; fails if the error is not right in every byte. A first fragment
 /// is quoted as the whole packet that it stands for.
 pub fn check(refused: &[u8], error: &[u8]) -> Result<SocketAddr> {
-    let refused = &as_whole(refused)[..];
+    let (refused, tags) = untagged(refused)?;
+    let (error, tags_of_error) = untagged(error)?;
+    ensure!(tags_of_error == tags.get(TAG..).unwrap_or_default(), "it has the tags {tags_of_error:02x?}");
+    let (refused, error) = (&as_whole(&refused)[..], &error[..]);
     let layout = Layout::of(refused).context("what was refused is no IP packet")?;
     let (ip, at) = (&error[14..layout.transport_at], layout.transport_at);
     ensure!(Layout::of(error) == Some(layout), "the error is of another family");
@@ -48,4 +54,12 @@ pub fn check(refused: &[u8], error: &[u8]) -> Result<SocketAddr> {
     }
     ensure!(message[4..8] == [0; 4], "the unused bytes are used");
     Ok(socket(vip, [refused[at + 2], refused[at + 3]]))
+}
+
+/// The frame without its tags, and these. The outermost one that an error regains is kept beside it.
+fn untagged(frame: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut plain = frame.to_vec();
+    let ip_at = Layout::of(frame).context("it is no IP packet")?.ip_at;
+    let tags = plain.drain(12..ip_at - 2).collect();
+    Ok((plain, tags))
 }

@@ -25,7 +25,7 @@ use xlb_common::memory::MemoryTables;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
 use super::flows::{self, FlowKey, Flows};
-use super::frame::{Spec, endpoint, mac, number};
+use super::frame::{Spec, endpoint, mac, number, tag};
 use super::host;
 use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
@@ -42,6 +42,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/handover.txt"),
     include_str!("../../tests/rows/fragments.txt"),
     include_str!("../../tests/rows/sctp.txt"),
+    include_str!("../../tests/rows/shapes.txt"),
 ];
 
 /// One row.
@@ -210,6 +211,8 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
             "stack" => entry.flags |= flow_flags::STACK,
             "closed" => entry.flags |= flow_flags::CLOSED,
             "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,
+            "vlan" | "provider" if entry.tags.is_none() => entry.tags.outer = tag(word, number(&mut words)?),
+            "vlan" | "provider" => entry.tags.inner = tag(word, number(&mut words)?),
             "syn-ack" => {
                 entry.flags |= flow_flags::SYN_ACK_SEEN;
                 entry.syn_ack_acknowledged = number(&mut words)?;

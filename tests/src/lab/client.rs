@@ -67,7 +67,11 @@ impl LineClient {
     /// Connects over IPv4 from a port of the caller's choice.
     pub fn connect_from_port(from: &Namespace, port: u16, to: SocketAddrV4) -> Result<LineClient> {
         let stream = from.run(|| bound_stream(port, to));
-        let stream = stream.with_context(|| format!("connecting from {}, port {port}, to {to}", from.name()))?;
+        LineClient::of(stream.with_context(|| format!("connecting from {}, port {port}, to {to}", from.name()))?)
+    }
+
+    /// Over a connection that is open.
+    pub(super) fn of(stream: TcpStream) -> Result<LineClient> {
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(LineClient { reader: BufReader::with_capacity(BUFFER_BYTES, stream) })
     }

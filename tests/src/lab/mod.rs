@@ -38,6 +38,7 @@ mod client;
 pub use client::{Identity, LineClient, UdpClient, ask, connect, udp_ask, udp_ask_unconnected};
 mod sctp;
 pub use sctp::{Association, SctpServer};
+mod options;
 mod pattern;
 pub use pattern::Pattern;
 mod frames;

@@ -9,7 +9,6 @@ use xlb_userspace::source::address::parse_address;
 use super::case::EdgePacket;
 use super::fragments;
 use super::icmp;
-use super::missing::{self, Feature};
 use super::node::{Flow, Node, Outcome};
 use super::run::{NotUnderstood, protocol};
 
@@ -19,14 +18,6 @@ const PSH: u8 = 0x08;
 pub const ANY_PORT: u16 = 40_000;
 /// Bytes of a frame that ends inside its transport header.
 const TRUNCATED_LENGTH: usize = 40;
-
-/// What the packet needs that xlb cannot do yet.
-pub fn missing(packet: &EdgePacket) -> Option<Feature> {
-    match () {
-        () if packet.vlan.is_some() => Some(missing::VLAN),
-        () => None,
-    }
-}
 
 /// Sends the packet and compares; the endpoint that it reached, for packets that have to reach the same one.
 pub fn check(
@@ -49,7 +40,10 @@ pub fn check(
     }
     let flags = flags(packet.flags.as_deref().unwrap_or("SYN"))?;
     let outcome = match packet.fragment.as_deref() {
-        None => node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?,
+        None => match packet.vlan {
+            Some(vlan) => node.send_tagged(flow, flags, vlan)?,
+            None => node.send(flow, flags, packet.truncated.then_some(TRUNCATED_LENGTH))?,
+        },
         Some(name) => fragments::send(node, flow, flags, name, reached)?,
     };
     judge(outcome, packet, reached)

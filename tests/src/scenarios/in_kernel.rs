@@ -13,9 +13,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use nix::time::{ClockId, clock_gettime};
-use xlb_common::Disposition;
 use xlb_common::abi::{AffinityEntry, Config, NETNS_HOST};
 use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
+use xlb_common::{Disposition, Reason};
 
 use crate::kernel::dataplane::Dataplane;
 use crate::kernel::describe::describe;
@@ -90,7 +90,8 @@ impl InKernel {
             .is_some_and(|reason| matches!(reason.disposition(), Disposition::Drop | Disposition::Reply));
         if hook == Hook::Tc && is_decided_by_xdp {
             let by_xdp = host::run(tables, Hook::Xdp, frame);
-            ensure!(by_xdp == in_memory, "ingress_xdp decides otherwise than ingress_tc: {by_xdp:?}");
+            let is_left = by_xdp.reason == Some(Reason::LeftToTc);
+            ensure!(is_left || by_xdp == in_memory, "ingress_xdp decides otherwise than ingress_tc: {by_xdp:?}");
             self.compare(Hook::Xdp, frame, &by_xdp)?;
         }
         Ok(in_memory)

@@ -21,8 +21,6 @@ pub type Feature = &'static str;
 pub const IN_CLUSTER: Feature = "in-cluster senders";
 /// Endpoints of other nodes.
 pub const REMOTE: Feature = "remote delivery";
-/// Frames with a VLAN tag.
-pub const VLAN: Feature = "VLAN tags";
 
 /// A packet and the state that it meets.
 pub struct Situation<'a> {

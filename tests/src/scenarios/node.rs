@@ -20,6 +20,7 @@ use xlb_userspace::plan::desired::{Family, Protocol};
 use xlb_userspace::plan::{Endpoint, Limits, Observed, plan};
 
 use crate::kernel::flows::{FlowKey, stored};
+use crate::kernel::frame::tag;
 use crate::kernel::host;
 use crate::kernel::outcome::{self, Hook};
 use crate::kernel::sample::{UPLINK, UPLINK_MAC};
@@ -178,8 +179,18 @@ impl Node {
     pub fn send(&self, flow: Flow, flags: u8, cut_to: Option<usize>) -> Result<Outcome> {
         let mut frame = frame(flow.protocol, flow.source, flow.destination, flags);
         frame.truncate(cut_to.unwrap_or(frame.len()));
-        let run = self.run(Hook::Tc, &frame)?;
-        judged(flow, &frame, &run)
+        self.send_frame(flow, &frame)
+    }
+
+    /// The same with a VLAN tag.
+    pub fn send_tagged(&self, flow: Flow, flags: u8, vlan: u16) -> Result<Outcome> {
+        let frame = frame(flow.protocol, flow.source, flow.destination, flags);
+        self.send_frame(flow, &[&frame[..12], &tag("vlan", vlan), &frame[12..]].concat())
+    }
+
+    fn send_frame(&self, flow: Flow, frame: &[u8]) -> Result<Outcome> {
+        let run = self.run(Hook::Tc, frame)?;
+        judged(flow, frame, &run)
     }
 
     fn answer(&self, flow: Flow, endpoint: SocketAddr, flags: u8) -> Result<()> {

@@ -1,4 +1,4 @@
-//! IPv4 (RFC 791), without options.
+//! IPv4 (RFC 791). Options are measured beforehand ([`shape`](crate::shape)), and make it longer.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -99,19 +99,21 @@ impl Family for V4 {
     #[inline(always)]
     fn parse<P: Packet, const WANTED: u8>(packet: &P) -> Result<Parsed<Self>, Reason> {
         let macs = parse::macs(packet)?;
-        let headers = packet.load::<{ size_of::<Headers>() }>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
+        let headers = packet.load_with_ports::<{ size_of::<Headers>() }>(ETHERNET_LENGTH).ok_or(Reason::Truncated)?;
         let Headers { first: header, source, destination, ports } = bytemuck::cast(headers);
         if header[0] >> 4 != 4 {
             return Err(Reason::Malformed);
         }
-        if header[0] != 0x45 {
+        let between = packet.between(header[9]);
+        if u32::from(header[0]) != 0x45 + between.length / 4 {
             return Err(Reason::IpOptions);
         }
         if u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_MASK != 0 {
             return Err(Reason::Fragment);
         }
-        let payload = payload_length(u16::from_be_bytes([header[2], header[3]]))?;
-        let transport = parse::transport::<Self, P, WANTED>(packet, header[9], payload)?;
+        let header_length = HEADER_LENGTH as u32 + between.length;
+        let payload = payload_length(u16::from_be_bytes([header[2], header[3]]), header_length)?;
+        let transport = parse::transport::<Self, P, WANTED>(packet, between.protocol, payload)?;
         Ok(Parsed {
             source: Endpoint(source, ports[0]),
             destination: Endpoint(destination, ports[1]),
@@ -145,7 +147,8 @@ impl Family for V4 {
             hops: header[8],
             macs,
         };
-        piece.checked(payload_length(u16::from_be_bytes([header[2], header[3]]))?, HEADER_LENGTH as u32)
+        let fixed = HEADER_LENGTH as u32;
+        piece.checked(payload_length(u16::from_be_bytes([header[2], header[3]]), fixed)?, fixed)
     }
 
     #[inline(always)]
@@ -158,7 +161,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn length<P: Packet>(packet: &P) -> Option<u32> {
-        payload_length(u16::from_be_bytes(packet.load::<2>(LENGTH_AT)?)).ok()
+        payload_length(u16::from_be_bytes(packet.load::<2>(LENGTH_AT)?), HEADER_LENGTH as u32).ok()
     }
 
     #[inline(always)]
@@ -202,12 +205,12 @@ impl Family for V4 {
     }
 }
 
-/// Bytes after the header. A total length of zero is a GSO packet beyond 64 kB (Linux, "BIG TCP").
+/// Bytes after `header` bytes. A total length of zero is a GSO packet beyond 64 kB (Linux, "BIG TCP").
 #[inline(always)]
-fn payload_length(total: u16) -> Result<u32, Reason> {
-    match total {
+fn payload_length(total: u16, header: u32) -> Result<u32, Reason> {
+    match u32::from(total) {
         0 => Ok(u32::MAX),
-        total if (total as usize) < HEADER_LENGTH => Err(Reason::Malformed),
-        total => Ok(u32::from(total) - HEADER_LENGTH as u32),
+        total if total < header => Err(Reason::Malformed),
+        total => Ok(total - header),
     }
 }

@@ -1,7 +1,6 @@
 //! IPv6 (RFC 8200), with the transport header right behind the fixed one.
 //!
-//! Extension headers have their place in [`refusal`], where the next header is none of the transports: today each leads
-//! to the stack. Walking them means a transport offset that varies, and the verifier's care with it.
+//! Extension headers are measured beforehand ([`shape`](crate::shape)), and then seem not to be there.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -113,13 +112,14 @@ impl Family for V6 {
         if first[0] >> 4 != 6 {
             return Err(Reason::Malformed);
         }
-        let [next_header, hops] = [first[6], first[7]];
+        let between = packet.between(first[6]);
+        let [next_header, hops] = [between.protocol, first[7]];
         if !wanted::has::<WANTED>(next_header) {
             return Err(refusal(next_header));
         }
-        let rest = packet.load::<{ size_of::<Rest>() }>(SOURCE_AT).ok_or(Reason::Truncated)?;
+        let rest = packet.load_with_ports::<{ size_of::<Rest>() }>(SOURCE_AT).ok_or(Reason::Truncated)?;
         let Rest { source, destination, ports } = bytemuck::cast(rest);
-        let payload = payload_length(u16::from_be_bytes([first[4], first[5]]));
+        let payload = payload_length(u16::from_be_bytes([first[4], first[5]]), between.length)?;
         let transport = parse::transport::<Self, P, WANTED>(packet, next_header, payload)?;
         Ok(Parsed {
             source: Endpoint(source, ports[0]),
@@ -178,7 +178,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn length<P: Packet>(packet: &P) -> Option<u32> {
-        packet.load::<2>(LENGTH_AT).map(|length| payload_length(u16::from_be_bytes(length)))
+        payload_length(u16::from_be_bytes(packet.load::<2>(LENGTH_AT)?), 0).ok()
     }
 
     #[inline(always)]
@@ -230,11 +230,12 @@ const fn refusal(next_header: u8) -> Reason {
     }
 }
 
-/// Bytes after the fixed header. A payload length of zero, with TCP or UDP behind it, is a GSO packet beyond 64 kB.
+/// Bytes after the extension headers. A payload length of zero, with TCP or UDP behind it, is a GSO packet beyond 64 kB.
 #[inline(always)]
-const fn payload_length(length: u16) -> u32 {
-    match length {
-        0 => u32::MAX,
-        length => length as u32,
+fn payload_length(length: u16, extensions: u32) -> Result<u32, Reason> {
+    match u32::from(length) {
+        0 => Ok(u32::MAX),
+        length if length < extensions => Err(Reason::Malformed),
+        length => Ok(length - extensions),
     }
 }

@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use crate::abi::Tags;
 use crate::checksum::{Difference, TransportChange};
 use crate::family::Family;
 use crate::packet::Packet;
@@ -57,6 +58,11 @@ impl<F: Family, P: Packet> Packet for First<'_, F, P> {
     #[inline(always)]
     fn fits(&self, ifindex: u32) -> bool {
         self.packet.fits(ifindex)
+    }
+
+    #[inline(always)]
+    fn tag(&mut self, tags: Tags) -> Option<()> {
+        self.packet.tag(tags)
     }
 
     /// [`Quoted`] is made anew, not this.

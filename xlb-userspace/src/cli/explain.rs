@@ -57,7 +57,7 @@ pub fn explain(pins: &PinDirectory, question: &Question) -> Result<()> {
     let tables = LiveTables::new(&maps, pins)?;
     let observed = maps.observed()?;
     let mut bytes = packet(question);
-    let arrival = Arrival { door: Door::Tc, ifindex: 0 };
+    let arrival = Arrival::at(Door::Tc, 0);
     let verdict = ingress(&mut BytePacket(&mut bytes), &tables, arrival);
     let mut text = format!("packet     {}\n", describe(question));
     let mut teller = Teller { observed: &observed, members_base: 0 };

@@ -7,7 +7,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 const HOOKS: [&str; 5] = ["ingress_xdp", "ingress_xdp_alone", "ingress_tc", "pod", "uplink_egress"];
 
 /// What is behind a hook's name in those of its programs: the usual one, and those for each kind of packet.
-const KINDS: [&str; 4] = ["", "_icmp", "_fragment", "_sctp"];
+const KINDS: [&str; 5] = ["", "_icmp", "_fragment", "_sctp", "_shape"];
 
 /// The other programs that the agent loads.
 const OTHERS: [&str; 10] = [
