@@ -17,7 +17,7 @@ use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::select::{Pick, index_apart, is_rehashed, live, opens_flow, proves, word_at};
 use crate::slot::{OWNERS, SlotWord};
-use crate::tables::{FlowTable, Stage, Tables};
+use crate::tables::{FlowTable, Stage, Step, Tables};
 
 /// By which hashes of a flow its slot is found: all of it, or its client alone.
 const HASHES: usize = 2;
@@ -28,8 +28,7 @@ pub fn may_be_hosts<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) -> bool 
     frontend.has(frontend_flags::HOST_BEFORE) && !opens_flow(parsed)
 }
 
-/// The newest owner that the packet's flow came to through xlb; else the host's stack. One function for all owners: a
-/// frame more between it and [`came_through_xlb`] exceeds the 512 bytes of stack that a kernel program has.
+/// The newest owner that the packet's flow came to through xlb; else the host's stack.
 #[inline(never)]
 pub fn pick_by_entry<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
     let mut is_by_client = frontend.affinity_s != 0;
@@ -37,13 +36,11 @@ pub fn pick_by_entry<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, p
         let Some(word) = owners_of(tables, frontend, parsed, is_by_client) else {
             return Pick::none(Reason::StaleReference);
         };
-        for position in 0..OWNERS {
-            // A slot without a current owner still has previous ones behind the gap.
-            let Some(owner) = word.owner(position) else { continue };
-            let Some(member) = member_of(tables, frontend, owner) else { continue };
-            if came_through_xlb::<F, T>(tables, owner, member, parsed) {
-                return Pick::of(member, reason_of(frontend));
-            }
+        let nobody = Pick::none(Reason::LeftToFormer);
+        let LookingUp { pick, .. } =
+            tables.each_until(OWNERS as u32, LookingUp { frontend, parsed, word, pick: nobody });
+        if pick.has_backend() {
+            return pick;
         }
         if !is_rehashed(frontend, parsed) {
             break;
@@ -83,9 +80,32 @@ const fn reason_of(frontend: &Frontend) -> Reason {
     if frontend.slots == 0 { Reason::SoleBackend } else { Reason::RememberedOwner }
 }
 
+/// A slot's owners, looked for in the flow maps one by one.
+struct LookingUp<'a, F: Family> {
+    frontend: &'a Frontend,
+    parsed: &'a Parsed<F>,
+    word: SlotWord,
+    /// The first that the flow came to.
+    pick: Pick,
+}
+
+impl<F: Family, T: Tables<F>> Step<T> for LookingUp<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: &T, position: u32) -> bool {
+        // A slot without a current owner still has previous ones behind the gap.
+        let Some(owner) = self.word.owner(position as usize) else { return false };
+        let Some(member) = member_of(tables, self.frontend, owner) else { return false };
+        if !came_through_xlb::<F, T>(tables, owner, member, self.parsed) {
+            return false;
+        }
+        self.pick = Pick::of(member, reason_of(self.frontend));
+        true
+    }
+}
+
 /// Whether a flow map knows the flow with this member. Of a flow that the pod's socket closed, the pod's kernel has the
 /// last word: the host may have a later one with the same ports.
-#[inline(never)]
+#[inline(always)]
 fn came_through_xlb<F: Family, T: Tables<F>>(tables: &T, owner: u8, member: Member, parsed: &Parsed<F>) -> bool {
     let Some(backend) = live(tables, member.id(), member.generation) else { return false };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));

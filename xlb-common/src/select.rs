@@ -22,7 +22,7 @@ use crate::hash::{FlowParts, flow_hash, slot_of};
 use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::slot::{OWNERS, SlotWord};
-use crate::tables::{FlowTable, Proof, Stage, Tables};
+use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
 
 /// Where a packet goes, and why there.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, 
 /// The backend that was picked, if it is still that one.
 #[inline(always)]
 pub fn choice_of<F: Family, T: Tables<F>>(tables: &T, pick: &Pick) -> Result<Choice, Reason> {
-    if pick.id == NO_BACKEND {
+    if !pick.has_backend() {
         return Err(pick.reason);
     }
     let id = u32::from(pick.id);
@@ -115,7 +115,7 @@ fn index_of<F: Family>(frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bo
     slot_of(flow_hash(parts), frontend.slots)
 }
 
-/// The same for few packets, so that what the hash needs does not lie on the stack below [`among_owners`].
+/// The same for few packets, so that what the hash needs does not lie on the stack below the owners' steps.
 #[inline(never)]
 pub(crate) fn index_apart<F: Family>(frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> u32 {
     index_of(frontend, parsed, is_by_client)
@@ -139,24 +139,39 @@ pub fn opens_flow<F: Family>(parsed: &Parsed<F>) -> bool {
 }
 
 /// Rules 2 and 5: the newest owner that has a claim.
-#[inline(never)]
+#[inline(always)]
 fn among_owners<F: Family, T: Tables<F>>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
     word: SlotWord,
 ) -> Option<Pick> {
-    for position in 0..OWNERS {
-        let Some(owner) = word.owner(position) else {
+    let nobody = Pick::none(Reason::UnprovenOwner);
+    let Asking { pick, .. } = tables.each_until(OWNERS as u32, Asking { frontend, parsed, word, pick: nobody });
+    pick.has_backend().then_some(pick)
+}
+
+/// A slot's owners, asked one by one.
+struct Asking<'a, F: Family> {
+    frontend: &'a Frontend,
+    parsed: &'a Parsed<F>,
+    word: SlotWord,
+    /// The first that had a claim.
+    pick: Pick,
+}
+
+impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: &T, position: u32) -> bool {
+        let Some(owner) = self.word.owner(position as usize) else {
             // A slot without a current owner still has previous ones behind the gap.
-            if position == 0 { continue } else { break }
+            return position != 0;
         };
-        let Some((member, backend)) = owner_backend::<F, T>(tables, frontend, owner) else { continue };
-        if let Some(reason) = claims(tables, owner, member.id(), &backend, parsed) {
-            return Some(Pick::of(member, reason));
-        }
+        let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
+        let Some(reason) = claims(tables, owner, member.id(), &backend, self.parsed) else { return false };
+        self.pick = Pick::of(member, reason);
+        true
     }
-    None
 }
 
 /// Whether `backend` has a claim on the packet's flow, and by what.
@@ -242,6 +257,11 @@ impl Pick {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
+    }
+
+    #[inline(always)]
+    pub(crate) const fn has_backend(&self) -> bool {
+        self.id != NO_BACKEND
     }
 
     /// No backend, and why.

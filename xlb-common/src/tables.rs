@@ -101,6 +101,12 @@ pub enum Stage {
     Chosen(Backend),
 }
 
+/// The body of a loop with what it works on. Its type says which function it is: the verifier follows no pointer to one.
+pub trait Step<T> {
+    /// Does it for one index. Whether the loop ends here.
+    fn step(&mut self, tables: &T, index: u32) -> bool;
+}
+
 /// The maps and the pods' kernels.
 pub trait Tables<F: Family> {
     /// The frontend of a VIP, port and protocol: where it is, so that a program need not copy it.
@@ -143,7 +149,21 @@ pub trait Tables<F: Family> {
     fn count(&self, reason: Reason);
     /// Changes the numbers of a service, if services are counted; by its index in `SERVICE_STATS`.
     fn count_service(&self, index: u16, change: impl FnOnce(&mut ServiceStats));
-    /// Hears of a step; only `explain` listens.
+    /// Takes a step for 0, 1, ... below `count`, until one ends the loop; the body as the last one left it. In the kernel
+    /// the verifier follows one step for all of them.
+    #[inline(always)]
+    fn each_until<S: Step<Self>>(&self, count: u32, mut body: S) -> S
+    where
+        Self: Sized,
+    {
+        for index in 0..count {
+            if body.step(self, index) {
+                break;
+            }
+        }
+        body
+    }
+    /// Hears of a stage; only `explain` listens.
     #[inline(always)]
     fn note(&self, _stage: Stage) {}
 }

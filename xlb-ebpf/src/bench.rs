@@ -13,6 +13,7 @@ mod maps;
 mod object;
 mod prove;
 mod skb;
+mod steps;
 
 use core::num::NonZeroU32;
 

@@ -18,6 +18,7 @@ mod maps;
 mod object;
 mod prove;
 mod skb;
+mod steps;
 mod words;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier, sock_ops, xdp};

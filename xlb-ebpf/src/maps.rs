@@ -17,10 +17,11 @@ use xlb_common::abi::{
 };
 use xlb_common::budget::Budget;
 use xlb_common::slot::SlotWord;
-use xlb_common::tables::{FlowTable, Proof, Tables};
+use xlb_common::tables::{FlowTable, Proof, Step, Tables};
 use xlb_common::{Family, Reason, V4, V6};
 
 use crate::prove::prove;
+use crate::steps::each_until;
 
 #[map]
 static FRONTENDS_V4: HashMap<EndpointKeyV4, Frontend> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
@@ -367,6 +368,11 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
         let Some(budget) = REPORT_BUDGET.get_ptr_mut(0) else { return false };
         // SAFETY: the entry is this CPU's alone; a softirq in between costs or gives one report.
         unsafe { (*budget).take(bpf_ktime_get_coarse_ns()) }
+    }
+
+    #[inline(always)]
+    fn each_until<S: Step<Self>>(&self, count: u32, body: S) -> S {
+        each_until(Self::of(self.ctx), count, body)
     }
 
     #[inline(always)]

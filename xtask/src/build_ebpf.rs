@@ -2,6 +2,8 @@
 
 mod inspect;
 
+mod btf;
+
 mod compiler;
 
 mod linker;
@@ -59,7 +61,8 @@ pub fn build(checkout: &Checkout) -> Result<()> {
     let built = checkout.bpf_build().join(TARGET).join("release");
     check(&built.join(PRODUCTION.0))?;
     for (binary, object) in [PRODUCTION, BENCH] {
-        publish(&built.join(binary), &checkout.bpf_objects().join(object))?;
+        let repaired = repaired(&built.join(binary))?;
+        publish(&repaired, &checkout.bpf_objects().join(object))?;
     }
     Ok(())
 }
@@ -104,17 +107,22 @@ fn check(object: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies by renaming, so that no reader sees half an object, and only when the bytes differ, so that cargo does not
+fn repaired(object: &Path) -> Result<Vec<u8>> {
+    let mut bytes = fs::read(object).with_context(|| format!("reading {}", object.display()))?;
+    btf::repair(&mut bytes).with_context(|| format!("repairing the types of {}", object.display()))?;
+    Ok(bytes)
+}
+
+/// Writes by renaming, so that no reader sees half an object, and only when the bytes differ, so that cargo does not
 /// rebuild what embeds the object.
-fn publish(built: &Path, object: &Path) -> Result<()> {
-    let bytes = fs::read(built).with_context(|| format!("reading {}", built.display()))?;
+fn publish(bytes: &[u8], object: &Path) -> Result<()> {
     if fs::read(object).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
     let temporary = object.with_extension(format!("o.{}", std::process::id()));
     let folder = object.parent().context("an object without a folder")?;
     fs::create_dir_all(folder)
-        .and_then(|()| fs::write(&temporary, &bytes))
+        .and_then(|()| fs::write(&temporary, bytes))
         .and_then(|()| fs::rename(&temporary, object))
         .with_context(|| format!("writing {}", object.display()))?;
     eprintln!("wrote {} ({} bytes)", object.display(), bytes.len());
@@ -128,17 +136,14 @@ mod tests {
     #[test]
     fn publishing_the_same_bytes_leaves_the_object_alone() {
         let folder = std::env::temp_dir().join(format!("xlb-publish-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let (built, object) = (folder.join("built"), folder.join("out/object.o"));
+        let object = folder.join("out/object.o");
 
-        fs::write(&built, b"one").unwrap();
-        publish(&built, &object).unwrap();
+        publish(b"one", &object).unwrap();
         let first = fs::metadata(&object).unwrap().modified().unwrap();
-        publish(&built, &object).unwrap();
+        publish(b"one", &object).unwrap();
         assert_eq!(fs::metadata(&object).unwrap().modified().unwrap(), first);
 
-        fs::write(&built, b"two").unwrap();
-        publish(&built, &object).unwrap();
+        publish(b"two", &object).unwrap();
         assert_eq!(fs::read(&object).unwrap(), b"two");
         assert_eq!(fs::read_dir(object.parent().unwrap()).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
