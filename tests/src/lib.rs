@@ -8,3 +8,4 @@ pub mod kernel;
 pub mod scenarios;
 pub mod scale;
 pub mod bench;
+pub mod verify;

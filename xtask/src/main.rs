@@ -84,6 +84,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
+    /// Load every kernel program, and compare what the verifier had to do with docs/verifier-budgets.txt [10 s; root]
+    ///
+    /// Runs `build-ebpf` first. Prints for each program the instructions that were verified, the bytes of machine code,
+    /// and the time until it was loaded; fails when one of the first two is more than 10 % above its budget. Kernels
+    /// differ, so this is no part of `cargo xtask test`.
+    Verify {
+        /// Write the file anew instead
+        #[arg(long)]
+        write: bool,
+    },
     /// Check the conventions that no compiler checks: unsafe, file sizes, machine paths [under 1 s]
     ///
     /// Looks at every file that git tracks or would add. `cargo xtask test host` does the same.
@@ -130,6 +140,7 @@ fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
         }
         Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded(), demo.clean),
         Command::Bench { args } => return programs::bench(checkout, &args),
+        Command::Verify { write } => return programs::verify(checkout, write),
         Command::Tidy => tidy::check(checkout)?,
     }
     Ok(ExitCode::SUCCESS)

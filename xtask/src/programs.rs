@@ -1,4 +1,4 @@
-//! The programs that run xlb for a person: the demo, the benchmarks, and scenario files.
+//! The programs that run xlb for a person: the demo, the benchmarks, the verifier's budgets, and scenario files.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -30,6 +30,15 @@ pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
         cargo.env("XLB_BINARY", checkout.root().join("target/release/xlb"));
     }
     run(&mut cargo, args)
+}
+
+/// Loads every kernel program, and compares with the budgets or writes them.
+pub fn verify(checkout: &Checkout, writes: bool) -> Result<ExitCode> {
+    build_ebpf::build(checkout)?;
+    let budgets = checkout.root().join("docs/verifier-budgets.txt");
+    let mut args = vec!["--budgets".to_owned(), budgets.to_string_lossy().into_owned()];
+    args.extend(writes.then(|| "--write".to_owned()));
+    run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-verify"]), &args)
 }
 
 /// Runs a scenario file. The usual one belongs to nobody's checkout: it lies beside it, or where `--file` says.
