@@ -40,7 +40,7 @@ pub fn pick_by_entry<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, p
         let LookingUp { pick, .. } =
             tables.each_until(OWNERS as u32, LookingUp { frontend, parsed, word, pick: nobody });
         if pick.has_backend() {
-            return pick;
+            return pick.because(reason_of(frontend));
         }
         if !is_rehashed(frontend, parsed) {
             break;
