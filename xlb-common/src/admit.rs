@@ -23,7 +23,6 @@ use crate::family::Family;
 use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
 use crate::sctp;
-use crate::select::Choice;
 use crate::stats::count_flow;
 use crate::tables::{FlowTable, Proof, Tables};
 
@@ -33,20 +32,33 @@ use crate::tables::{FlowTable, Proof, Tables};
 pub fn note_client<F: Family, T: Tables<F>>(
     tables: &T,
     parsed: &Parsed<F>,
-    choice: &Choice,
+    key: &F::FlowKey,
     entry: &FlowEntry,
 ) -> bool {
-    let key = F::flow_key(parsed.source.pair(), (F::from_stored(choice.backend.address), choice.backend.port));
     if !parsed.transport.is_udp() {
         let table = if parsed.transport.is_sctp() { FlowTable::SctpPending } else { FlowTable::TcpPending };
-        tables.remember(table, &key, entry);
+        tables.remember(table, key, entry);
         return true;
     }
-    let known = newest_udp(tables, &key);
-    if !known.is_some_and(|known| is_same_way(&known, entry)) {
-        tables.remember(FlowTable::UdpPending, &key, entry);
+    let (is_same_flow, is_same_way) = compared_udp(tables, key, entry);
+    if !is_same_way {
+        tables.remember(FlowTable::UdpPending, key, entry);
     }
-    !known.is_some_and(|known| is_of_same_service(&known, entry) && known.backend == entry.backend)
+    !is_same_flow
+}
+
+/// Whether what is known is the same flow, and whether it would go the same way. Compared where it is: a copy of either of
+/// two entries would lie on the stack.
+#[inline(always)]
+fn compared_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> (bool, bool) {
+    let compared = |known: FlowEntry| {
+        let is_same_flow = is_of_same_service(&known, entry) && known.backend == entry.backend;
+        (is_same_flow, is_same_way(&known, entry))
+    };
+    match tables.flow(FlowTable::UdpPending, key) {
+        Some(known) => compared(known),
+        None => tables.flow(FlowTable::Udp, key).map_or((false, false), compared),
+    }
 }
 
 /// Whether both are flows of one service, and not of one and of another that has its id now.

@@ -14,6 +14,7 @@
 use crate::abi::{AffinityEntry, Frontend, Member};
 use crate::family::Family;
 use crate::parse::Parsed;
+use crate::select::Pick;
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{Stage, Tables};
 
@@ -58,16 +59,13 @@ fn owner_of<F: Family, T: Tables<F>>(
     None
 }
 
-/// Records where a new connection went.
-#[inline(always)]
-pub fn record<F: Family, T: Tables<F>>(
-    tables: &T,
-    frontend: &Frontend,
-    parsed: &Parsed<F>,
-    (backend, generation): (u32, u32),
-) {
-    if frontend.affinity_s != 0 {
-        let entry = AffinityEntry { backend, generation, last_new_ns: tables.now_ns() };
-        tables.record_affinity(frontend.service, parsed.source.0, &entry);
-    }
+/// Records where a new connection to a service with affinity went.
+#[inline(never)]
+pub fn record<F: Family, T: Tables<F>>(tables: &T, service: u32, parsed: &Parsed<F>, pick: Pick) {
+    let (backend, generation) = pick.reference();
+    tables.record_affinity(
+        service,
+        parsed.source.0,
+        &AffinityEntry { backend, generation, last_new_ns: tables.now_ns() },
+    );
 }

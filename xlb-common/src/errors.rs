@@ -26,7 +26,7 @@ use crate::reason::Reason;
 use crate::reply::retag;
 use crate::rewrite::readdress_frame;
 use crate::sctp::{SctpView, chunk};
-use crate::select::{Pick, choice_of};
+use crate::select::{Pick, backend_of};
 use crate::tables::{Stage, Tables};
 
 mod v4;
@@ -128,8 +128,8 @@ fn deliver<F: Quoting, P: Packet, T: Tables<F>>(
     arrival: &Arrival,
     pick: Pick,
 ) -> Result<Delivery, Reason> {
-    let backend = choice_of(tables, &pick).map_err(without_owner)?.backend;
-    tables.note(Stage::Chosen(backend));
+    let backend = backend_of(tables, &pick).map_err(without_owner)?;
+    tables.note(Stage::Chosen(*backend));
     let (outer, payload) = F::outer(packet).ok_or(Reason::Truncated)?;
     passable(arrival.door, &backend, outer.hops)?;
     let quote = quote::<F, P>(packet, payload)?;

@@ -31,7 +31,7 @@ use crate::reason::Reason;
 use crate::refusal::refuse;
 use crate::reply::{self, retag};
 use crate::rewrite::readdress_frame;
-use crate::select::{Pick, choice_of, live};
+use crate::select::{Pick, backend_of, live};
 use crate::stats::{count_forward, count_reply};
 use crate::tables::Tables;
 
@@ -110,16 +110,16 @@ fn deliver_first<F: Family, P: Packet, T: Tables<F>>(
     door: Door,
     pick: Pick,
 ) -> Result<Delivery, Reason> {
-    let choice = choice_of::<F, T>(tables, &pick)?;
+    let backend = backend_of::<F, T>(tables, &pick)?;
     let piece = F::piece(packet)?;
     let first = &mut First::<F, P>::of(packet);
     let parsed = F::parse::<_, { wanted::TCP_AND_UDP }>(first)?;
     let service = frontend_of(tables, &parsed)?.service;
     if piece.has_more {
-        let (kind, backend, generation) = (fragment_kind::TO_POD, choice.id, choice.backend.generation);
+        let (kind, (backend, generation)) = (fragment_kind::TO_POD, pick.reference());
         record(tables, &piece, FragmentEntry { kind, backend, generation, service, ..FragmentEntry::default() });
     }
-    let delivery = deliver(first, &parsed, &choice.backend, door, pick)?;
+    let delivery = deliver(first, &parsed, &backend, door, pick)?;
     count_forward::<F, P, T>(tables, packet, service);
     Ok(delivery)
 }

@@ -163,8 +163,8 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         self.members.get(&index).copied()
     }
 
-    fn backend(&self, id: u32) -> Option<Backend> {
-        self.backends.get(&id).copied()
+    fn backend(&self, id: u32) -> Option<impl Deref<Target = Backend>> {
+        self.backends.get(&id)
     }
 
     fn is_backend(&self, key: &F::EndpointKey) -> bool {

@@ -18,7 +18,7 @@ use crate::refusal::refuse;
 use crate::reply::reply;
 use crate::rewrite::{readdress, readdress_frame};
 use crate::sctp;
-use crate::select::{Choice, Pick, choice_of, opens_flow, pick_at_once, pick_by_asking};
+use crate::select::{Pick, backend_of, opens_flow, pick_at_once, pick_by_asking};
 use crate::shape::measure;
 use crate::shaped;
 use crate::sources;
@@ -234,19 +234,19 @@ fn serve<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
     let parsed = F::parse::<P, WANTED>(packet)?;
-    let (pick, choice, service) = decide(tables, &parsed, arrival)?;
-    let delivery = deliver(packet, &parsed, &choice.backend, arrival.door, pick)?;
+    let (pick, backend, service) = decide(tables, &parsed, arrival)?;
+    let delivery = deliver(packet, &parsed, &backend, arrival.door, pick)?;
     count_forward::<F, P, T>(tables, packet, service);
     Ok(delivery)
 }
 
 /// Which pod a packet goes to, if it goes to one, and of which Service port; what its reply will need is written.
 #[inline(always)]
-pub(crate) fn decide<F: Family, T: Tables<F>>(
-    tables: &T,
+pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
+    tables: &'a T,
     parsed: &Parsed<F>,
     arrival: &Arrival,
-) -> Result<(Pick, Choice, u32), Reason> {
+) -> Result<(Pick, impl Deref<Target = Backend> + use<'a, F, T>, u32), Reason> {
     let frontend = frontend_of(tables, parsed)?;
     let frontend: &Frontend = &frontend;
     if !tables.is_our_mac(arrival.ifindex, parsed.macs.destination) {
@@ -254,13 +254,13 @@ pub(crate) fn decide<F: Family, T: Tables<F>>(
     }
     tables.note(Stage::Frontend(*frontend));
     let pick = pick(tables, frontend, parsed)?;
-    let choice = choice_of(tables, &pick)?;
-    tables.note(Stage::Chosen(choice.backend));
-    passable(arrival.door, &choice.backend, parsed.hops)?;
-    if opens_flow(parsed) {
-        note_opening(tables, frontend, parsed, pick, arrival);
+    let backend = backend_of(tables, &pick)?;
+    tables.note(Stage::Chosen(*backend));
+    passable(arrival.door, &backend, parsed.hops)?;
+    if opens_flow(parsed) && note_opening(tables, frontend.service, parsed, pick, arrival) && frontend.affinity_s != 0 {
+        affinity::record(tables, frontend.service, parsed, pick);
     }
-    Ok((pick, choice, frontend.service))
+    Ok((pick, backend, frontend.service))
 }
 
 /// What the rules say of a packet to `frontend`.
@@ -304,31 +304,38 @@ pub(crate) fn frontend_of<'a, F: Family, T: Tables<F>>(
     tables.frontend(F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)
 }
 
-/// What has to be known of a flow before its pod answers, and of its client.
+/// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated.
 #[inline(never)]
 fn note_opening<F: Family, T: Tables<F>>(
     tables: &T,
-    frontend: &Frontend,
+    service: u32,
     parsed: &Parsed<F>,
     pick: Pick,
     arrival: &Arrival,
-) {
-    let Ok(choice) = choice_of(tables, &pick) else { return };
-    let mut entry = FlowEntry {
-        service: frontend.service,
-        generation: generation_of(tables, frontend.service),
-        backend: choice.id as u16,
-        flags: if choice.backend.is_direct() { 0 } else { flow_flags::STACK },
-        last_seen: tables.now(),
-        ..FlowEntry::default()
+) -> bool {
+    let Ok(backend) = backend_of(tables, &pick) else { return false };
+    let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+    // Asked for before the rest is read: what a register holds then does not outlive a call of the kernel's.
+    let (generation, last_seen) = (generation_of(tables, service), tables.now());
+    let entry = FlowEntry {
+        vip: F::to_stored(parsed.destination.0),
+        vip_port: parsed.destination.1,
+        flags: if backend.is_direct() { 0 } else { flow_flags::STACK },
+        service,
+        backend: pick.reference().0 as u16,
+        generation,
+        ingress_ifindex: arrival.ifindex,
+        next_hop_mac: parsed.macs.source,
+        uplink_mac: parsed.macs.destination,
+        syn_ack_acknowledged: 0,
+        last_seen,
+        tags: arrival.tags,
     };
-    note_way(&mut entry, parsed, arrival);
-    if note_client(tables, parsed, &choice, &entry) {
-        affinity::record(tables, frontend, parsed, (choice.id, choice.backend.generation));
-        if parsed.transport.is_udp() {
-            count_flow(tables, &entry);
-        }
+    let is_new = note_client(tables, parsed, &key, &entry);
+    if is_new && parsed.transport.is_udp() {
+        count_flow(tables, &entry);
     }
+    is_new
 }
 
 /// Whether the door leads to the pod, for a packet with so many hops left. An XDP program redirects to links that take
@@ -356,15 +363,4 @@ pub(crate) fn enter<P: Packet>(packet: &mut P, backend: &Backend, door: Door) ->
 #[inline(always)]
 pub(crate) fn change_for<F: Family>(backend: &Backend) -> HeaderChange<F> {
     HeaderChange { end: End::Destination, address: F::from_stored(backend.address), counts_hop: backend.is_direct() }
-}
-
-/// What a reply will need of the client's packet, written in place: the values would fill the stack of the one that goes on.
-#[inline(never)]
-fn note_way<F: Family>(entry: &mut FlowEntry, parsed: &Parsed<F>, arrival: &Arrival) {
-    entry.vip = F::to_stored(parsed.destination.0);
-    entry.vip_port = parsed.destination.1;
-    entry.next_hop_mac = parsed.macs.source;
-    entry.uplink_mac = parsed.macs.destination;
-    entry.ingress_ifindex = arrival.ifindex;
-    entry.tags = arrival.tags;
 }

@@ -14,6 +14,8 @@
 //! Their places for later: proof by initial sequence number and by SYN cookie belong into [`proves`], pins after the last
 //! owner in [`among_owners`], hints and hot mode (rule 7) beside rule 4, the budget (rule 16) in front of rule 5.
 
+use core::ops::Deref;
+
 use crate::abi::{Backend, FlowEntry, Frontend, Member, frontend_flags};
 use crate::affinity::recorded_owner;
 use crate::family::Family;
@@ -23,15 +25,6 @@ use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
-
-/// Where a packet goes, and why there.
-#[derive(Clone, Copy, Debug)]
-pub struct Choice {
-    /// Id of the backend.
-    pub id: u32,
-    /// The backend.
-    pub backend: Backend,
-}
 
 /// A backend as the rules name it, or why there is none. It fits a register, and has a value in each case: the verifier
 /// refuses to copy what one of two cases leaves open, as `Result` does.
@@ -93,13 +86,15 @@ pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, 
 
 /// The backend that was picked, if it is still that one.
 #[inline(always)]
-pub fn choice_of<F: Family, T: Tables<F>>(tables: &T, pick: &Pick) -> Result<Choice, Reason> {
+pub fn backend_of<'a, F: Family, T: Tables<F>>(
+    tables: &'a T,
+    pick: &Pick,
+) -> Result<impl Deref<Target = Backend> + use<'a, F, T>, Reason> {
     if !pick.has_backend() {
         return Err(pick.reason);
     }
-    let id = u32::from(pick.id);
-    let backend = live(tables, id, pick.generation).ok_or(Reason::StaleReference)?;
-    Ok(Choice { id, backend })
+    let (id, generation) = pick.reference();
+    live(tables, id, generation).ok_or(Reason::StaleReference)
 }
 
 /// Whether the packet may belong to a connection that lies where the other hash leads.
@@ -244,7 +239,11 @@ const fn when_empty(frontend: &Frontend, opens_flow: bool) -> Reason {
 }
 
 #[inline(always)]
-fn owner_backend<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<(Member, Backend)> {
+fn owner_backend<'a, F: Family, T: Tables<F>>(
+    tables: &'a T,
+    frontend: &Frontend,
+    owner: u8,
+) -> Option<(Member, impl Deref<Target = Backend> + use<'a, F, T>)> {
     let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)))?;
     live(tables, member.id(), member.generation).map(|backend| (member, backend))
 }
@@ -272,6 +271,12 @@ impl Pick {
         self.id != NO_BACKEND
     }
 
+    /// Id of the backend, and the generation that it has if it is that one.
+    #[inline(always)]
+    pub(crate) const fn reference(&self) -> (u32, u32) {
+        (self.id as u32, self.generation)
+    }
+
     /// No backend, and why.
     #[inline(always)]
     #[must_use]
@@ -287,9 +292,12 @@ impl Pick {
 
 /// The backend, if the reference is not older than it.
 #[inline(always)]
-pub(crate) fn live<F: Family, T: Tables<F>>(tables: &T, id: u32, generation: u32) -> Option<Backend> {
-    let backend = tables.backend(id)?;
-    (backend.is_in_use() && backend.generation == generation).then_some(backend)
+pub(crate) fn live<'a, F: Family, T: Tables<F>>(
+    tables: &'a T,
+    id: u32,
+    generation: u32,
+) -> Option<impl Deref<Target = Backend> + use<'a, F, T>> {
+    tables.backend(id).filter(|backend| backend.is_in_use() && backend.generation == generation)
 }
 
 #[inline(always)]

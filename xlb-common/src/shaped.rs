@@ -11,7 +11,7 @@ use crate::path::{Arrival, Delivery, Door, decide, deliver, frontend_of};
 use crate::reason::Reason;
 use crate::refusal::refuse;
 use crate::reply;
-use crate::select::{Pick, choice_of};
+use crate::select::{Pick, backend_of};
 use crate::shape::{Shape, is_tagged, tags_of};
 use crate::shifted::Shifted;
 use crate::stats::count_forward;
@@ -68,11 +68,11 @@ fn deliver_shaped<F: Family, P: Packet, T: Tables<F>>(
     shape: Shape,
     pick: Pick,
 ) -> Result<Delivery, Reason> {
-    let choice = choice_of::<F, T>(tables, &pick)?;
+    let backend = backend_of::<F, T>(tables, &pick)?;
     let packet = &mut Shifted::<F, P>::of(packet, shape);
     let parsed = F::parse::<_, { wanted::TCP_AND_UDP }>(packet)?;
     let service = frontend_of(tables, &parsed)?.service;
-    let delivery = deliver(packet, &parsed, &choice.backend, door, pick)?;
+    let delivery = deliver(packet, &parsed, &backend, door, pick)?;
     count_forward::<F, _, T>(tables, packet, service);
     Ok(delivery)
 }

@@ -115,8 +115,8 @@ pub trait Tables<F: Family> {
     fn slot(&self, index: u32) -> Option<SlotWord>;
     /// An entry of `MEMBERS`.
     fn member(&self, index: u32) -> Option<Member>;
-    /// An entry of `BACKENDS`.
-    fn backend(&self, id: u32) -> Option<Backend>;
+    /// An entry of `BACKENDS`: where it is, as a frontend.
+    fn backend(&self, id: u32) -> Option<impl Deref<Target = Backend>>;
     /// Whether an address, port and protocol are a backend's.
     fn is_backend(&self, key: &F::EndpointKey) -> bool;
     /// Whether a frame with this destination MAC is addressed to this node's uplink.

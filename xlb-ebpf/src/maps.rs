@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use xlb_common::Reason;
 use xlb_common::abi::{
     AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
     EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
@@ -18,10 +19,13 @@ use xlb_common::abi::{
 use xlb_common::budget::Budget;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Step, Tables};
-use xlb_common::{Family, Reason, V4, V6};
 
 use crate::prove::prove;
 use crate::steps::each_until;
+
+pub use self::family::FamilyMaps;
+
+mod family;
 
 #[map]
 static FRONTENDS_V4: HashMap<EndpointKeyV4, Frontend> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
@@ -128,136 +132,6 @@ pub fn count(reason: Reason) {
     }
 }
 
-/// The maps that a family has for itself.
-pub trait FamilyMaps: Family {
-    /// Frontends by VIP, port and protocol.
-    fn frontends() -> &'static HashMap<Self::EndpointKey, Frontend>;
-    /// Backends' ids by address, port and protocol.
-    fn backend_ids() -> &'static HashMap<Self::EndpointKey, u32>;
-    /// One of the flow maps.
-    fn flows(table: FlowTable) -> &'static LruHashMap<Self::FlowKey, FlowEntry>;
-    /// Source ranges.
-    fn source_ranges() -> &'static LpmTrie<Self::SourceKey, u32>;
-    /// Where clients' last connections went.
-    fn affinity() -> &'static LruHashMap<Self::SourceKey, AffinityEntry>;
-    /// Where the first fragments of datagrams went.
-    fn fragments() -> &'static LruHashMap<Self::FragmentKey, FragmentEntry>;
-    /// Services as clients inside see them, by VIP, port and protocol.
-    fn inside() -> &'static HashMap<Self::EndpointKey, Inside>;
-    /// Endpoints of the whole cluster.
-    fn endpoints() -> &'static Array<Self::EndpointKey>;
-    /// The node's address on an uplink; zero: it has none.
-    fn address_of(uplink: &Uplink) -> Self::Address;
-}
-
-impl FamilyMaps for V4 {
-    #[inline(always)]
-    fn frontends() -> &'static HashMap<EndpointKeyV4, Frontend> {
-        &FRONTENDS_V4
-    }
-
-    #[inline(always)]
-    fn backend_ids() -> &'static HashMap<EndpointKeyV4, u32> {
-        &BACKEND_IDS_V4
-    }
-
-    #[inline(always)]
-    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV4, FlowEntry> {
-        match table {
-            FlowTable::Tcp => &FLOWS_V4,
-            FlowTable::TcpPending => &PENDING_V4,
-            FlowTable::Udp => &UDP_FLOWS_V4,
-            FlowTable::UdpPending => &UDP_PENDING_V4,
-            FlowTable::Sctp => &SCTP_FLOWS_V4,
-            FlowTable::SctpPending => &SCTP_PENDING_V4,
-        }
-    }
-
-    #[inline(always)]
-    fn source_ranges() -> &'static LpmTrie<SourceKeyV4, u32> {
-        &SOURCE_RANGES_V4
-    }
-
-    #[inline(always)]
-    fn affinity() -> &'static LruHashMap<SourceKeyV4, AffinityEntry> {
-        &AFFINITY_V4
-    }
-
-    #[inline(always)]
-    fn fragments() -> &'static LruHashMap<FragmentKeyV4, FragmentEntry> {
-        &FRAGMENTS_V4
-    }
-
-    #[inline(always)]
-    fn inside() -> &'static HashMap<EndpointKeyV4, Inside> {
-        &INSIDE_V4
-    }
-
-    #[inline(always)]
-    fn endpoints() -> &'static Array<EndpointKeyV4> {
-        &ENDPOINTS_V4
-    }
-
-    #[inline(always)]
-    fn address_of(uplink: &Uplink) -> [u8; 4] {
-        uplink.address_v4
-    }
-}
-
-impl FamilyMaps for V6 {
-    #[inline(always)]
-    fn frontends() -> &'static HashMap<EndpointKeyV6, Frontend> {
-        &FRONTENDS_V6
-    }
-
-    #[inline(always)]
-    fn backend_ids() -> &'static HashMap<EndpointKeyV6, u32> {
-        &BACKEND_IDS_V6
-    }
-
-    #[inline(always)]
-    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV6, FlowEntry> {
-        match table {
-            FlowTable::Tcp => &FLOWS_V6,
-            FlowTable::TcpPending => &PENDING_V6,
-            FlowTable::Udp => &UDP_FLOWS_V6,
-            FlowTable::UdpPending => &UDP_PENDING_V6,
-            FlowTable::Sctp => &SCTP_FLOWS_V6,
-            FlowTable::SctpPending => &SCTP_PENDING_V6,
-        }
-    }
-
-    #[inline(always)]
-    fn source_ranges() -> &'static LpmTrie<SourceKeyV6, u32> {
-        &SOURCE_RANGES_V6
-    }
-
-    #[inline(always)]
-    fn affinity() -> &'static LruHashMap<SourceKeyV6, AffinityEntry> {
-        &AFFINITY_V6
-    }
-
-    #[inline(always)]
-    fn fragments() -> &'static LruHashMap<FragmentKeyV6, FragmentEntry> {
-        &FRAGMENTS_V6
-    }
-
-    #[inline(always)]
-    fn inside() -> &'static HashMap<EndpointKeyV6, Inside> {
-        &INSIDE_V6
-    }
-
-    #[inline(always)]
-    fn endpoints() -> &'static Array<EndpointKeyV6> {
-        &ENDPOINTS_V6
-    }
-
-    #[inline(always)]
-    fn address_of(uplink: &Uplink) -> [u8; 16] {
-        uplink.address_v6
-    }
-}
-
 impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
@@ -277,8 +151,8 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn backend(&self, id: u32) -> Option<Backend> {
-        BACKENDS.get(id).copied()
+    fn backend(&self, id: u32) -> Option<impl Deref<Target = Backend>> {
+        BACKENDS.get(id)
     }
 
     #[inline(always)]

@@ -138,8 +138,9 @@ pub fn load(pins: &PinDirectory, sizes: &Sizes, node_netns: u64) -> Result<Ebpf>
     loader.override_global("NODE_NETNS", &node_netns, true);
     let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
     let is_of_hook = |name: &str| Hook::ALL.iter().any(|hook| name.starts_with(hook.program()));
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| !is_of_hook(name)) {
-        load_program(program).with_context(|| refused(name))?;
+    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+    for name in names.iter().filter(|name| !is_of_hook(name)) {
+        load_once(&mut ebpf, name)?;
     }
     pin_prove(&mut ebpf, pins)?;
     Ok(ebpf)
@@ -156,21 +157,28 @@ pub fn load_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
     }
     for kind in Kind::ALL {
         let name = format!("{}{}", hook.program(), kind.suffix());
-        let program = program_of(ebpf, &name)?;
-        load_program(program).with_context(|| refused(&name))?;
-        let program = program.fd()?.try_clone()?;
+        load_once(ebpf, &name)?;
+        let program = program_of(ebpf, &name)?.fd()?.try_clone()?;
         let mut jumps = ProgramArray::try_from(ebpf.map_mut(hook.jumps()).context("the object has no jumps")?)?;
         jumps.set(hook.jump(kind), &program, 0).with_context(|| format!("making {name} reachable"))?;
     }
-    load_program(program_of(ebpf, hook.program())?).with_context(|| refused(hook.program()))
+    load_once(ebpf, hook.program())
+}
+
+/// Loads a program that is not loaded yet.
+///
+/// # Errors
+/// When the object has none of this name, or the kernel refuses it.
+pub fn load_once(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program = program_of(ebpf, name)?;
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    load_program(program).with_context(|| format!("loading the program {name}: the kernel refused it"))
 }
 
 fn program_of<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
     ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
-}
-
-fn refused(name: &str) -> String {
-    format!("loading the program {name}: the kernel refused it")
 }
 
 /// What the programs may log; the verifier removes what they may not. They have debug lines only.

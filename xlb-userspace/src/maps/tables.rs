@@ -93,8 +93,8 @@ where
         self.maps.member(index)
     }
 
-    fn backend(&self, id: u32) -> Option<Backend> {
-        self.maps.backend(id)
+    fn backend(&self, id: u32) -> Option<impl Deref<Target = Backend>> {
+        self.maps.backend(id).map(Box::new)
     }
 
     fn is_backend(&self, key: &F::EndpointKey) -> bool {

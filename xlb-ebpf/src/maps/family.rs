@@ -1,0 +1,146 @@
+//! Which maps belong to which IP version.
+
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
+use xlb_common::abi::{
+    AffinityEntry, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4,
+    FragmentKeyV6, Frontend, Inside, SourceKeyV4, SourceKeyV6, Uplink,
+};
+use xlb_common::tables::FlowTable;
+use xlb_common::{Family, V4, V6};
+
+use super::{
+    AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6,
+    FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4, PENDING_V6,
+    SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6, SOURCE_RANGES_V4, SOURCE_RANGES_V6, UDP_FLOWS_V4,
+    UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6,
+};
+
+/// The maps that a family has for itself.
+pub trait FamilyMaps: Family {
+    /// Frontends by VIP, port and protocol.
+    fn frontends() -> &'static HashMap<Self::EndpointKey, Frontend>;
+    /// Backends' ids by address, port and protocol.
+    fn backend_ids() -> &'static HashMap<Self::EndpointKey, u32>;
+    /// One of the flow maps.
+    fn flows(table: FlowTable) -> &'static LruHashMap<Self::FlowKey, FlowEntry>;
+    /// Source ranges.
+    fn source_ranges() -> &'static LpmTrie<Self::SourceKey, u32>;
+    /// Where clients' last connections went.
+    fn affinity() -> &'static LruHashMap<Self::SourceKey, AffinityEntry>;
+    /// Where the first fragments of datagrams went.
+    fn fragments() -> &'static LruHashMap<Self::FragmentKey, FragmentEntry>;
+    /// Services as clients inside see them, by VIP, port and protocol.
+    fn inside() -> &'static HashMap<Self::EndpointKey, Inside>;
+    /// Endpoints of the whole cluster.
+    fn endpoints() -> &'static Array<Self::EndpointKey>;
+    /// The node's address on an uplink; zero: it has none.
+    fn address_of(uplink: &Uplink) -> Self::Address;
+}
+
+impl FamilyMaps for V4 {
+    #[inline(always)]
+    fn frontends() -> &'static HashMap<EndpointKeyV4, Frontend> {
+        &FRONTENDS_V4
+    }
+
+    #[inline(always)]
+    fn backend_ids() -> &'static HashMap<EndpointKeyV4, u32> {
+        &BACKEND_IDS_V4
+    }
+
+    #[inline(always)]
+    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV4, FlowEntry> {
+        match table {
+            FlowTable::Tcp => &FLOWS_V4,
+            FlowTable::TcpPending => &PENDING_V4,
+            FlowTable::Udp => &UDP_FLOWS_V4,
+            FlowTable::UdpPending => &UDP_PENDING_V4,
+            FlowTable::Sctp => &SCTP_FLOWS_V4,
+            FlowTable::SctpPending => &SCTP_PENDING_V4,
+        }
+    }
+
+    #[inline(always)]
+    fn source_ranges() -> &'static LpmTrie<SourceKeyV4, u32> {
+        &SOURCE_RANGES_V4
+    }
+
+    #[inline(always)]
+    fn affinity() -> &'static LruHashMap<SourceKeyV4, AffinityEntry> {
+        &AFFINITY_V4
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKeyV4, FragmentEntry> {
+        &FRAGMENTS_V4
+    }
+
+    #[inline(always)]
+    fn inside() -> &'static HashMap<EndpointKeyV4, Inside> {
+        &INSIDE_V4
+    }
+
+    #[inline(always)]
+    fn endpoints() -> &'static Array<EndpointKeyV4> {
+        &ENDPOINTS_V4
+    }
+
+    #[inline(always)]
+    fn address_of(uplink: &Uplink) -> [u8; 4] {
+        uplink.address_v4
+    }
+}
+
+impl FamilyMaps for V6 {
+    #[inline(always)]
+    fn frontends() -> &'static HashMap<EndpointKeyV6, Frontend> {
+        &FRONTENDS_V6
+    }
+
+    #[inline(always)]
+    fn backend_ids() -> &'static HashMap<EndpointKeyV6, u32> {
+        &BACKEND_IDS_V6
+    }
+
+    #[inline(always)]
+    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKeyV6, FlowEntry> {
+        match table {
+            FlowTable::Tcp => &FLOWS_V6,
+            FlowTable::TcpPending => &PENDING_V6,
+            FlowTable::Udp => &UDP_FLOWS_V6,
+            FlowTable::UdpPending => &UDP_PENDING_V6,
+            FlowTable::Sctp => &SCTP_FLOWS_V6,
+            FlowTable::SctpPending => &SCTP_PENDING_V6,
+        }
+    }
+
+    #[inline(always)]
+    fn source_ranges() -> &'static LpmTrie<SourceKeyV6, u32> {
+        &SOURCE_RANGES_V6
+    }
+
+    #[inline(always)]
+    fn affinity() -> &'static LruHashMap<SourceKeyV6, AffinityEntry> {
+        &AFFINITY_V6
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKeyV6, FragmentEntry> {
+        &FRAGMENTS_V6
+    }
+
+    #[inline(always)]
+    fn inside() -> &'static HashMap<EndpointKeyV6, Inside> {
+        &INSIDE_V6
+    }
+
+    #[inline(always)]
+    fn endpoints() -> &'static Array<EndpointKeyV6> {
+        &ENDPOINTS_V6
+    }
+
+    #[inline(always)]
+    fn address_of(uplink: &Uplink) -> [u8; 16] {
+        uplink.address_v6
+    }
+}
