@@ -4,6 +4,8 @@ mod inspect;
 
 mod btf;
 
+mod stack;
+
 mod compiler;
 
 mod linker;
@@ -100,7 +102,8 @@ fn rustflags(linker: &Linker) -> [String; 4] {
 
 fn check(object: &Path) -> Result<()> {
     let bytes = fs::read(object).with_context(|| format!("reading {}", object.display()))?;
-    let faults = inspect::faults(&bytes).with_context(|| format!("inspecting {}", object.display()))?;
+    let mut faults = inspect::faults(&bytes).with_context(|| format!("inspecting {}", object.display()))?;
+    faults.extend(stack::faults(&bytes).with_context(|| format!("measuring the stack of {}", object.display()))?);
     if !faults.is_empty() {
         bail!("{} is refused:\n  {}", object.display(), faults.join("\n  "));
     }
