@@ -37,6 +37,15 @@ pub enum Door {
 }
 
 impl Door {
+    #[inline(always)]
+    const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Xdp,
+            1 => Self::XdpAlone,
+            _ => Self::Tc,
+        }
+    }
+
     /// Whether packets are frames, and no skbs yet.
     #[inline(always)]
     #[must_use]
@@ -218,21 +227,28 @@ pub(crate) fn answered<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
-    match serve::<F, P, T, WANTED>(packet, tables, arrival) {
+    let verdict = match arrival.door {
+        Door::Xdp => serve::<F, P, T, WANTED, { Door::Xdp as u8 }>(packet, tables, arrival),
+        Door::XdpAlone => serve::<F, P, T, WANTED, { Door::XdpAlone as u8 }>(packet, tables, arrival),
+        Door::Tc => serve::<F, P, T, WANTED, { Door::Tc as u8 }>(packet, tables, arrival),
+    };
+    match verdict {
         Err(Reason::EmptyRejected) => Err(refuse::<F, P, T, WANTED>(packet, tables, arrival)),
         verdict => verdict,
     }
 }
 
-/// A packet whose IP version is known. A function for each: both in one need more than the 512 bytes of stack that a
-/// kernel program has. What few packets need is in functions beside it ([`pick_by_asking`], [`sources::admit`],
+/// A packet whose IP version is known, and by its number the door, so that a program has what its own door needs and no more.
+/// A function for each: both in one need more than the 512 bytes of stack that a kernel program has. What few packets need
+/// is in functions beside it ([`pick_by_asking`], [`sources::admit`],
 /// [`note_opening`]), which answer in one register: of a larger answer the verifier refuses the pointer that is left in it.
 #[inline(never)]
-fn serve<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
+fn serve<F: Family, P: Packet, T: Tables<F>, const WANTED: u8, const DOOR: u8>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
+    let arrival = &Arrival { door: Door::of(DOOR), ..*arrival };
     let parsed = F::parse::<P, WANTED>(packet)?;
     let (pick, backend, service) = decide(tables, &parsed, arrival)?;
     let delivery = deliver(packet, &parsed, &backend, arrival.door, pick)?;
@@ -290,9 +306,9 @@ pub(crate) fn deliver<F: Family, P: Packet>(
     door: Door,
     pick: Pick,
 ) -> Result<Delivery, Reason> {
-    enter(packet, backend, door).ok_or(Reason::Truncated)?;
-    readdress(packet, parsed, change_for(backend), backend.port).ok_or(Reason::Truncated)?;
-    Ok(Delivery::to(backend, pick.reason()))
+    let (delivery, change, port) = (Delivery::to(backend, pick.reason()), change_for(backend), backend.port);
+    let translated = enter(packet, backend, door).and_then(|()| readdress(packet, parsed, change, port));
+    translated.map(|()| delivery).ok_or(Reason::Truncated)
 }
 
 #[inline(always)]
