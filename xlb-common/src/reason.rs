@@ -77,8 +77,8 @@ reasons! {
         "a later IP fragment that came before the first one: left to the stack, as its whole datagram will be";
     FragmentLeft = "fragment_left", Forward, Pass, "an IP fragment whose datagram is left to the stack, as a later one came first";
     OtherProtocol = "other_protocol", Forward, Pass, "none of TCP, UDP and SCTP: left to the stack";
-    Sctp = "sctp", Forward, Pass, "a fragment of an SCTP packet: left to the stack";
-    Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error: left to the stack";
+    Sctp = "sctp", Forward, Pass, "an SCTP packet in fragments, or with VLAN tags, IPv4 options or IPv6 extension headers: left to the stack";
+    Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error, or has VLAN tags, IPv4 options or IPv6 extension headers: left to the stack";
     ErrorCutShort = "error_cut_short", Forward, Pass, "an ICMP error that quotes too little of its packet to tell the ports: left to the stack";
     ErrorOfFragment = "error_of_fragment", Forward, Pass, "an ICMP error about a fragment of a packet: left to the stack";
     ErrorOfOptions = "error_of_options", Forward, Pass, "an ICMP error about a packet with IP options or extension headers: left to the stack";

@@ -90,6 +90,8 @@ async fn accept(server: ApiServer, listener: TcpListener) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let (connection, _) = listener.accept().await?;
+        // As a real API server: an event does not wait for the acknowledgement of the one before.
+        connection.set_nodelay(true)?;
         let server = server.clone();
         let answers = service_fn(move |request| server.clone().call(request));
         // An error here is a client that left, or a fault that broke the connection on purpose.

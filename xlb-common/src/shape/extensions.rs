@@ -2,6 +2,7 @@
 
 use super::{BETWEEN_MAX, Between};
 use crate::abi::{SCTP, TCP, UDP};
+use crate::family::v6::extension::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING};
 use crate::family::{Family as _, V6};
 use crate::packet::Packet;
 use crate::parse::ETHERNET_LENGTH;
@@ -12,11 +13,6 @@ const EXTENSIONS_AT: usize = ETHERNET_LENGTH + 40;
 /// Most extension headers: each kind that RFC 8200 chapter 4.1 orders comes once, destination options twice.
 const EXTENSIONS_MAX: u32 = 6;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION: u8 = 60;
 /// The routing type that nobody may follow (RFC 5095).
 const SOURCE_ROUTE: u8 = 0;
 
