@@ -14,8 +14,8 @@ use super::sample::{PODS, PORTS, VIPS, Version, client_address, flow_entry, pod_
 
 /// Few clients, so that packets of one flow meet.
 const CLIENTS: usize = 12;
-/// Flows that packets may meet, of the 1 200 that there could be.
-const FLOWS_MAX: usize = 720;
+/// Flows that packets may meet, of the 1 800 that there could be.
+const FLOWS_MAX: usize = 1_080;
 /// Bytes of a header that a bent packet may have wrong.
 const HEADER_BYTES: usize = 80;
 /// The same of an error, with what it quotes.
