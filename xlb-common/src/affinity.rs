@@ -14,7 +14,7 @@
 use crate::abi::{AffinityEntry, Frontend, Member};
 use crate::family::Family;
 use crate::parse::Parsed;
-use crate::select::Pick;
+use crate::select::{Pick, member_at};
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{Stage, Tables};
 
@@ -48,8 +48,7 @@ fn owner_of<F: Family, T: Tables<F>>(
 ) -> Option<Member> {
     for position in 0..OWNERS {
         let Some(owner) = word.owner(position) else { continue };
-        let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)));
-        if let Some(member) = member
+        if let Some(member) = member_at(tables, frontend, owner)
             && member.id() == record.backend
             && member.generation == record.generation
         {

@@ -13,8 +13,6 @@
 //! is never answered by another one (RFC 1122 chapter 3.2.2), and nothing is learnt from it: whoever can guess a flow can
 //! send one. The pod's kernel judges what it gets by its sequence numbers, as without xlb.
 
-use core::num::NonZeroU32;
-
 use crate::abi::{FlowEntry, SCTP, TCP, UDP};
 use crate::admit::known_flow;
 use crate::checksum::{Difference, TransportChange};
@@ -23,7 +21,7 @@ use crate::packet::Packet;
 use crate::parse::{Endpoint, Parsed, TcpView, Transport, tcp_flags};
 use crate::path::{self, Arrival, Delivery, change_for, enter, passable};
 use crate::reason::Reason;
-use crate::reply::retag;
+use crate::reply::to_uplink;
 use crate::rewrite::readdress_frame;
 use crate::sctp::{SctpView, chunk};
 use crate::select::{Pick, backend_of};
@@ -180,8 +178,7 @@ fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Re
     let vip = Endpoint(F::from_stored(entry.vip), entry.vip_port);
     let change = HeaderChange { end: End::Source, address: vip.0, counts_hop: true };
     translate(packet, &outer, change, &quote, vip).ok_or(Reason::Truncated)?;
-    retag(packet, &entry)?;
-    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason: Reason::ErrorReplied })
+    to_uplink(packet, &entry, Reason::ErrorReplied)
 }
 
 /// An error that leaves by the uplink after the host's stack: a pod's, or the stack's own.

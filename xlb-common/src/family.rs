@@ -64,8 +64,6 @@ pub trait Family: Copy + Sized {
     /// The headers of a packet whose Ethernet type is this family's, if it is of the [`wanted`](crate::parse::wanted)
     /// transports.
     fn parse<P: Packet, const WANTED: u8>(packet: &P) -> Result<Parsed<Self>, Reason>;
-    /// Bytes behind the header, as it says; counts for packets that were parsed.
-    fn length<P: Packet>(packet: &P) -> Option<u32>;
     /// Bytes of a packet that was parsed, from the IP header on, as that says: a short Ethernet frame is filled up. One beyond
     /// 64 kB says zero (Linux, "BIG TCP").
     fn ip_length<P: Packet>(packet: &P) -> u32;

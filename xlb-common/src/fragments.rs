@@ -18,8 +18,6 @@
 //! kube-proxy. A record counts for [`RECORD_NS`], as long as a host waits for the rest: identifications are used again.
 //! Fragments that overlap go to one pod, whose kernel discards their datagram (RFC 5722, Linux `inet_frag_queue_insert`).
 
-use core::num::NonZeroU32;
-
 use crate::abi::{FlowEntry, FragmentEntry, TCP, fragment_kind};
 use crate::admit::known_flow;
 use crate::checksum::Difference;
@@ -29,7 +27,7 @@ use crate::parse::{Endpoint, wanted};
 use crate::path::{Arrival, Delivery, Door, change_for, decide, deliver, enter, frontend_of, passable};
 use crate::reason::Reason;
 use crate::refusal::refuse;
-use crate::reply::{self, retag};
+use crate::reply::{self, to_uplink};
 use crate::rewrite::readdress_frame;
 use crate::select::{Pick, backend_of, live};
 use crate::stats::{count_forward, count_reply};
@@ -231,11 +229,11 @@ fn follow_reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
     }
     restore(packet, &piece, &entry, IS_DIRECT).ok_or(Reason::Truncated)?;
     count_reply::<F, P, T>(tables, packet, &entry);
-    if !IS_DIRECT {
-        return Ok(Delivery { to: None, reason: Reason::ReplyFragment });
+    if IS_DIRECT {
+        to_uplink(packet, &entry, Reason::ReplyFragment)
+    } else {
+        Ok(Delivery { to: None, reason: Reason::ReplyFragment })
     }
-    retag(packet, &entry)?;
-    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason: Reason::ReplyFragment })
 }
 
 #[inline(always)]

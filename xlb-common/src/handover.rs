@@ -15,7 +15,7 @@ use crate::abi::{Frontend, Member, frontend_flags};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::reason::Reason;
-use crate::select::{Pick, index_apart, is_rehashed, live, opens_flow, proves, word_at};
+use crate::select::{Pick, index_apart, is_rehashed, live, member_at, opens_flow, proves, word_at};
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Stage, Step, Tables};
 
@@ -69,10 +69,7 @@ fn owners_of<F: Family, T: Tables<F>>(
 
 #[inline(always)]
 fn member_of<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<Member> {
-    if frontend.slots == 0 {
-        return Some(frontend.sole);
-    }
-    tables.member(frontend.members_base.wrapping_add(u32::from(owner)))
+    if frontend.slots == 0 { Some(frontend.sole) } else { member_at(tables, frontend, owner) }
 }
 
 #[inline(always)]

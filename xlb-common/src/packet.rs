@@ -60,12 +60,6 @@ pub trait Packet {
         self.store(at + by as usize, bytes)
     }
 
-    /// [`Packet::follow`] at an offset that varies.
-    #[inline(always)]
-    fn follow_moved(&mut self, at: usize, by: u32, change: TransportChange) -> Option<()> {
-        self.follow(at + by as usize, change)
-    }
-
     /// [`Packet::load`] of bytes of the IP header, of which the last four are the ports behind it.
     #[inline(always)]
     fn load_with_ports<const N: usize>(&self, at: usize) -> Option<[u8; N]> {

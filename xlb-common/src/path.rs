@@ -128,11 +128,9 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
     tables: &T,
     arrival: Arrival,
 ) -> Result<Delivery, Reason> {
-    if kind == Kind::Shape {
-        return ingress_shaped(packet, tables, &arrival);
-    }
     match (kind, ether_type(packet)?) {
-        (Kind::Shape, _) | (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Shape, _) => ingress_shaped(packet, tables, &arrival),
+        (_, EtherType::Other) => Err(Reason::NotIp),
         (Kind::Icmp, EtherType::V4) => errors::to_pod::<V4, P, T>(packet, tables, &arrival),
         (Kind::Icmp, EtherType::V6) => errors::to_pod::<V6, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V4) => fragments::serve::<V4, P, T>(packet, tables, &arrival),
@@ -176,11 +174,9 @@ pub fn egress_of<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
     packet: &mut P,
     tables: &T,
 ) -> Result<Delivery, Reason> {
-    if kind == Kind::Shape {
-        return egress_shaped::<P, T, IS_DIRECT>(packet, tables);
-    }
     match (kind, ether_type(packet)?) {
-        (Kind::Shape, _) | (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Shape, _) => egress_shaped::<P, T, IS_DIRECT>(packet, tables),
+        (_, EtherType::Other) => Err(Reason::NotIp),
         (Kind::Icmp, EtherType::V4) => errors::reply::<V4, P, T, IS_DIRECT>(packet, tables),
         (Kind::Icmp, EtherType::V6) => errors::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V4) => fragments::reply::<V4, P, T, IS_DIRECT>(packet, tables),

@@ -46,8 +46,7 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
     restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
     count_reply::<F, P, T>(tables, packet, &entry);
-    retag(packet, &entry)?;
-    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
+    to_uplink(packet, &entry, reason)
 }
 
 #[inline(always)]
@@ -65,10 +64,14 @@ fn reply_through_stack<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     Ok(Delivery { to: None, reason })
 }
 
-/// The packet goes with the VLAN tags with which its connection came. The last change: it moves the packet's headers.
+/// The packet goes where its connection came from, with the VLAN tags that it came with. These are the last change: they move
+/// the packet's headers.
 #[inline(always)]
-pub(crate) fn retag<P: Packet>(packet: &mut P, entry: &FlowEntry) -> Result<(), Reason> {
-    if entry.tags.is_none() { Ok(()) } else { packet.tag(entry.tags).ok_or(Reason::TagsNotMoved) }
+pub(crate) fn to_uplink<P: Packet>(packet: &mut P, entry: &FlowEntry, reason: Reason) -> Result<Delivery, Reason> {
+    if !entry.tags.is_none() && packet.tag(entry.tags).is_none() {
+        return Err(Reason::TagsNotMoved);
+    }
+    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
 }
 
 /// The packet becomes the VIP's.

@@ -19,7 +19,7 @@ use crate::abi::flow_flags;
 use crate::crc32c::change_by_beginning;
 use crate::family::Family;
 use crate::packet::Packet;
-use crate::parse::wanted;
+use crate::parse::{ETHERNET_LENGTH, wanted};
 use crate::path::{Arrival, Delivery, answered};
 use crate::reason::Reason;
 use crate::stats::count_flow;
@@ -117,7 +117,8 @@ pub fn follow<F: Family, P: Packet>(packet: &mut P, before: [u8; 4]) -> Option<(
     if change == 0 || sum == [0; 4] {
         return Some(());
     }
-    let sum = u32::from_le_bytes(sum) ^ change_by_beginning(change, F::length(packet)?);
+    let length = F::ip_length(packet).wrapping_sub((F::TRANSPORT_AT - ETHERNET_LENGTH) as u32);
+    let sum = u32::from_le_bytes(sum) ^ change_by_beginning(change, length);
     packet.store(at, sum.to_le_bytes())
 }
 

@@ -121,6 +121,12 @@ pub(crate) fn word_at<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, 
     tables.slot(frontend.slots_base.wrapping_add(index))
 }
 
+/// The backend that a slot names by this local index.
+#[inline(always)]
+pub(crate) fn member_at<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, owner: u8) -> Option<Member> {
+    tables.member(frontend.members_base.wrapping_add(u32::from(owner)))
+}
+
 #[inline(always)]
 const fn is_syn<F: Family>(parsed: &Parsed<F>) -> bool {
     parsed.transport.is_syn()
@@ -222,7 +228,7 @@ fn current<F: Family, T: Tables<F>>(
     let Some(owner) = word.current() else {
         return Pick::none(when_empty(frontend, opens_flow(parsed)));
     };
-    match tables.member(frontend.members_base.wrapping_add(u32::from(owner))) {
+    match member_at(tables, frontend, owner) {
         Some(member) => Pick::of(member, reason),
         None => Pick::none(Reason::StaleReference),
     }
@@ -244,7 +250,7 @@ fn owner_backend<'a, F: Family, T: Tables<F>>(
     frontend: &Frontend,
     owner: u8,
 ) -> Option<(Member, impl Deref<Target = Backend> + use<'a, F, T>)> {
-    let member = tables.member(frontend.members_base.wrapping_add(u32::from(owner)))?;
+    let member = member_at(tables, frontend, owner)?;
     live(tables, member.id(), member.generation).map(|backend| (member, backend))
 }
 

@@ -46,8 +46,8 @@ impl<F: Family, P: Packet> Packet for Shifted<'_, F, P> {
 
     #[inline(always)]
     fn follow(&mut self, at: usize, change: TransportChange) -> Option<()> {
-        let by = self.shift(at);
-        self.packet.follow_moved(at, by, change)
+        let at = at + self.shift(at) as usize;
+        self.packet.follow(at, change)
     }
 
     /// A packet is renewed in its usual shape only.
@@ -69,11 +69,6 @@ impl<F: Family, P: Packet> Packet for Shifted<'_, F, P> {
     }
 
     #[inline(always)]
-    fn gather(&mut self, length: usize) {
-        self.packet.gather(length + self.shift(length) as usize);
-    }
-
-    #[inline(always)]
     fn fits(&self, ifindex: u32) -> bool {
         self.packet.fits(ifindex)
     }
@@ -91,11 +86,6 @@ impl<F: Family, P: Packet> Packet for Shifted<'_, F, P> {
     #[inline(always)]
     fn segments(&self) -> u32 {
         self.packet.segments()
-    }
-
-    #[inline(always)]
-    fn untag(&mut self, in_line: u32) -> Option<()> {
-        self.packet.untag(in_line)
     }
 
     #[inline(always)]

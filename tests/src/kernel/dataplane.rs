@@ -10,14 +10,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::links::CgroupAttachMode;
-use aya::programs::{Program, SchedClassifier, SockOps, TestRun as _, TestRunOptions, TestRunResult, Xdp};
+use aya::programs::{Program, SockOps, TestRun as _, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, unshare};
 use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
-use xlb_userspace::maps::object::load_hook;
+use xlb_userspace::maps::object::{load_hook, load_once};
 
 use super::flows::{self, FlowKey};
 use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill, replace};
@@ -54,7 +54,7 @@ impl Dataplane {
         for hook in Hook::ALL {
             load_hook(&mut object, hook)?;
         }
-        load_program(&mut object, "prove")?;
+        load_once(&mut object, "prove")?;
         fill(&mut object, tables, config)?;
         let mut maps = KernelMaps::take(&mut object)?;
         maps.set_flows(&flows::of(tables))?;
@@ -160,16 +160,6 @@ fn load_object(path: &Path) -> Result<Ebpf> {
         loader.map_max_entries(map, FLOWS_MAX);
     }
     loader.load(&bytes).with_context(|| format!("loading {}", path.display()))
-}
-
-fn load_program(object: &mut Ebpf, name: &str) -> Result<()> {
-    let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-    match program {
-        Program::Xdp(program) => program.load(),
-        Program::SchedClassifier(program) => SchedClassifier::load(program),
-        _ => bail!("{name} is of an unexpected type"),
-    }
-    .with_context(|| format!("loading {name}"))
 }
 
 fn is_invalid_argument(error: &aya::programs::ProgramError) -> bool {

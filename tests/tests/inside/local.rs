@@ -9,19 +9,14 @@ use xlb_tests::lab::Namespace;
 
 use crate::stage::{Name, Stage, connect, datagrams, greeting, receive};
 
-const LOCAL: Inside = Inside {
-    service: 0,
-    endpoints_base: 0,
-    endpoints: 0,
-    lingering: 0,
-    affinity_s: 0,
-    flags: inside_flags::LOCAL_FOR_PODS,
-    local: 0,
-};
+/// A service whose pods here get its local endpoints.
+fn local() -> Inside {
+    Inside { flags: inside_flags::LOCAL_FOR_PODS, ..Inside::default() }
+}
 
 #[test]
 fn pods_reach_the_local_endpoints_and_the_node_those_of_the_cluster() -> Result<()> {
-    let stage = Stage::serving(3, &[0, 1, 2], Inside { local: 1, ..LOCAL })?;
+    let stage = Stage::serving(3, &[0, 1, 2], Inside { local: 1, ..local() })?;
     for name in Name::ALL {
         for place in stage.places() {
             let expected: BTreeSet<usize> = if is_node(&stage, place) { [0, 1].into() } else { [2].into() };
@@ -42,7 +37,7 @@ fn pods_reach_the_local_endpoints_and_the_node_those_of_the_cluster() -> Result<
 
 #[test]
 fn a_pod_without_a_local_endpoint_is_not_permitted_and_the_node_is_served() -> Result<()> {
-    let stage = Stage::serving(2, &[0, 1], LOCAL)?;
+    let stage = Stage::serving(2, &[0, 1], local())?;
     for name in Name::ALL {
         for place in stage.places() {
             let (vip, socket) = (stage.vip(name), datagrams(place, stage.vip(name))?);
@@ -64,7 +59,7 @@ fn affinity_leads_no_pod_to_an_endpoint_that_is_not_local() -> Result<()> {
         stage.places().iter().map(|place| Ok(greeting(&connect(place, stage.vip(Name::V4))?)?.pod)).collect()
     };
     assert_eq!(pods(&stage)?, [0, 0, 0]);
-    stage.publish(&[0, 1, 2], Inside { affinity_s: 60, local: 1, ..LOCAL })?;
+    stage.publish(&[0, 1, 2], Inside { affinity_s: 60, local: 1, ..local() })?;
     assert_eq!(pods(&stage)?, [0, 2, 2]);
     assert_eq!(pods(&stage)?, [0, 2, 2]);
     let affine = [(Reason::InsideServed, 5), (Reason::InsideAffine, 4)];

@@ -160,11 +160,6 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn length<P: Packet>(packet: &P) -> Option<u32> {
-        payload_length(u16::from_be_bytes(packet.load::<2>(LENGTH_AT)?), HEADER_LENGTH as u32).ok()
-    }
-
-    #[inline(always)]
     fn difference(old: [u8; 4], new: [u8; 4]) -> Difference {
         Difference::of_address(old, new)
     }

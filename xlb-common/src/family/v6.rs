@@ -177,11 +177,6 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn length<P: Packet>(packet: &P) -> Option<u32> {
-        payload_length(u16::from_be_bytes(packet.load::<2>(LENGTH_AT)?), 0).ok()
-    }
-
-    #[inline(always)]
     fn difference(old: [u8; 16], new: [u8; 16]) -> Difference {
         Difference::of_long_address(old, new)
     }

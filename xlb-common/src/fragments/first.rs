@@ -51,11 +51,6 @@ impl<F: Family, P: Packet> Packet for First<'_, F, P> {
     }
 
     #[inline(always)]
-    fn gather(&mut self, length: usize) {
-        self.packet.gather(length);
-    }
-
-    #[inline(always)]
     fn fits(&self, ifindex: u32) -> bool {
         self.packet.fits(ifindex)
     }

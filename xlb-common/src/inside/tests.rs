@@ -15,16 +15,12 @@ const VIP: Peer<V4> = ([203, 0, 113, 10], PORT);
 const UNBOUND: [u8; 4] = [0; 4];
 const CLIENT: u64 = 4_000_001;
 const SOCKET: Socket = Socket { cookie: 90, protocol: TCP };
-const LOCAL: Inside = Inside {
-    service: 0,
-    endpoints_base: 0,
-    endpoints: 0,
-    lingering: 0,
-    affinity_s: 0,
-    flags: inside_flags::LOCAL_FOR_PODS,
-    local: 0,
-};
 const S: u64 = 1_000_000_000;
+
+/// A service whose pods here get its local endpoints.
+fn local() -> Inside {
+    Inside { flags: inside_flags::LOCAL_FOR_PODS, ..Inside::default() }
+}
 
 #[test]
 fn a_destination_that_no_service_has_is_nobodys() {
@@ -155,7 +151,7 @@ fn affinity_is_of_a_namespace_and_follows_no_endpoint_that_is_gone() {
 
 #[test]
 fn pods_get_the_local_endpoints_and_the_node_those_of_the_cluster() {
-    let tables = tables(3, Inside { lingering: 1, local: 2, ..LOCAL });
+    let tables = tables(3, Inside { lingering: 1, local: 2, ..local() });
     for is_in_pod in [true, false] {
         let reach = |n: u32| ask(&tables, Request { is_in_pod, ..request(Call::Connect, n << 20) }).unwrap();
         let reached: BTreeSet<_> = (0..4_096).map(reach).collect();
@@ -173,26 +169,26 @@ fn without_the_flag_pods_get_the_endpoints_of_the_cluster() {
 #[test]
 fn a_pod_without_a_local_endpoint_is_refused_after_the_ranges_and_unless_nobody_has_one() {
     for (usable, refusal) in [(2, Reason::InsideNotLocal), (0, Reason::InsideRejected)] {
-        let mut tables = tables(usable, LOCAL);
+        let mut tables = tables(usable, local());
         assert_eq!(ask(&tables, in_pod(Call::Connect, 0)), Err(refusal));
         assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Err(refusal));
         change(&mut tables, |service| service.flags |= inside_flags::SOURCE_RANGES);
         let source = [10, 2, 2, 3];
         assert_eq!(ask(&tables, Request { source, ..in_pod(Call::Connect, 0) }), Err(Reason::InsideNotAllowed));
     }
-    assert_eq!(connect(&tables(2, LOCAL), 0), Ok(endpoint(0)), "the node's own process is not");
+    assert_eq!(connect(&tables(2, local()), 0), Ok(endpoint(0)), "the node's own process is not");
 }
 
 #[test]
 fn datagrams_of_a_pod_stay_with_an_endpoint_that_serves_whatever_the_policy_has_become() {
-    let mut tables = tables(2, Inside { local: 1, ..LOCAL });
+    let mut tables = tables(2, Inside { local: 1, ..local() });
     assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(2)), "it is in no other part");
     assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(2)));
     change(&mut tables, |service| (service.flags, service.lingering, service.local) = (0, 1, 0));
     assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(2)));
     change(&mut tables, |service| service.lingering = 0);
     assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(0)));
-    change(&mut tables, |service| (service.flags, service.local) = (LOCAL.flags, 1));
+    change(&mut tables, |service| (service.flags, service.local) = (inside_flags::LOCAL_FOR_PODS, 1));
     assert_eq!(ask(&tables, in_pod(Call::Send, 0)), Ok(endpoint(0)), "what is of another node, too");
 }
 
@@ -200,7 +196,9 @@ fn datagrams_of_a_pod_stay_with_an_endpoint_that_serves_whatever_the_policy_has_
 fn affinity_leads_no_pod_to_an_endpoint_that_is_not_local() {
     let mut tables = tables(3, Inside { affinity_s: 60, ..Inside::default() });
     assert_eq!(ask(&tables, in_pod(Call::Connect, 0)), Ok(endpoint(0)));
-    change(&mut tables, |service| (service.flags, service.endpoints, service.local) = (LOCAL.flags, 1, 2));
+    change(&mut tables, |service| {
+        (service.flags, service.endpoints, service.local) = (inside_flags::LOCAL_FOR_PODS, 1, 2);
+    });
     assert_eq!(ask(&tables, in_pod(Call::Connect, u32::MAX)), Ok(endpoint(2)));
     assert_eq!(ask(&tables, in_pod(Call::Connect, 0)), Ok(endpoint(2)), "the new choice was recorded");
     assert_eq!(counts(&tables), [(Reason::InsideServed, 2), (Reason::InsideAffine, 1)]);
