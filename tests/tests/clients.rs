@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use xlb_common::abi::{AffinityEntry, Frontend, TCP, UDP};
-use xlb_common::budget::{Budget, REPORTS_BURST};
+use xlb_common::budget::ANSWERS_BURST;
 use xlb_common::hash::{FlowParts, flow_hash, slot_of};
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::SlotWord;
@@ -112,9 +112,9 @@ fn a_flow_from_before_affinity_was_switched_keeps_its_backend() -> Result<()> {
 fn refusals_beyond_the_budget_are_silence() -> Result<()> {
     let mut tables = sample::tables();
     tables.now_ns = NS_PER_S;
-    tables.report_budget = Some(Cell::new(Budget::default()));
+    tables.answer_budgets = Some(Cell::default());
     let refuse = |tables: &MemoryTables| -> Result<Reason> { Ok(send(tables, 33, "S")?.0) };
-    for number in 0..REPORTS_BURST {
+    for number in 0..ANSWERS_BURST {
         assert_eq!(refuse(&tables)?, Reason::EmptyRejected, "number {number}");
     }
     assert_eq!(refuse(&tables)?, Reason::RejectSuppressed);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use xlb_common::Reason;
-use xlb_common::abi::{Config, FlowEntry, NETNS_HOST};
-use xlb_common::budget::REPORTS_BURST;
+use xlb_common::abi::{Config, FlowEntry, NETNS_HOST, Settings};
+use xlb_common::budget::ANSWERS_BURST;
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::Proof;
 use xlb_tests::kernel::dataplane::Dataplane;
@@ -34,7 +34,7 @@ use crate::sockets::{any_address, connect_from, prepare_loopback, silent};
 #[path = "kernel/sockets.rs"]
 mod sockets;
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
+const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: Settings::NONE, generation: 0 };
 
 /// A closed connection's last segments take less.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -54,7 +54,9 @@ fn every_row_holds_in_the_kernel() -> Result<()> {
     let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
     rows::check_each(&tables, |row, hook| {
         row.prepare(&tables, hook);
+        dataplane.set_settings(row.settings)?;
         dataplane.maps.set_flows(&row.given)?;
+        dataplane.maps.refill_answers()?;
         row.before.iter().try_for_each(|frame| dataplane.run(hook, frame).map(drop))?;
         let on_host = host::run(&tables, hook, &row.frame);
         let Some(outcome) = dataplane.run(hook, &row.frame)? else {
@@ -72,9 +74,9 @@ fn refusals_beyond_the_budget_are_silence() -> Result<()> {
     let mut dataplane = Dataplane::load(&sample::tables(), Config::default())?;
     let frame = Spec::parse("tcp 198.51.100.9:40000 203.0.113.33:80 S")?.build();
     for hook in Hook::ALL.into_iter().filter(|hook| hook.is_ingress()) {
-        dataplane.maps.refill_reports()?;
+        dataplane.maps.refill_answers()?;
         let refuse = || dataplane.run(hook, &frame)?.context("the kernel refused the packet");
-        for number in 0..REPORTS_BURST {
+        for number in 0..ANSWERS_BURST {
             ensure!(refuse()?.reason == Some(Reason::EmptyRejected), "number {number} at {hook:?}");
         }
         // Each CPU has a budget of its own, and gets a report a millisecond meanwhile.
@@ -83,6 +85,25 @@ fn refusals_beyond_the_budget_are_silence() -> Result<()> {
             .find(|outcome| outcome.as_ref().map_or(true, |outcome| outcome.reason != Some(Reason::EmptyRejected)));
         let silence = Outcome { verdict: Verdict::Drop, reason: Some(Reason::RejectSuppressed), frame: frame.clone() };
         assert_eq!(silent.context("every packet was answered")??, silence);
+    }
+    Ok(())
+}
+
+#[test]
+fn echo_requests_beyond_the_budget_are_silence() -> Result<()> {
+    let mut dataplane = Dataplane::load(&sample::tables(), Config::default())?;
+    dataplane.set_settings(Settings::NONE.with_echo())?;
+    let frame = Spec::parse("icmp 198.51.100.9:0 203.0.113.1:0 echo")?.build();
+    for hook in Hook::ALL.into_iter().filter(|hook| hook.is_ingress()) {
+        dataplane.maps.refill_answers()?;
+        let ask =
+            || Ok::<_, anyhow::Error>(dataplane.run(hook, &frame)?.context("the kernel refused the packet")?.reason);
+        for number in 0..ANSWERS_BURST {
+            ensure!(ask()? == Some(Reason::EchoAnswered), "number {number} at {hook:?}");
+        }
+        // Each CPU has a budget of its own, and gets an answer a millisecond meanwhile.
+        let other = (0..REFUSALS_MAX).map(|_| ask()).find(|reason| !matches!(reason, Ok(Some(Reason::EchoAnswered))));
+        ensure!(other.context("every request was answered")?? == Some(Reason::EchoSuppressed), "at {hook:?}");
     }
     Ok(())
 }
@@ -107,8 +128,10 @@ fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
     for batch in 0..PACKETS / PACKETS_PER_BATCH {
         let flows = generate::flows(&mut random, &tables);
         dataplane.maps.set_flows(&flows)?;
-        dataplane.maps.refill_reports()?;
+        dataplane.maps.refill_answers()?;
         flows::set(&tables, &flows);
+        tables.settings.set(generate::settings(&mut random));
+        dataplane.set_settings(tables.settings.get())?;
         tables.stages.borrow_mut().clear();
         for number in 0..PACKETS_PER_BATCH {
             let hook = Hook::ALL[number % Hook::ALL.len()];
@@ -144,8 +167,8 @@ fn compare(tables: &MemoryTables, dataplane: &Dataplane, hook: Hook, frame: &[u8
     let on_host = host::run(tables, hook, frame);
     ensure!(in_kernel == on_host, "{}", difference(&in_kernel, &on_host));
     let is_changed = on_host.frame != frame;
-    if on_host.reason == Some(Reason::EmptyRejected) {
-        refusal::check(frame, &on_host.frame)?;
+    if on_host.reason.is_some_and(Reason::refuses) {
+        refusal::check_either(frame, &on_host.frame)?;
         return Ok(is_changed);
     }
     if is_changed && sums(frame) == Some(Sums { ip: true, transport: true }) {

@@ -16,7 +16,7 @@ use xlb_tests::kernel::pieces::{fragment, split};
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::{host, sample};
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
+const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0 };
 /// Of more than 400 kinds, half of which have no pod.
 const SERVED_MIN: usize = 300;
 const DATAGRAMS: usize = 6_000;
@@ -48,7 +48,7 @@ impl Runner for Both {
     fn begin(&mut self, given: &Flows) -> Result<()> {
         flows::set(&self.tables, given);
         self.tables.stages.borrow_mut().clear();
-        self.dataplane.maps.refill_reports()?;
+        self.dataplane.maps.refill_answers()?;
         self.dataplane.maps.set_flows(given)
     }
 

@@ -6,6 +6,8 @@
 
 #[path = "lab/scene.rs"]
 mod scene;
+#[path = "lab/answers.rs"]
+mod answers;
 #[path = "lab/served.rs"]
 mod served;
 #[path = "lab/connections.rs"]
@@ -28,6 +30,8 @@ mod handover;
 mod restart;
 #[path = "lab/empty.rs"]
 mod empty;
+#[path = "lab/vips.rs"]
+mod vips;
 #[path = "lab/source_ranges.rs"]
 mod source_ranges;
 #[path = "lab/affinity.rs"]

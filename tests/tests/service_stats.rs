@@ -15,7 +15,7 @@ use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::rows;
 use xlb_tests::kernel::{flows, generate, host, sample};
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
+const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0 };
 const PACKETS: usize = 6_000;
 /// After so many packets the flow maps begin anew.
 const PACKETS_PER_BATCH: usize = 200;
@@ -41,7 +41,7 @@ fn random_packets_count_alike_in_the_kernel_and_on_the_host() -> Result<()> {
     for _ in 0..PACKETS / PACKETS_PER_BATCH {
         let given = generate::flows(&mut random, &tables);
         dataplane.maps.set_flows(&given)?;
-        dataplane.maps.refill_reports()?;
+        dataplane.maps.refill_answers()?;
         flows::set(&tables, &given);
         tables.stages.borrow_mut().clear();
         for number in 0..PACKETS_PER_BATCH {

@@ -12,17 +12,19 @@ pub use self::inside::{
     InsideAffinityKey, InsideFlow, InsideFlowKey, NETNS_ADDRESSES_MAX, NetnsAddressKey, inside_flags,
 };
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
+pub use self::settings::{Settings, vip_flags};
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
 pub use self::tags::Tags;
 
 mod keys;
 mod fragments;
 mod inside;
+mod settings;
 mod stats;
 mod tags;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
@@ -56,6 +58,8 @@ pub const SCTP_PENDING_MAX: u32 = 4_096;
 pub const SOURCE_RANGES_MAX: u32 = 65_536;
 /// Clients of one family whose last backend is remembered.
 pub const AFFINITY_MAX: u32 = 65_536;
+/// Most VIPs of one family.
+pub const VIPS_MAX: u32 = FRONTENDS_MAX;
 /// Uplinks, by the low bits of their index.
 pub const UPLINKS_MAX: u32 = 256;
 
@@ -318,8 +322,8 @@ impl FlowEntry {
 pub struct Config {
     /// Not zero while a backend is served through the stack: `uplink_egress` has work.
     pub stack_in_use: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// What the operator chose.
+    pub settings: Settings,
     /// Counts the completed updates of the maps.
     pub generation: u64,
 }

@@ -17,7 +17,7 @@ pub(crate) mod v6;
 /// An IP version.
 pub trait Family: Copy + Sized {
     /// An address, network byte order.
-    type Address: Copy + PartialEq + Debug;
+    type Address: Copy + PartialEq + Debug + 'static;
     /// Key of an address, port and protocol.
     type EndpointKey: Copy + Ord + Debug + 'static;
     /// Key of the flow maps.
@@ -37,6 +37,10 @@ pub trait Family: Copy + Sized {
     const UDP_SUM_IS_OPTIONAL: bool;
     /// IP protocol number of its control messages: ICMP (RFC 792), or ICMPv6 (RFC 4443).
     const ICMP: u8;
+    /// Types of echo messages.
+    const ECHO_REQUEST: u8;
+    /// The answer's.
+    const ECHO_REPLY: u8;
     /// Whether the header has a sum of its own.
     const HAS_HEADER_SUM: bool;
 
@@ -64,6 +68,8 @@ pub trait Family: Copy + Sized {
     /// The headers of a packet whose Ethernet type is this family's, if it is of the [`wanted`](crate::parse::wanted)
     /// transports.
     fn parse<P: Packet, const WANTED: u8>(packet: &P) -> Result<Parsed<Self>, Reason>;
+    /// Where an IP packet goes, whatever it carries.
+    fn destination<P: Packet>(packet: &P) -> Option<Self::Address>;
     /// Bytes of a packet that was parsed, from the IP header on, as that says: a short Ethernet frame is filled up. One beyond
     /// 64 kB says zero (Linux, "BIG TCP").
     fn ip_length<P: Packet>(packet: &P) -> u32;
@@ -76,6 +82,9 @@ pub trait Family: Copy + Sized {
     /// Writes the new destination (or source) and, if asked, one hop less, into the IP header; its checksum, if it has
     /// one, follows.
     fn store_header<P: Packet>(packet: &mut P, parsed: &Parsed<Self>, change: HeaderChange<Self>) -> Option<()>;
+    /// Sends the packet back: its addresses are exchanged, it has `hops` again, and a header sum follows. Answers what no sum
+    /// in the packet takes up.
+    fn exchange_ends<P: Packet>(packet: &mut P, hops: u8) -> Option<Difference>;
     /// Whether a router may cut the packet into fragments.
     fn may_be_cut<P: Packet>(packet: &P) -> bool;
     /// Whether an address may be one host's, and an answer to it reach that host.
@@ -83,6 +92,8 @@ pub trait Family: Copy + Sized {
     /// Makes the packet the report that its port is unreachable, from `reporter` to its sender. It quotes `QUOTED` bytes
     /// behind the header.
     fn report_unreachable<P: Packet, const QUOTED: usize>(packet: &mut P, reporter: Self::Address) -> Option<()>;
+    /// Makes a SYN the reset that refuses it.
+    fn reset<P: Packet>(packet: &mut P) -> Option<()>;
 }
 
 /// Which end of the packet is rewritten.

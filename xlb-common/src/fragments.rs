@@ -57,7 +57,7 @@ pub fn serve<F: Family, P: Packet, T: Tables<F>>(
     }
     let pick = decide_first::<F, P, T>(packet, tables, arrival);
     match pick.reason() {
-        Reason::EmptyRejected => Err(refuse_first::<F, P, T>(packet, tables, arrival)),
+        reason if reason.refuses() => Err(refuse_first::<F, P, T>(packet, tables, arrival, reason)),
         _ => deliver_first::<F, P, T>(packet, tables, arrival.door, pick),
     }
 }
@@ -97,8 +97,13 @@ fn decide_first<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, 
 }
 
 #[inline(never)]
-fn refuse_first<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, arrival: &Arrival) -> Reason {
-    refuse::<F, Quoted<'_, F, P>, T, { wanted::TCP_AND_UDP }>(&mut Quoted::of(packet), tables, arrival)
+fn refuse_first<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+    reason: Reason,
+) -> Reason {
+    refuse::<F, Quoted<'_, F, P>, T, { wanted::TCP_AND_UDP }>(&mut Quoted::of(packet), tables, arrival, reason)
 }
 
 #[inline(never)]

@@ -11,6 +11,8 @@
 //! [`reply`] (what a pod answers),
 //! [`rewrite`] (what changes in the packet),
 //! [`refusal`] (what a client is told),
+//! [`unowned`] (what becomes of a VIP's other ports),
+//! [`echo`] (who answers a ping),
 //! [`fragments`] (what follows a first fragment),
 //! [`errors`] (what routers and hosts say about a flow),
 //! [`sctp`] (what is its own),
@@ -34,6 +36,8 @@ pub mod admit;
 pub mod reply;
 pub mod rewrite;
 pub mod refusal;
+pub mod unowned;
+pub mod echo;
 pub mod errors;
 pub mod fragments;
 pub mod inside;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats};
-use crate::budget::Budget;
+use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats, Settings};
+use crate::budget::{Answer, Budget};
 use crate::family::{Family, V4, V6};
 use crate::reason::Reason;
 use crate::slot::SlotWord;
@@ -38,8 +38,10 @@ pub struct MemoryTables {
     pub now: u32,
     /// The clock in nanoseconds.
     pub now_ns: u64,
-    /// `REPORT_BUDGET`; none: errors are reported without a limit.
-    pub report_budget: Option<Cell<Budget>>,
+    /// `ANSWER_BUDGETS`; none: answers are sent without a limit.
+    pub answer_budgets: Option<Cell<[Budget; Answer::COUNT]>>,
+    /// What the operator chose.
+    pub settings: Cell<Settings>,
     /// Counters.
     pub counts: RefCell<BTreeMap<Reason, u64>>,
     /// `SERVICE_STATS`.
@@ -65,6 +67,8 @@ pub struct FamilyTables<F: Family> {
     pub affinity: RefCell<BTreeMap<F::SourceKey, AffinityEntry>>,
     /// `FRAGMENTS_V4` or `FRAGMENTS_V6`.
     pub fragments: RefCell<BTreeMap<F::FragmentKey, FragmentEntry>>,
+    /// `VIPS_V4` or `VIPS_V6`.
+    pub vips: BTreeMap<[u8; 16], u32>,
     /// The node's address on an uplink.
     pub report_addresses: BTreeMap<u32, [u8; 16]>,
     /// `INSIDE_V4` or `INSIDE_V6`.
@@ -101,6 +105,7 @@ impl<F: Family> Default for FamilyTables<F> {
             source_ranges: BTreeSet::new(),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
+            vips: BTreeMap::new(),
             report_addresses: BTreeMap::new(),
             inside: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -219,12 +224,20 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         F::of(self).report_addresses.get(&ifindex).map(|&address| F::from_stored(address))
     }
 
-    fn may_report(&self) -> bool {
-        let Some(cell) = &self.report_budget else { return true };
-        let mut budget = cell.get();
-        let may = budget.take(self.now_ns);
-        cell.set(budget);
+    fn may_answer(&self, answer: Answer) -> bool {
+        let Some(cell) = &self.answer_budgets else { return true };
+        let mut budgets = cell.get();
+        let may = budgets[answer as usize].take(self.now_ns);
+        cell.set(budgets);
         may
+    }
+
+    fn vip(&self, address: F::Address) -> Option<u32> {
+        F::of(self).vips.get(&F::to_stored(address)).copied()
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.get()
     }
 
     fn count(&self, reason: Reason) {

@@ -6,7 +6,8 @@ use core::ops::Deref;
 use crate::abi::{Backend, FlowEntry, Frontend, Tags, flow_flags, frontend_flags};
 use crate::admit::note_client;
 use crate::affinity;
-use crate::errors;
+use crate::echo;
+use crate::errors::{self, Quoting};
 use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::fragments;
 use crate::handover::{may_be_hosts, pick_by_entry};
@@ -24,6 +25,7 @@ use crate::shaped;
 use crate::sources;
 use crate::stats::{count_flow, count_forward, generation_of};
 use crate::tables::{Stage, Tables};
+use crate::unowned::unowned;
 
 /// The hook at which a packet from outside meets xlb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,13 +133,25 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
     match (kind, ether_type(packet)?) {
         (Kind::Shape, _) => ingress_shaped(packet, tables, &arrival),
         (_, EtherType::Other) => Err(Reason::NotIp),
-        (Kind::Icmp, EtherType::V4) => errors::to_pod::<V4, P, T>(packet, tables, &arrival),
-        (Kind::Icmp, EtherType::V6) => errors::to_pod::<V6, P, T>(packet, tables, &arrival),
+        (Kind::Icmp, EtherType::V4) => icmp::<V4, P, T>(packet, tables, &arrival),
+        (Kind::Icmp, EtherType::V6) => icmp::<V6, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V4) => fragments::serve::<V4, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V6) => fragments::serve::<V6, P, T>(packet, tables, &arrival),
         (Kind::Sctp, EtherType::V4) => sctp::serve::<V4, P, T>(packet, tables, &arrival),
         (Kind::Sctp, EtherType::V6) => sctp::serve::<V6, P, T>(packet, tables, &arrival),
     }
+}
+
+#[inline(always)]
+fn icmp<F: Quoting, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+) -> Result<Delivery, Reason> {
+    if echo::is_request::<F, P>(packet) {
+        return Err(echo::answer::<F, P, T>(packet, tables, arrival));
+    }
+    errors::to_pod::<F, P, T>(packet, tables, arrival)
 }
 
 /// A packet that a pod sent: a reply becomes the VIP's. At the host's end of the pod's link (`IS_DIRECT`) it goes straight
@@ -229,7 +243,7 @@ pub(crate) fn answered<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
         Door::Tc => serve::<F, P, T, WANTED, { Door::Tc as u8 }>(packet, tables, arrival),
     };
     match verdict {
-        Err(Reason::EmptyRejected) => Err(refuse::<F, P, T, WANTED>(packet, tables, arrival)),
+        Err(reason) if reason.refuses() => Err(refuse::<F, P, T, WANTED>(packet, tables, arrival, reason)),
         verdict => verdict,
     }
 }
@@ -259,7 +273,7 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
     parsed: &Parsed<F>,
     arrival: &Arrival,
 ) -> Result<(Pick, impl Deref<Target = Backend> + use<'a, F, T>, u32), Reason> {
-    let frontend = frontend_of(tables, parsed)?;
+    let Ok(frontend) = frontend_of(tables, parsed) else { return Err(unowned(tables, parsed, arrival)) };
     let frontend: &Frontend = &frontend;
     if !tables.is_our_mac(arrival.ifindex, parsed.macs.destination) {
         return Err(Reason::OtherHost);

@@ -78,7 +78,7 @@ reasons! {
     FragmentLeft = "fragment_left", Forward, Pass, "an IP fragment whose datagram is left to the stack, as a later one came first";
     OtherProtocol = "other_protocol", Forward, Pass, "none of TCP, UDP and SCTP: left to the stack";
     Sctp = "sctp", Forward, Pass, "an SCTP packet in fragments, or with VLAN tags, IPv4 options or IPv6 extension headers: left to the stack";
-    Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error, or has VLAN tags, IPv4 options or IPv6 extension headers: left to the stack";
+    Icmp = "icmp", Forward, Pass, "an ICMP message that reports no error and is no echo request to a VIP, or an error with VLAN tags, IPv4 options or IPv6 extension headers: left to the stack";
     ErrorCutShort = "error_cut_short", Forward, Pass, "an ICMP error that quotes too little of its packet to tell the ports: left to the stack";
     ErrorOfFragment = "error_of_fragment", Forward, Pass, "an ICMP error about a fragment of a packet: left to the stack";
     ErrorOfOptions = "error_of_options", Forward, Pass, "an ICMP error about a packet with IP options or extension headers: left to the stack";
@@ -86,6 +86,13 @@ reasons! {
     ErrorOwnerless = "error_ownerless", Forward, Pass, "an ICMP error about a flow whose service has no pod for it on this node: left to the stack";
     ErrorDelivered = "error_delivered", Forward, Forward, "an ICMP error about a flow: forwarded to the flow's pod, about the packet that the pod sent";
     NotOurs = "not_ours", Forward, Pass, "no service has this address, port and protocol: left to the stack";
+    UnownedDropped = "unowned_dropped", Forward, Drop, "no service has this port and protocol of the VIP (--vip-unowned): dropped";
+    UnownedRejected = "unowned_rejected", Forward, Reply, "no service has this port and protocol of the VIP (--vip-unowned reject): refused";
+    VipLooped = "vip_looped", Forward, Drop,
+        "it came by an uplink for a VIP, and the host's stack would have sent it out by one again, for its router to send it back: dropped";
+    EchoAnswered = "echo_answered", Forward, Reply, "an ICMP echo request to a VIP that has a usable pod on this node: answered";
+    EchoUnanswered = "echo_unanswered", Forward, Pass, "an ICMP echo request to a VIP that has no usable pod on this node: left to the stack";
+    EchoSuppressed = "echo_suppressed", Forward, Drop, "an ICMP echo request to a VIP: dropped, as too many were answered, or its sender must not be";
     OtherHost = "other_host", Forward, Pass, "the frame is addressed to another host: left to the stack";
     TtlExpired = "ttl_expired", Forward, Pass, "its TTL ends here: left to the stack, which reports it to the sender";
     LeftToTc = "left_to_tc", Forward, Pass, "the pod's link takes no XDP frames, or the frame has VLAN tags, IPv4 options or IPv6 extension headers: left to the tc program";
@@ -96,9 +103,9 @@ reasons! {
     EmptyDropped = "empty_dropped", Forward, Drop,
         "the service has no usable pod on this node (externalTrafficPolicy Local): dropped, so that the client retries elsewhere";
     EmptyRejected = "empty_rejected", Forward, Reply,
-        "the service has no usable pod in the whole cluster: answered with ICMP port unreachable";
+        "the service has no usable pod in the whole cluster: answered with ICMP port unreachable, or a TCP reset (--reject-tcp-with)";
     RejectSuppressed = "reject_suppressed", Forward, Drop,
-        "the service has no usable pod in the whole cluster: dropped, as its sender must not be answered, too many were, or it has IPv4 options or IPv6 extension headers";
+        "to be refused, and dropped, as its sender must not be answered, too many were, or it has IPv4 options or IPv6 extension headers";
     LeftToFormer = "left_to_former", Forward, Pass,
         "the host's stack served this address a while ago, and the connection did not come through xlb: left to the stack, where conntrack may know it";
     SourceNotAllowed = "source_not_allowed", Forward, Drop,
@@ -148,6 +155,13 @@ reasons! {
 impl Reason {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// Whether the packet is to become a refusal of itself.
+    #[inline(always)]
+    #[must_use]
+    pub const fn refuses(self) -> bool {
+        matches!(self, Self::EmptyRejected | Self::UnownedRejected)
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! "Port unreachable": what the client of a service hears that has no usable pod in the whole cluster.
+//! "Port unreachable": what the client of a service hears that has no usable pod in the whole cluster, and if the operator
+//! says so, that of a VIP's port that no service has.
 //!
 //! The report is made of the packet itself: its head is quoted, its ends are exchanged, and it goes back by the interface
 //! and to the MAC that it came from. kube-proxy answers TCP in the same way; a client that connects takes it for "refused".
+//! TCP may be told by a reset instead ([`reset`]).
 
+use crate::budget::Answer;
 use crate::checksum::Sum;
 use crate::family::{Family, V4, V6};
 use crate::packet::Packet;
@@ -12,8 +15,10 @@ use crate::reason::Reason;
 use crate::rewrite::readdress_frame;
 use crate::tables::Tables;
 
-/// TTL and hop limit of a report.
-const HOPS: u8 = 64;
+pub mod reset;
+
+/// TTL and hop limit of an answer.
+pub(crate) const HOPS: u8 = 64;
 /// Length of an ICMP header.
 const ICMP_LENGTH: usize = 8;
 
@@ -43,17 +48,21 @@ pub mod quoted {
     pub const SCTP: usize = 20;
 }
 
-/// Answers the packet, if it may be answered now. It is parsed once more: this way is rare, and costs the other one
+/// Answers the packet, if it may be answered now: then `reason` is why, and it was that before. It is parsed once more: this way is rare, and costs the other one
 /// nothing.
 #[inline(never)]
 pub fn refuse<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
+    reason: Reason,
 ) -> Reason {
     let Ok(parsed) = F::parse::<P, WANTED>(packet) else { return Reason::RejectSuppressed };
-    if !has_one_sender(&parsed) || !tables.may_report() {
+    if !has_one_sender(&parsed) || !tables.may_answer(Answer::Refusal) {
         return Reason::RejectSuppressed;
+    }
+    if WANTED == wanted::TCP_AND_UDP && !parsed.transport.is_udp() && tables.settings().resets_tcp() {
+        return F::reset(packet).map_or(Reason::RejectSuppressed, |()| reason);
     }
     let reporter = tables.report_address(arrival.ifindex).unwrap_or(parsed.destination.0);
     let reported = if WANTED == wanted::SCTP {
@@ -62,14 +71,14 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
         F::report_unreachable::<P, { quoted::USUAL }>(packet, reporter)
     };
     match reported {
-        Some(()) => Reason::EmptyRejected,
+        Some(()) => reason,
         None => Reason::RejectSuppressed,
     }
 }
 
 /// Whether one host sent the packet, to this one alone: all others must not be answered (RFC 1122 chapter 3.2.2).
 #[inline(always)]
-fn has_one_sender<F: Family>(parsed: &Parsed<F>) -> bool {
+pub(crate) fn has_one_sender<F: Family>(parsed: &Parsed<F>) -> bool {
     let is_group = |mac: [u8; 6]| mac[0] & 1 != 0;
     F::is_unicast(parsed.source.0) && !is_group(parsed.macs.source) && !is_group(parsed.macs.destination)
 }

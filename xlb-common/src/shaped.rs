@@ -4,6 +4,8 @@
 //! A pod's link has no VLANs. So a packet loses its tags when, and only when, it is handed to a pod's link; its reply regains
 //! them from the flow's entry. Through the host's stack it keeps them.
 
+use crate::echo;
+use crate::errors::Quoting;
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::parse::{EtherType, ether_type, wanted};
@@ -33,15 +35,17 @@ pub fn left_by_xdp<P: Packet>(packet: &P, door: Door) -> Reason {
 /// A packet from outside that is served, or refused by an answer. Deciding and delivering are two functions: with offsets
 /// that vary they do not fit one stack together with those that they call.
 #[inline(always)]
-pub fn serve<F: Family, P: Packet, T: Tables<F>>(
+pub fn serve<F: Quoting, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
     arrival: &Arrival,
     shape: Shape,
 ) -> Result<Delivery, Reason> {
     let pick = decide_shaped::<F, P, T>(packet, tables, arrival, shape);
-    if pick.reason() == Reason::EmptyRejected {
-        return Err(refuse_shaped::<F, P, T>(packet, tables, arrival, shape));
+    match pick.reason() {
+        Reason::Icmp => return Err(answer_shaped::<F, P, T>(packet, tables, arrival, shape)),
+        reason if reason.refuses() => return Err(refuse_shaped::<F, P, T>(packet, tables, arrival, shape, reason)),
+        _ => {}
     }
     let delivery = deliver_shaped::<F, P, T>(packet, tables, arrival.door, shape, pick)?;
     if delivery.to.is_some() && !untag(packet, shape) { Err(Reason::TagsNotMoved) } else { Ok(delivery) }
@@ -83,6 +87,18 @@ fn untag<P: Packet>(packet: &mut P, shape: Shape) -> bool {
     packet.untag(shape.tags()).is_some()
 }
 
+/// An echo request keeps its shape as it becomes the reply: its tags lead back to where it came from.
+#[inline(never)]
+fn answer_shaped<F: Quoting, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+    shape: Shape,
+) -> Reason {
+    let packet = &mut Shifted::<F, P>::of(packet, shape);
+    if echo::is_request::<F, _>(packet) { echo::answer::<F, _, T>(packet, tables, arrival) } else { Reason::Icmp }
+}
+
 /// The answer is made of the packet without its tags, and regains them. A header with options would have to be quoted
 /// with them: such a packet is not answered.
 #[inline(never)]
@@ -91,6 +107,7 @@ fn refuse_shaped<F: Family, P: Packet, T: Tables<F>>(
     tables: &T,
     arrival: &Arrival,
     shape: Shape,
+    reason: Reason,
 ) -> Reason {
     if shape.between().length != 0 {
         return Reason::RejectSuppressed;
@@ -99,8 +116,8 @@ fn refuse_shaped<F: Family, P: Packet, T: Tables<F>>(
     if !untag(packet, shape) {
         return Reason::TagsNotMoved;
     }
-    let reason = refuse::<F, P, T, { wanted::TCP_AND_UDP }>(packet, tables, arrival);
-    if reason == Reason::EmptyRejected && packet.tag(tags).is_none() { Reason::TagsNotMoved } else { reason }
+    let reason = refuse::<F, P, T, { wanted::TCP_AND_UDP }>(packet, tables, arrival, reason);
+    if reason.refuses() && packet.tag(tags).is_none() { Reason::TagsNotMoved } else { reason }
 }
 
 /// A packet that a pod sent. On a pod's link (`IS_DIRECT`) a tag would be one of the pod's choice, in the uplink's network.

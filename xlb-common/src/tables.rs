@@ -2,7 +2,8 @@
 
 use core::ops::Deref;
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats};
+use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings};
+use crate::budget::Answer;
 use crate::family::Family;
 use crate::reason::Reason;
 use crate::slot::SlotWord;
@@ -143,8 +144,12 @@ pub trait Tables<F: Family> {
     fn now_ns(&self) -> u64;
     /// The node's address on an uplink, from which it reports errors.
     fn report_address(&self, ifindex: u32) -> Option<F::Address>;
-    /// Whether one more error may be reported now; if so, it counts as sent.
-    fn may_report(&self) -> bool;
+    /// Whether one more answer may be sent now; if so, it counts as sent.
+    fn may_answer(&self, answer: Answer) -> bool;
+    /// [`vip_flags`](crate::abi::vip_flags) of an address, if it is a VIP.
+    fn vip(&self, address: F::Address) -> Option<u32>;
+    /// What the operator chose.
+    fn settings(&self) -> Settings;
     /// Counts a packet.
     fn count(&self, reason: Reason);
     /// Changes the numbers of a service, if services are counted; by its index in `SERVICE_STATS`.

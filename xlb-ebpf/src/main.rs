@@ -26,6 +26,7 @@ use aya_ebpf::programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext}
 use xlb_common::Reason;
 use xlb_common::hook::Hook;
 use xlb_common::path::{self, Arrival, Door};
+use xlb_common::unowned::is_to_vip;
 
 use crate::frame::Frame;
 use crate::inside::{ALLOW, Ip4, Ip6};
@@ -71,9 +72,12 @@ pub fn pod(ctx: TcContext) -> i32 {
     forward::to_uplink(verdict)
 }
 
-/// tc egress on an uplink: what leaves after the host's stack.
+/// tc egress on an uplink: what leaves after the host's stack. What came for a VIP and goes out again would come back.
 #[classifier]
 pub fn uplink_egress(ctx: TcContext) -> i32 {
+    if maps::is_uplink(skb::came_by(&ctx)) && is_to_vip(&Skb::of(&ctx), &Maps::of(&ctx)) {
+        return forward::to_uplink(Err(Reason::VipLooped));
+    }
     if !maps::is_stack_in_use() {
         return forward::TC_NEXT;
     }

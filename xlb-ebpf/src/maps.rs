@@ -14,9 +14,10 @@ use xlb_common::abi::{
     EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
     FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
     SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord,
-    ServiceStats, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX, Uplink,
+    ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX,
+    Uplink, VIPS_MAX,
 };
-use xlb_common::budget::Budget;
+use xlb_common::budget::{Answer, Budget};
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Step, Tables};
 
@@ -96,7 +97,11 @@ static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
 #[map]
-static REPORT_BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+static ANSWER_BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Answer::COUNT as u32, 0);
+#[map]
+static VIPS_V4: HashMap<[u8; 4], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static VIPS_V6: HashMap<[u8; 16], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
 
 /// Services that have numbers of their own: those whose ids are below it; zero: no service is counted. The agent writes it
 /// before the verifier reads the programs, which removes what is not done.
@@ -114,6 +119,12 @@ impl<'a, C: EbpfContext> Maps<'a, C> {
     pub fn of(ctx: &'a C) -> Self {
         Self { ctx }
     }
+}
+
+/// Whether packets that came by this interface came from outside; zero is none, and what an unused entry has.
+#[inline(always)]
+pub fn is_uplink(ifindex: u32) -> bool {
+    ifindex != 0 && UPLINKS.get(ifindex % UPLINKS_MAX).is_some_and(|uplink| uplink.ifindex == ifindex)
 }
 
 /// Whether any backend is served through the host's stack.
@@ -238,10 +249,22 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn may_report(&self) -> bool {
-        let Some(budget) = REPORT_BUDGET.get_ptr_mut(0) else { return false };
-        // SAFETY: the entry is this CPU's alone; a softirq in between costs or gives one report.
+    fn may_answer(&self, answer: Answer) -> bool {
+        let Some(budget) = ANSWER_BUDGETS.get_ptr_mut(answer as u32) else { return false };
+        // SAFETY: the entry is this CPU's alone; a softirq in between costs or gives one answer.
         unsafe { (*budget).take(bpf_ktime_get_coarse_ns()) }
+    }
+
+    #[inline(always)]
+    fn vip(&self, address: F::Address) -> Option<u32> {
+        // SAFETY: the agent replaces the value as a whole, and the kernel frees the old one when every program that may see
+        // it has ended.
+        unsafe { F::vips().get(&address) }.copied()
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        CONFIG.get(0).map_or(Settings::default(), |config| config.settings)
     }
 
     #[inline(always)]

@@ -228,6 +228,13 @@ pub fn ingress_ifindex(ctx: &TcContext) -> u32 {
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
+/// The interface on which the skb that leaves came; zero: it is the node's own.
+#[inline(always)]
+pub fn came_by(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is valid for the whole run.
+    unsafe { (*ctx.skb.skb).ingress_ifindex }
+}
+
 /// Whether the frame was addressed to another host, and is seen only because the interface is promiscuous.
 #[inline(always)]
 pub fn is_for_other_host(ctx: &TcContext) -> bool {

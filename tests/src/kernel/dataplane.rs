@@ -13,14 +13,14 @@ use aya::programs::links::CgroupAttachMode;
 use aya::programs::{Program, SockOps, TestRun as _, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, unshare};
-use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion};
+use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion, Settings};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
 use xlb_userspace::maps::object::{load_hook, load_once};
 
 use super::flows::{self, FlowKey};
-use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill, replace};
+use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill, replace, set_settings};
 use super::outcome::{Hook, Outcome, Verdict};
 use super::sample::UPLINK_MAC;
 
@@ -42,6 +42,7 @@ pub struct Dataplane {
     object: Ebpf,
     /// What programs write.
     pub maps: KernelMaps,
+    config: Config,
     /// The counters after the last run.
     counts: RefCell<Vec<u64>>,
 }
@@ -60,7 +61,7 @@ impl Dataplane {
         maps.set_flows(&flows::of(tables))?;
         maps.set_affinity(tables)?;
         let counts = RefCell::new(maps.counts()?);
-        Ok(Self { object, maps, counts })
+        Ok(Self { object, maps, config, counts })
     }
 
     /// Brings the maps from the tables that were written last, `before`, to those of `after`.
@@ -68,6 +69,11 @@ impl Dataplane {
         replace(&mut self.object, before, after, config)?;
         self.maps.set_flows(&flows::of(after))?;
         self.maps.set_affinity(after)
+    }
+
+    /// Tells the programs what the operator chose.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        set_settings(&mut self.object, settings, self.config)
     }
 
     /// What `hook` does with `frame`; none if the kernel makes no packet of it.

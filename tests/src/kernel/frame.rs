@@ -20,6 +20,7 @@
 //! | `type HEX` | Ethernet type |
 //! | `vlan N` `provider N` | a VLAN tag, 802.1Q or 802.1ad, behind those before it |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
+//! | `echo` `echo-reply` | an ICMP echo request, and what answers it |
 //! | `too-big quotes …`, and others of [`super::icmp`] | an ICMP error, and the packet that it is about |
 
 use std::net::{IpAddr, SocketAddr};
@@ -77,6 +78,8 @@ pub struct Spec {
     pub options: (usize, usize),
     /// An ICMP message that quotes a packet.
     pub message: Option<Message>,
+    /// An ICMP echo request, or else its reply.
+    pub echo: Option<Echo>,
     /// IPv4 options in front of them.
     pub ip_options: Vec<u8>,
     /// IPv6 extension headers.
@@ -110,6 +113,15 @@ impl Extension {
     pub const fn new(kind: u8) -> Self {
         Self { kind, units: 0, route: [0; 2] }
     }
+}
+
+/// An ICMP echo message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// Type 8, or 128 (RFC 4443 chapter 4.1).
+    Request,
+    /// Type 0, or 129.
+    Reply,
 }
 
 /// Fields that need not be true.
@@ -147,6 +159,7 @@ impl Spec {
             wanted_sum: None,
             options: (0, 0),
             message: None,
+            echo: None,
             ip_options: Vec::new(),
             extensions: Vec::new(),
             fragment: 0,
@@ -208,6 +221,8 @@ impl Spec {
             "version" => self.lies.version = Some(number(words)?),
             "type" => self.ether_type = u16::from_str_radix(next(words)?, 16)?,
             "vlan" | "provider" => self.tags.push(tag(word, number(words)?)),
+            "echo" => self.echo = Some(Echo::Request),
+            "echo-reply" => self.echo = Some(Echo::Reply),
             "chunk" => self.chunk = number(words)?,
             "chunk-length" => self.lies.chunk_length = Some(number(words)?),
             "cut" | "pad" => self.frame_length = Some(number(words)?),

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use xlb_common::abi::{FlowEntry, SCTP, TCP, UDP, flow_flags};
+use xlb_common::abi::{FlowEntry, SCTP, Settings, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::flows::{FlowKey, Flows};
-use super::frame::{Extension, ICMP, ICMP_V6, OTHER_MAC, Spec, tag};
+use super::frame::{Echo, Extension, ICMP, ICMP_V6, OTHER_MAC, Spec, tag};
 use super::icmp::{KINDS, Message};
 use super::outcome::Hook;
 use super::random::Random;
@@ -30,6 +30,10 @@ pub fn packet(random: &mut Random, hook: Hook) -> Vec<u8> {
     let is_ingress = hook.is_ingress() != random.one_in(12);
     let version = random.pick(&Version::ALL);
     let mut spec = if is_ingress { toward_vip(random, version) } else { from_pod(random, version) };
+    if random.one_in(24) {
+        spec.protocol = if version == Version::V4 { ICMP } else { ICMP_V6 };
+        spec.echo = Some(random.pick(&[Echo::Request, Echo::Request, Echo::Request, Echo::Reply]));
+    }
     if random.one_in(5) {
         spec = error_about(random, &mut spec, is_ingress, version);
     }
@@ -60,6 +64,14 @@ fn error_about(random: &mut Random, answered: &mut Spec, is_ingress: bool, versi
     let message = Message { kind: random.below(KINDS.len()), quote: Box::new(quote), keep };
     let protocol = if version == Version::V4 { ICMP } else { ICMP_V6 };
     Spec { message: Some(message), ..Spec::new(protocol, reporter, to) }
+}
+
+/// What the operator may have chosen.
+pub fn settings(random: &mut Random) -> Settings {
+    let unowned =
+        random.pick(&[Settings::NONE, Settings::NONE.with_unowned_dropped(), Settings::NONE.with_unowned_rejected()]);
+    let echo = if random.one_in(3) { unowned } else { unowned.with_echo() };
+    if random.one_in(3) { echo.with_tcp_reset() } else { echo }
 }
 
 /// Entries that earlier packets could have left.

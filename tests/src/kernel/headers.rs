@@ -6,7 +6,8 @@ use xlb_common::abi::{SCTP, TCP, UDP};
 use xlb_common::checksum::checksum;
 
 use super::flows::socket;
-use super::frame::{AUTHENTICATION, Extension, FRAGMENT, ICMP_V6, ROUTING, Spec};
+use super::frame::{AUTHENTICATION, Extension, FRAGMENT, ICMP, ICMP_V6, ROUTING, Spec};
+use super::icmp;
 use super::sctp;
 
 /// Where the fields of a packet are, behind its tags, options and extension headers.
@@ -195,6 +196,9 @@ fn extension(&Extension { kind, units, route }: &Extension, next: u8, fragment: 
 
 /// The transport header and its payload, with the sum that the text asks for.
 pub(super) fn transport(spec: &Spec) -> Vec<u8> {
+    if let (Some(echo), ICMP | ICMP_V6) = (spec.echo, spec.protocol) {
+        return icmp::echo(spec, echo);
+    }
     if let Some(message) = &spec.message {
         return message.build(spec);
     }

@@ -46,7 +46,7 @@ fn decide(tables: &MemoryTables, hook: Hook, frame: &mut Vec<u8>) -> Result<Deli
 fn is_tagged_anew(hook: Hook, decided: &Result<Delivery, Reason>) -> bool {
     match hook {
         Hook::Pod => decided.is_ok(),
-        Hook::Tc => *decided == Err(Reason::EmptyRejected),
+        Hook::Tc => decided.as_ref().is_err_and(|reason| reason.refuses()),
         Hook::Xdp | Hook::XdpAlone | Hook::Egress => false,
     }
 }

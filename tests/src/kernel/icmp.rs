@@ -17,7 +17,7 @@ use xlb_common::abi::SCTP;
 use xlb_common::checksum::checksum;
 
 use super::describe::{Sums, sums};
-use super::frame::{ICMP, ICMP_V6, Spec};
+use super::frame::{Echo, ICMP, ICMP_V6, Spec};
 use super::headers::{Layout, transport_sum};
 
 /// Length of an ICMP header.
@@ -70,6 +70,22 @@ impl Message {
         quoted.truncate(self.keep.unwrap_or(quoted.len()));
         quoted
     }
+}
+
+/// An echo message with the packet's data, its sum from scratch.
+pub(super) fn echo(spec: &Spec, echo: Echo) -> Vec<u8> {
+    let (ends, is_v4) = ([spec.source.ip(), spec.destination.ip()], spec.destination.is_ipv4());
+    let kind = match (echo, is_v4) {
+        (Echo::Request, true) => 8,
+        (Echo::Request, false) => 128,
+        (Echo::Reply, true) => 0,
+        (Echo::Reply, false) => 129,
+    };
+    let mut message = vec![kind, 0, 0, 0, 0, 7, 0, 1];
+    message.extend((0..spec.data).map(|index| index as u8));
+    let sum = if is_v4 { checksum(0, &message) } else { transport_sum(ends, ICMP_V6, &message) };
+    message[2..4].copy_from_slice(&sum);
+    message
 }
 
 /// Whether the sum of an ICMP message is right; none: it is no ICMP, or none of its family.

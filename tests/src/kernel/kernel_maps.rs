@@ -8,7 +8,10 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
-use xlb_common::abi::{AffinityEntry, Config, FlowEntry, ServiceStats, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink};
+use xlb_common::abi::{
+    AffinityEntry, Config, FlowEntry, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink,
+};
+use xlb_common::budget::Answer;
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4, V6};
 
@@ -32,7 +35,7 @@ pub struct KernelMaps {
     flows_v4: Vec<FlowMap<12>>,
     flows_v6: Vec<FlowMap<36>>,
     reasons: PerCpuArray<MapData, u64>,
-    report_budget: PerCpuArray<MapData, u64>,
+    answer_budgets: PerCpuArray<MapData, u64>,
     service_stats: PerCpuArray<MapData, [u8; 56]>,
     affinity_v4: HashMap<MapData, [u8; 8], [u8; 16]>,
     affinity_v6: HashMap<MapData, [u8; 20], [u8; 16]>,
@@ -59,7 +62,7 @@ impl KernelMaps {
             flows_v4: FLOW_MAPS_V4.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
             flows_v6: FLOW_MAPS_V6.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
             reasons: taken(object, "REASONS", PerCpuArray::try_from)?,
-            report_budget: taken(object, "REPORT_BUDGET", PerCpuArray::try_from)?,
+            answer_budgets: taken(object, "ANSWER_BUDGETS", PerCpuArray::try_from)?,
             service_stats: taken(object, "SERVICE_STATS", PerCpuArray::try_from)?,
             affinity_v4: taken(object, "AFFINITY_V4", HashMap::try_from)?,
             affinity_v6: taken(object, "AFFINITY_V6", HashMap::try_from)?,
@@ -135,10 +138,13 @@ impl KernelMaps {
         refill(&mut self.affinity_v6, &tables.v6.affinity.borrow())
     }
 
-    /// Lets every CPU send errors as after a silence.
-    pub fn refill_reports(&mut self) -> Result<()> {
-        let full: PerCpuValues<u64> = vec![0; aya::util::nr_cpus().map_err(|(_, error)| error)?].try_into()?;
-        self.report_budget.set(0, full, 0).context("refilling the budget of errors")
+    /// Lets every CPU send answers as after a silence.
+    pub fn refill_answers(&mut self) -> Result<()> {
+        let full = vec![0; aya::util::nr_cpus().map_err(|(_, error)| error)?];
+        (0..Answer::COUNT as u32).try_for_each(|index| {
+            let full = PerCpuValues::try_from(full.clone())?;
+            self.answer_budgets.set(index, full, 0).context("refilling the budgets of answers")
+        })
     }
 
     /// What was counted of a service.
@@ -188,6 +194,8 @@ pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, c
     let (v4, v6) = ((&before.v4, &after.v4), (&before.v6, &after.v6));
     replace_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &v4.0.frontends, &v4.1.frontends)?;
     replace_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &v4.0.backend_ids, &v4.1.backend_ids)?;
+    replace_hash::<_, _, [u8; 4], [u8; 4]>(object, "VIPS_V4", &vips_v4(before), &vips_v4(after))?;
+    replace_hash::<_, _, [u8; 16], [u8; 4]>(object, "VIPS_V6", &v6.0.vips, &v6.1.vips)?;
     replace_hash::<_, _, [u8; 20], [u8; 32]>(object, "FRONTENDS_V6", &v6.0.frontends, &v6.1.frontends)?;
     replace_hash::<_, _, [u8; 20], [u8; 4]>(object, "BACKEND_IDS_V6", &v6.0.backend_ids, &v6.1.backend_ids)?;
     replace_ranges(object, "SOURCE_RANGES_V4", [&v4.0.source_ranges, &v4.1.source_ranges], |service, client| {
@@ -200,7 +208,17 @@ pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, c
     replace_array::<_, [u8; 8]>(object, "MEMBERS", &before.members, &after.members)?;
     replace_array::<_, [u8; 64]>(object, "BACKENDS", &before.backends, &after.backends)?;
     replace_array::<_, [u8; 32]>(object, "UPLINKS", &uplinks(before), &uplinks(after))?;
+    set_settings(object, after.settings.get(), config)
+}
+
+/// Writes what the operator chose.
+pub fn set_settings(object: &mut Ebpf, settings: Settings, config: Config) -> Result<()> {
+    let config = Config { settings, ..config };
     replace_array::<_, [u8; 16]>(object, "CONFIG", &BTreeMap::new(), &[(0, config)].into())
+}
+
+fn vips_v4(tables: &MemoryTables) -> BTreeMap<[u8; 4], u32> {
+    tables.v4.vips.iter().map(|(&address, &flags)| (V4::from_stored(address), flags)).collect()
 }
 
 fn uplinks(tables: &MemoryTables) -> BTreeMap<u32, Uplink> {

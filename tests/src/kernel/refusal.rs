@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use xlb_common::abi::SCTP;
+use xlb_common::abi::{SCTP, TCP};
 use xlb_common::checksum::checksum;
 
+use super::describe::{Sums, sums};
 use super::flows::socket;
 use super::frame::{ICMP, ICMP_V6};
 use super::headers::{Layout, transport_sum};
@@ -56,10 +57,40 @@ pub fn check(refused: &[u8], error: &[u8]) -> Result<SocketAddr> {
     Ok(socket(vip, [refused[at + 2], refused[at + 3]]))
 }
 
+/// Whichever of both it is.
+pub fn check_either(refused: &[u8], answer: &[u8]) -> Result<SocketAddr> {
+    let layout = Layout::of(answer).context("the answer is no IP packet")?;
+    if answer[layout.protocol_at] == TCP { check_reset(refused, answer) } else { check(refused, answer) }
+}
+
 /// The frame without its tags, and these. The outermost one that an error regains is kept beside it.
 fn untagged(frame: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
     let mut plain = frame.to_vec();
     let ip_at = Layout::of(frame).context("it is no IP packet")?.ip_at;
     let tags = plain.drain(12..ip_at - 2).collect();
     Ok((plain, tags))
+}
+
+/// The destination that a TCP reset refuses; fails if the reset is not right in every byte (RFC 9293 chapter 3.10.7.1).
+pub fn check_reset(refused: &[u8], reset: &[u8]) -> Result<SocketAddr> {
+    let (refused, tags) = untagged(refused)?;
+    let (reset, tags_of_reset) = untagged(reset)?;
+    ensure!(tags_of_reset == tags.get(TAG..).unwrap_or_default(), "it has the tags {tags_of_reset:02x?}");
+    let refused = as_whole(&refused);
+    let layout = Layout::of(&refused).context("what was refused is no IP packet")?;
+    let at = layout.transport_at;
+    ensure!(Layout::of(&reset) == Some(layout), "the reset is of another family");
+    ensure!(reset[..6] == refused[6..12] && reset[6..12] == refused[..6], "the MACs are not exchanged");
+    let ([client, vip], [from, to]) = (layout.ends(&refused), layout.ends(&reset));
+    ensure!([from, to] == [vip, client], "it goes from {from} to {to}");
+    ensure!(reset.len() == at + 20, "it has {} bytes", reset.len());
+    ensure!(sums(&reset) == Some(Sums { ip: true, transport: true }), "its sums are wrong");
+    ensure!(reset[layout.hops_at] == 64 && reset[layout.protocol_at] == TCP, "its IP header is wrong");
+    let number = |frame: &[u8], at: usize| u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+    let header = usize::from(refused[at + 12] >> 4) * 4;
+    let data = layout.ip_length(&refused) as usize - (at - layout.ip_at) - header;
+    let expected = number(&refused, at + 4).wrapping_add(data as u32 + 1);
+    ensure!(number(&reset, at + 4) == 0 && number(&reset, at + 8) == expected, "it does not acknowledge the SYN");
+    ensure!(reset[at + 12..at + 14] == [0x50, 0x14] && reset[at + 14..at + 16] == [0; 2], "it is no plain RST and ACK");
+    Ok(vip)
 }

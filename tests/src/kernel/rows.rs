@@ -12,15 +12,15 @@
 //! A row with IPv4 addresses holds for IPv6 too, with the addresses that [`in_ipv6`] gives, unless
 //! it has others, or says `only v4`.
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
-//! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out any` is for what cannot be told in words. `given` lines are the
-//! flows before, `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
+//! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out reset VIP:PORT` the TCP reset that does, `out any` is for what cannot be told in words. `given` lines are the
+//! flows before, `settings` says what the operator chose (`echo`, `drop` or `reject` for unowned ports, `reset` for TCP), `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::Reason;
-use xlb_common::abi::{FlowEntry, flow_flags};
+use xlb_common::abi::{FlowEntry, Settings, flow_flags};
 use xlb_common::memory::MemoryTables;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
@@ -33,6 +33,7 @@ use super::sample::{PORTS, flow_entry, in_ipv6};
 
 const FILES: &[&str] = &[
     include_str!("../../tests/rows/to_pods.txt"),
+    include_str!("../../tests/rows/vips.txt"),
     include_str!("../../tests/rows/from_pods.txt"),
     include_str!("../../tests/rows/passing_by.txt"),
     include_str!("../../tests/rows/ipv6.txt"),
@@ -56,6 +57,8 @@ pub struct Row {
     pub frame: Vec<u8>,
     /// The flows before.
     pub given: Flows,
+    /// What the operator chose.
+    pub settings: Settings,
     /// Packets at the same hook before.
     pub before: Vec<Vec<u8>>,
     /// Why it goes where it goes.
@@ -69,6 +72,7 @@ impl Row {
     /// What the row's packet meets, in memory.
     pub fn prepare(&self, tables: &MemoryTables, hook: Hook) {
         flows::set(tables, &self.given);
+        tables.settings.set(self.settings);
         for frame in &self.before {
             let _ = host::run(tables, hook, frame);
         }
@@ -84,6 +88,10 @@ impl Row {
             Some(out) if out == "any" => {}
             Some(out) if out.starts_with(REFUSAL) => {
                 let of = format!("{REFUSAL}{}", refusal::check(&self.frame, &outcome.frame)?);
+                ensure!(&of == out, "became a {of}");
+            }
+            Some(out) if out.starts_with(RESET) => {
+                let of = format!("{RESET}{}", refusal::check_reset(&self.frame, &outcome.frame)?);
                 ensure!(&of == out, "became a {of}");
             }
             Some(out) if out.starts_with("icmp ") => {
@@ -102,6 +110,8 @@ impl Row {
 
 /// What a row's `out` says of an ICMP error; behind it stands what cannot be reached.
 const REFUSAL: &str = "refusal ";
+/// The same of a TCP reset.
+const RESET: &str = "reset ";
 
 /// The flows with their times forgotten: two clocks never agree.
 #[must_use]
@@ -176,6 +186,7 @@ fn row(name: &str, lines: &[String], tables: &MemoryTables) -> Result<Row> {
         hooks: hooks.split(',').map(hook).collect::<Result<_>>()?,
         frame: Spec::parse(packet)?.build(),
         given,
+        settings: of("settings").flat_map(str::split_whitespace).try_fold(Settings::NONE, setting)?,
         before: of("before").map(|packet| Ok(Spec::parse(packet)?.build())).collect::<Result<_>>()?,
         verdict: self::verdict(verdict)?,
         reason: self::reason(reason)?,
@@ -185,7 +196,7 @@ fn row(name: &str, lines: &[String], tables: &MemoryTables) -> Result<Row> {
 }
 
 fn is_named(line: &str) -> bool {
-    ["given", "before", "out", "then"].iter().any(|name| line.split(' ').next() == Some(name))
+    ["given", "settings", "before", "out", "then"].iter().any(|name| line.split(' ').next() == Some(name))
 }
 
 fn read_flows<'a>(lines: impl Iterator<Item = &'a str>, tables: &MemoryTables) -> Result<Flows> {
@@ -221,6 +232,16 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
         }
     }
     Ok(((table as u8, key), entry))
+}
+
+fn setting(settings: Settings, word: &str) -> Result<Settings> {
+    Ok(match word {
+        "echo" => settings.with_echo(),
+        "drop" => settings.with_unowned_dropped(),
+        "reject" => settings.with_unowned_rejected(),
+        "reset" => settings.with_tcp_reset(),
+        _ => bail!("{word} is no setting"),
+    })
 }
 
 fn hook(name: &str) -> Result<Hook> {

@@ -42,7 +42,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::abi::{
     AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, backend_flags, frontend_flags,
-    member_flags,
+    member_flags, vip_flags,
 };
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::{OWNERS, SlotWord};
@@ -84,9 +84,21 @@ pub fn tables() -> MemoryTables {
             add_services(&mut tables, Kind { version, protocol });
         }
     }
+    add_vips(&mut tables);
     tables.v4.report_addresses.insert(UPLINK, stored(NODE.0.into()));
     tables.v6.report_addresses.insert(UPLINK, stored(NODE.1.into()));
     tables
+}
+
+/// As the agent would write them: usable are those whose slots have owners.
+fn add_vips(tables: &mut MemoryTables) {
+    let usable = |frontend: &Frontend| {
+        let word = tables.slots.get(&frontend.slots_base).copied().map_or(SlotWord::EMPTY, SlotWord);
+        if frontend.slots == 0 || word.current().is_some() { vip_flags::USABLE } else { 0 }
+    };
+    let v4 = tables.v4.frontends.iter().map(|(key, frontend)| (V4::to_stored(key.address), usable(frontend)));
+    let v6 = tables.v6.frontends.iter().map(|(key, frontend)| (key.address, usable(frontend)));
+    (tables.v4.vips, tables.v6.vips) = (v4.collect(), v6.collect());
 }
 
 /// MAC of a pod's end of its link.

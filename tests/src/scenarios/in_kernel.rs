@@ -23,7 +23,7 @@ use crate::kernel::host;
 use crate::kernel::outcome::{Hook, Outcome};
 
 /// Pods of the node's own network are behind its stack.
-const CONFIG: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
+const CONFIG: Config = Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0 };
 /// Records of affinity become younger by this, so that one as old as its timeout has not expired before it is read; times
 /// in scenarios are whole seconds.
 const HEADROOM_NS: u64 = 500_000_000;
@@ -99,7 +99,7 @@ impl InKernel {
 
     fn compare(&self, hook: Hook, frame: &[u8], in_memory: &Outcome) -> Result<()> {
         let mut dataplane = self.dataplane.borrow_mut();
-        dataplane.maps.refill_reports()?;
+        dataplane.maps.refill_answers()?;
         let in_kernel = dataplane.run(hook, frame)?.context("the kernel takes no such packet for a test-run")?;
         self.packets.set(self.packets.get() + 1);
         ensure!(in_kernel == *in_memory, "in the kernel {}, in memory {}", told(&in_kernel), told(in_memory));

@@ -10,6 +10,7 @@ use crate::packet::Packet;
 use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed};
 use crate::reason::Reason;
 use crate::refusal::report_v4;
+use crate::refusal::reset::reset_v4;
 
 /// IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ impl Family for V4 {
     const FRAGMENT_HEADER: usize = 0;
     const UDP_SUM_IS_OPTIONAL: bool = true;
     const ICMP: u8 = 1;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
     const HAS_HEADER_SUM: bool = true;
 
     #[inline(always)]
@@ -124,6 +127,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn destination<P: Packet>(packet: &P) -> Option<[u8; 4]> {
+        packet.load(DESTINATION_AT)
+    }
+
+    #[inline(always)]
     fn ip_length<P: Packet>(packet: &P) -> u32 {
         match packet.load::<2>(LENGTH_AT).map(u16::from_be_bytes) {
             None | Some(0) => packet.length().wrapping_sub(ETHERNET_LENGTH as u32),
@@ -182,6 +190,17 @@ impl Family for V4 {
         packet.store(CHECKSUM_AT, difference.applied_to(checksum))
     }
 
+    #[inline(always)]
+    fn exchange_ends<P: Packet>(packet: &mut P, hops: u8) -> Option<Difference> {
+        let [source, destination]: [[u8; 4]; 2] = bytemuck::cast(packet.load::<8>(SOURCE_AT)?);
+        let [was, protocol] = packet.load::<2>(TTL_AT)?;
+        let sum = packet.load::<2>(CHECKSUM_AT)?;
+        packet.store::<8>(SOURCE_AT, bytemuck::cast([destination, source]))?;
+        packet.store(TTL_AT, [hops, protocol])?;
+        packet.store(CHECKSUM_AT, Difference::of_word([was, protocol], [hops, protocol]).applied_to(sum))?;
+        Some(Difference::NONE)
+    }
+
     /// Unless its don't-fragment flag is set.
     #[inline(always)]
     fn may_be_cut<P: Packet>(packet: &P) -> bool {
@@ -197,6 +216,11 @@ impl Family for V4 {
     #[inline(always)]
     fn report_unreachable<P: Packet, const QUOTED: usize>(packet: &mut P, reporter: [u8; 4]) -> Option<()> {
         report_v4::<P, QUOTED>(packet, reporter)
+    }
+
+    #[inline(always)]
+    fn reset<P: Packet>(packet: &mut P) -> Option<()> {
+        reset_v4(packet)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::packet::Packet;
 use crate::parse::{self, ETHERNET_LENGTH, Endpoint, Parsed, wanted};
 use crate::reason::Reason;
 use crate::refusal::report_v6;
+use crate::refusal::reset::reset_v6;
 
 /// IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ impl Family for V6 {
     const FRAGMENT_HEADER: usize = 8;
     const UDP_SUM_IS_OPTIONAL: bool = false;
     const ICMP: u8 = 58;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
     const HAS_HEADER_SUM: bool = false;
 
     #[inline(always)]
@@ -131,6 +134,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn destination<P: Packet>(packet: &P) -> Option<[u8; 16]> {
+        packet.load(DESTINATION_AT)
+    }
+
+    #[inline(always)]
     fn ip_length<P: Packet>(packet: &P) -> u32 {
         match packet.load::<2>(LENGTH_AT).map(u16::from_be_bytes) {
             None | Some(0) => packet.length().wrapping_sub(ETHERNET_LENGTH as u32),
@@ -192,6 +200,15 @@ impl Family for V6 {
         }
     }
 
+    #[inline(always)]
+    fn exchange_ends<P: Packet>(packet: &mut P, hops: u8) -> Option<Difference> {
+        let [source, destination]: [[u8; 16]; 2] = bytemuck::cast(packet.load::<32>(SOURCE_AT)?);
+        let [was] = packet.load::<1>(HOP_LIMIT_AT)?;
+        packet.store::<32>(SOURCE_AT, bytemuck::cast([destination, source]))?;
+        packet.store(HOP_LIMIT_AT, [hops])?;
+        Some(Difference::of_word([0, was], [0, hops]))
+    }
+
     /// Only its sender may (RFC 8200 chapter 4.5).
     #[inline(always)]
     fn may_be_cut<P: Packet>(_packet: &P) -> bool {
@@ -208,6 +225,11 @@ impl Family for V6 {
     #[inline(always)]
     fn report_unreachable<P: Packet, const QUOTED: usize>(packet: &mut P, reporter: [u8; 16]) -> Option<()> {
         report_v6::<P, QUOTED>(packet, reporter)
+    }
+
+    #[inline(always)]
+    fn reset<P: Packet>(packet: &mut P) -> Option<()> {
+        reset_v6(packet)
     }
 }
 

@@ -26,7 +26,7 @@ pub fn measure<P: Packet>(packet: &P, tags: u32) -> Result<Between, Reason> {
     let [mut next] = packet.load_moved::<1>(NEXT_HEADER_AT, tags).ok_or(Reason::Truncated)?;
     let mut length = 0;
     for _ in 0..=EXTENSIONS_MAX {
-        if next == TCP || next == UDP {
+        if matches!(next, TCP | UDP | V6::ICMP) {
             return Ok(Between { length, protocol: next });
         }
         may_follow(next, length)?;
@@ -49,7 +49,6 @@ const fn may_follow(next: u8, length: u32) -> Result<(), Reason> {
         HOP_BY_HOP if length != 0 => Err(Reason::ExtensionHeaders),
         HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION => Ok(()),
         SCTP => Err(Reason::Sctp),
-        V6::ICMP => Err(Reason::Icmp),
         _ => Err(Reason::OtherProtocol),
     }
 }

@@ -12,7 +12,7 @@ use super::{
     AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6,
     FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4, PENDING_V6,
     SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6, SOURCE_RANGES_V4, SOURCE_RANGES_V6, UDP_FLOWS_V4,
-    UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6,
+    UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6, VIPS_V4, VIPS_V6,
 };
 
 /// The maps that a family has for itself.
@@ -33,6 +33,8 @@ pub trait FamilyMaps: Family {
     fn inside() -> &'static HashMap<Self::EndpointKey, Inside>;
     /// Endpoints of the whole cluster.
     fn endpoints() -> &'static Array<Self::EndpointKey>;
+    /// What is known of VIPs.
+    fn vips() -> &'static HashMap<Self::Address, u32>;
     /// The node's address on an uplink; zero: it has none.
     fn address_of(uplink: &Uplink) -> Self::Address;
 }
@@ -83,6 +85,11 @@ impl FamilyMaps for V4 {
     #[inline(always)]
     fn endpoints() -> &'static Array<EndpointKeyV4> {
         &ENDPOINTS_V4
+    }
+
+    #[inline(always)]
+    fn vips() -> &'static HashMap<[u8; 4], u32> {
+        &VIPS_V4
     }
 
     #[inline(always)]
@@ -137,6 +144,11 @@ impl FamilyMaps for V6 {
     #[inline(always)]
     fn endpoints() -> &'static Array<EndpointKeyV6> {
         &ENDPOINTS_V6
+    }
+
+    #[inline(always)]
+    fn vips() -> &'static HashMap<[u8; 16], u32> {
+        &VIPS_V6
     }
 
     #[inline(always)]

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use xlb_common::abi::Settings;
+
 use crate::agent::inside::ClientsInside;
 use crate::health::PortChoice;
 use crate::maps::object::Sizes;
@@ -36,6 +38,8 @@ pub struct Options {
     pub bpffs_dir: PathBuf,
     /// The front door.
     pub xdp: XdpChoice,
+    /// What becomes of packets to a VIP that go to no pod.
+    pub settings: Settings,
     /// How packets reach pods.
     pub delivery: DeliveryChoice,
     /// Which addresses Services may have.

@@ -73,6 +73,7 @@ async fn start(options: &Options, pins: &PinDirectory, netlink: Netlink) -> Resu
         follow_programs_log(&mut ebpf);
     }
     let (mut maps, snapshot) = (LiveMaps::open(pins)?, netlink.snapshot().await?);
+    maps.put_settings(options.settings)?;
     maps.put_netns_addresses(node_netns, &snapshot.primary_addresses())?;
     let mut hooks = Hooks::new(ebpf, pins.clone());
     hooks.attach_cgroup(&cgroup, options.clients_inside.are_served())?;

@@ -1,13 +1,15 @@
 //! What the maps say, in words: one value for text, JSON and tests.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
 use xlb_common::Reason;
-use xlb_common::abi::{Backend, Frontend, Inside, Member, ServiceStats, frontend_flags as flags, inside_flags};
+use xlb_common::abi::{
+    Backend, Frontend, Inside, Member, ServiceStats, Settings, frontend_flags as flags, inside_flags, vip_flags,
+};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
@@ -29,6 +31,10 @@ pub struct Inspection {
     pub agent: Option<AgentView>,
     /// Service ports.
     pub services: Vec<ServiceView>,
+    /// VIPs.
+    pub vips: Vec<VipView>,
+    /// What becomes of packets to ports of VIPs that no service has: `pass`, `drop` or `reject`.
+    pub unowned: &'static str,
     /// Backends.
     pub backends: Vec<BackendView>,
     /// Flows.
@@ -86,6 +92,17 @@ pub struct ServiceView {
     /// What was counted since it got its id; absent: it has no numbers of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficView>,
+}
+
+/// A VIP.
+#[derive(Debug, Serialize)]
+pub struct VipView {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether a service of it has a backend on this node that takes new connections.
+    pub is_usable: bool,
+    /// Whether it answers echo requests.
+    pub answers_echo: bool,
 }
 
 /// What a service has had to do.
@@ -186,6 +203,7 @@ impl Inspection {
         let observed = maps.observed()?;
         let report = Report::read(bpffs_dir);
         let counted = report.as_ref().map_or(0, |report| report.counted_services);
+        let settings = maps.config()?.settings;
         let happened = maps.counters()?.into_iter().filter(|(_, count)| *count > 0);
         Ok(Self {
             generation: observed.generation,
@@ -197,6 +215,8 @@ impl Inspection {
                     ServiceView { traffic, ..service_view(&observed, *id, it) }
                 })
                 .collect(),
+            vips: observed.vips.iter().map(|(&address, &flags)| vip_view(address, flags, settings)).collect(),
+            unowned: unowned(settings),
             backends: observed
                 .backends
                 .iter()
@@ -241,6 +261,19 @@ fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> Serv
         backends,
         inside: observed.inside.entries.values().find(|inside| inside.service == id).map(inside_view),
         traffic: None,
+    }
+}
+
+fn vip_view(address: IpAddr, flags: u32, settings: Settings) -> VipView {
+    let is_usable = flags & vip_flags::USABLE != 0;
+    VipView { address, is_usable, answers_echo: is_usable && settings.answers_echo() }
+}
+
+const fn unowned(settings: Settings) -> &'static str {
+    match (settings.stops_unowned(), settings.rejects_unowned()) {
+        (_, true) => "reject",
+        (true, false) => "drop",
+        _ => "pass",
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
-use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX};
+use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX, Settings};
 
 pub mod addresses;
 pub mod explain;
@@ -87,6 +87,16 @@ struct RunArgs {
     /// Close a Service to the IP family of which its loadBalancerSourceRanges hold no range; kube-proxy leaves it open
     #[arg(long)]
     source_ranges_fail_closed: bool,
+    /// Answer ICMP echo requests (ping) to a VIP that has a usable pod on this node
+    #[arg(long, value_enum, default_value = "on")]
+    vip_echo: Switch,
+    /// What becomes of packets to a port of a VIP that no Service has: pass leaves them to the host's stack, drop drops them,
+    /// reject answers those that begin a flow with ICMP port unreachable
+    #[arg(long, value_enum, default_value = "pass")]
+    vip_unowned: UnownedArg,
+    /// How a TCP client is refused: icmp is port unreachable, as kube-proxy does, reset is a TCP reset
+    #[arg(long, value_enum, default_value = "icmp")]
+    reject_tcp_with: RejectArg,
     /// Leave programs and maps in place at the end: they keep serving until an agent takes them over
     #[arg(long)]
     keep_dataplane: bool,
@@ -159,6 +169,34 @@ impl SourceArgs {
 enum Switch {
     On,
     Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UnownedArg {
+    Pass,
+    Drop,
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RejectArg {
+    Icmp,
+    Reset,
+}
+
+impl RunArgs {
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        if self.vip_echo == Switch::On {
+            settings = settings.with_echo();
+        }
+        settings = match self.vip_unowned {
+            UnownedArg::Pass => settings,
+            UnownedArg::Drop => settings.with_unowned_dropped(),
+            UnownedArg::Reject => settings.with_unowned_rejected(),
+        };
+        if self.reject_tcp_with == RejectArg::Reset { settings.with_tcp_reset() } else { settings }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -268,6 +306,7 @@ fn run(args: RunArgs) -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let options = Options {
+        settings: args.settings(),
         uplinks: args.uplinks,
         node_name: args.node_name,
         source: args.source.choice(is_in_cluster())?,

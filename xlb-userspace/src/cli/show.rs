@@ -11,10 +11,10 @@ use crate::cli::inspection::{InsideView, Inspection, ServiceView, TrafficView};
 #[must_use]
 pub fn text(inspection: &Inspection, section: Section) -> String {
     let parts: &[fn(&Inspection) -> String] = match section {
-        Section::Services => &[services],
+        Section::Services => &[services, vips],
         Section::Backends => &[backends],
         Section::Flows => &[flows],
-        Section::All | Section::Metrics => &[agent, services, backends, flow_summary, counters, refusals],
+        Section::All | Section::Metrics => &[agent, services, vips, backends, flow_summary, counters, refusals],
     };
     parts.iter().map(|part| part(inspection)).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
@@ -66,6 +66,19 @@ fn service(service: &ServiceView) -> String {
     }
     if let Some(traffic) = &service.traffic {
         let _ = writeln!(text, "  traffic  {}", counted(traffic));
+    }
+    text
+}
+
+fn vips(inspection: &Inspection) -> String {
+    let mut text = String::new();
+    for vip in &inspection.vips {
+        let state = match (vip.is_usable, vip.answers_echo) {
+            (_, true) => "answers ping",
+            (true, false) => "does not answer ping (--vip-echo off)",
+            (false, false) => "does not answer ping: no usable pod on this node",
+        };
+        let _ = writeln!(text, "vip        {:<21} {state}; ports of no service: {}", vip.address, inspection.unowned);
     }
     text
 }

@@ -1,7 +1,7 @@
 //! The maps that each family has for itself.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -28,6 +28,7 @@ const LISTED: u32 = 1;
 pub struct FamilyMaps<K: Keys> {
     frontends: Hash<K, Frontend>,
     backend_ids: Hash<K, u32>,
+    vips: HashMap<MapData, Raw<K::Address>, u32>,
     /// In the order of `FlowTable`.
     flows: [Hash<K::FlowKey, FlowEntry>; 6],
     source_ranges: Ranges<K::SourceKey>,
@@ -40,6 +41,8 @@ pub struct FamilyMaps<K: Keys> {
 pub(super) trait Written {
     fn put_frontend(&mut self, key: &Endpoint, frontend: Frontend) -> Result<()>;
     fn remove_frontend(&mut self, key: &Endpoint) -> Result<()>;
+    fn put_vip(&mut self, address: IpAddr, flags: u32) -> Result<()>;
+    fn remove_vip(&mut self, address: IpAddr) -> Result<()>;
     fn put_backend_id(&mut self, key: &Endpoint, id: u32) -> Result<()>;
     fn remove_backend_id(&mut self, key: &Endpoint) -> Result<()>;
     fn put_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
@@ -74,6 +77,7 @@ impl<K: Keys> FamilyMaps<K> {
         Ok(Self {
             frontends: open("FRONTENDS")?.try_into()?,
             backend_ids: open("BACKEND_IDS")?.try_into()?,
+            vips: open("VIPS")?.try_into()?,
             flows: [
                 open("FLOWS")?.try_into()?,
                 open("PENDING")?.try_into()?,
@@ -99,6 +103,12 @@ impl<K: Keys> FamilyMaps<K> {
     #[must_use]
     pub fn is_backend(&self, key: &K) -> bool {
         self.backend_ids.get(&Raw(*key), 0).is_ok()
+    }
+
+    /// [`vip_flags`](xlb_common::abi::vip_flags) of an address, if it is a VIP.
+    #[must_use]
+    pub fn vip(&self, address: K::Address) -> Option<u32> {
+        self.vips.get(&Raw(address), 0).ok()
     }
 
     /// A flow's entry.
@@ -137,6 +147,14 @@ impl<K: Keys> Written for FamilyMaps<K> {
 
     fn remove_frontend(&mut self, key: &Endpoint) -> Result<()> {
         Ok(self.frontends.remove(&endpoint_key(key)?)?)
+    }
+
+    fn put_vip(&mut self, address: IpAddr, flags: u32) -> Result<()> {
+        Ok(self.vips.insert(vip_key::<K>(address)?, flags, 0)?)
+    }
+
+    fn remove_vip(&mut self, address: IpAddr) -> Result<()> {
+        Ok(self.vips.remove(&vip_key::<K>(address)?)?)
     }
 
     fn put_backend_id(&mut self, key: &Endpoint, id: u32) -> Result<()> {
@@ -178,6 +196,7 @@ impl<K: Keys> Written for FamilyMaps<K> {
     fn read_into(&self, observed: &mut Observed) {
         let frontends = self.frontends.iter().flatten();
         observed.frontends.extend(frontends.map(|(Raw(key), Raw(frontend))| (key.endpoint(), frontend)));
+        observed.vips.extend(self.vips.iter().flatten().map(|(Raw(key), flags)| (K::address(key), flags)));
         let backend_ids = self.backend_ids.iter().flatten();
         observed.backend_ids.extend(backend_ids.map(|(Raw(key), Raw(id))| (key.endpoint(), id)));
         for (key, _) in self.source_ranges.iter().flatten() {
@@ -193,6 +212,11 @@ impl<K: Keys> Written for FamilyMaps<K> {
 fn endpoint_key<K: Keys>(endpoint: &Endpoint) -> Result<Raw<K>> {
     let other_family = || format!("{endpoint} is no endpoint of the maps {}", K::SUFFIX);
     K::of_endpoint(endpoint).map(Raw).with_context(other_family)
+}
+
+fn vip_key<K: Keys>(address: IpAddr) -> Result<Raw<K::Address>> {
+    let other_family = || format!("{address} is no address of the maps {}", K::SUFFIX);
+    K::of_address(address).map(Raw).with_context(other_family)
 }
 
 fn range_key<K: Keys>(service: u32, range: &IpNet) -> Result<Key<Raw<K::SourceKey>>> {

@@ -14,9 +14,15 @@ pub trait Keys: Pod {
     type FlowKey: Pod;
     /// Key of the source ranges, behind the prefix length, and of the clients' affinity.
     type SourceKey: Pod;
+    /// Key of the VIPs: an address.
+    type Address: Pod;
     /// What the names of its maps end with.
     const SUFFIX: &str;
 
+    /// The address as a key; none if it is of the other family.
+    fn of_address(address: IpAddr) -> Option<Self::Address>;
+    /// The address.
+    fn address(key: Self::Address) -> IpAddr;
     /// The endpoint's key; none if it is of the other family.
     fn of_endpoint(endpoint: &Endpoint) -> Option<Self>;
     /// The endpoint.
@@ -34,7 +40,17 @@ pub trait Keys: Pod {
 impl Keys for EndpointKeyV4 {
     type FlowKey = FlowKeyV4;
     type SourceKey = SourceKeyV4;
+    type Address = [u8; 4];
     const SUFFIX: &str = "V4";
+
+    fn of_address(address: IpAddr) -> Option<[u8; 4]> {
+        let IpAddr::V4(address) = address else { return None };
+        Some(address.octets())
+    }
+
+    fn address(key: [u8; 4]) -> IpAddr {
+        key.into()
+    }
 
     fn of_endpoint(endpoint: &Endpoint) -> Option<Self> {
         let SocketAddr::V4(socket) = endpoint.socket else { return None };
@@ -68,7 +84,17 @@ impl Keys for EndpointKeyV4 {
 impl Keys for EndpointKeyV6 {
     type FlowKey = FlowKeyV6;
     type SourceKey = SourceKeyV6;
+    type Address = [u8; 16];
     const SUFFIX: &str = "V6";
+
+    fn of_address(address: IpAddr) -> Option<[u8; 16]> {
+        let IpAddr::V6(address) = address else { return None };
+        Some(address.octets())
+    }
+
+    fn address(key: [u8; 16]) -> IpAddr {
+        key.into()
+    }
 
     fn of_endpoint(endpoint: &Endpoint) -> Option<Self> {
         let SocketAddr::V6(socket) = endpoint.socket else { return None };

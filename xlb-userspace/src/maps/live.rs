@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use xlb_common::abi::{
     Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX, ServiceRecord,
-    ServiceStats, UPLINKS_MAX, Uplink,
+    ServiceStats, Settings, UPLINKS_MAX, Uplink,
 };
 use xlb_common::inside::netns_address_key;
 use xlb_common::slot::SlotWord;
@@ -118,6 +118,8 @@ impl LiveMaps {
             }
             Op::PutFrontend { key, frontend } => self.of(key.family()).put_frontend(key, *frontend)?,
             Op::RemoveFrontend { key } => self.of(key.family()).remove_frontend(key)?,
+            Op::PutVip { address, flags } => self.of(Family::of(*address)).put_vip(*address, *flags)?,
+            Op::RemoveVip { address } => self.of(Family::of(*address)).remove_vip(*address)?,
             Op::PutEndpoints { base, protocol, endpoints } => {
                 for (index, &socket) in (*base..).zip(endpoints) {
                     self.of(Family::of(socket.ip())).put_endpoint(index, &Endpoint { socket, protocol: *protocol })?;
@@ -128,7 +130,8 @@ impl LiveMaps {
             Op::RemoveService { id } => self.services.remove(&Raw(*id))?,
             Op::RemoveBackendId { key } => self.of(key.family()).remove_backend_id(key)?,
             Op::PutConfig { stack_in_use, generation } => {
-                let config = Config { stack_in_use: u32::from(*stack_in_use), zero: 0, generation: *generation };
+                let Config { settings, .. } = self.config()?;
+                let config = Config { stack_in_use: u32::from(*stack_in_use), settings, generation: *generation };
                 self.config.set(0, Raw(config), 0)?;
             }
         }
@@ -161,6 +164,15 @@ impl LiveMaps {
             self.netns_addresses.insert(Raw(key), address, 0).context("writing NETNS_ADDRESSES")?;
         }
         Ok(())
+    }
+
+    /// Tells the programs what the operator chose.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn put_settings(&mut self, settings: Settings) -> Result<()> {
+        let config = Config { settings, ..self.config()? };
+        self.config.set(0, Raw(config), 0).context("writing CONFIG")
     }
 
     /// Tells the programs an uplink's MAC and addresses.

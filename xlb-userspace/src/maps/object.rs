@@ -71,6 +71,8 @@ impl Sizes {
             shape("UDP_PENDING_V4", abi::UDP_PENDING_MAX.min(self.flows), flow, entry),
             shape("SCTP_FLOWS_V4", abi::SCTP_FLOWS_MAX.min(self.flows), flow, entry),
             shape("SCTP_PENDING_V4", abi::SCTP_PENDING_MAX.min(self.flows), flow, entry),
+            shape("VIPS_V4", self.frontends, 4, 4),
+            shape("VIPS_V6", self.frontends, 16, 4),
             shape("FRONTENDS_V6", self.frontends, endpoint_v6, size_of::<abi::Frontend>()),
             shape("BACKEND_IDS_V6", self.backends, endpoint_v6, 4),
             shape("FLOWS_V6", abi::FLOWS_V6_MAX.min(self.flows), flow_v6, entry),

@@ -9,8 +9,9 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, Frontend, Member,
-    ProofQuestion, ServiceStats,
+    ProofQuestion, ServiceStats, Settings,
 };
+use xlb_common::budget::Answer;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables};
 use xlb_common::{Family, Reason};
@@ -79,7 +80,7 @@ impl Live for EndpointKeyV6 {
 
 impl<F: Family> Tables<F> for LiveTables<'_>
 where
-    F::EndpointKey: Live<FlowKey = F::FlowKey, SourceKey = F::SourceKey>,
+    F::EndpointKey: Live<FlowKey = F::FlowKey, SourceKey = F::SourceKey, Address = F::Address>,
 {
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
         F::EndpointKey::of(self.maps).frontend(&key).map(Box::new)
@@ -148,8 +149,16 @@ where
     }
 
     /// Nothing is sent, so nothing is spent.
-    fn may_report(&self) -> bool {
+    fn may_answer(&self, _answer: Answer) -> bool {
         true
+    }
+
+    fn vip(&self, address: F::Address) -> Option<u32> {
+        F::EndpointKey::of(self.maps).vip(address)
+    }
+
+    fn settings(&self) -> Settings {
+        self.maps.config().map_or(Settings::default(), |config| config.settings)
     }
 
     fn count(&self, _reason: Reason) {}

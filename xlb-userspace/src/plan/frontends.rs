@@ -118,6 +118,11 @@ impl<'a> Frontends<'a> {
         (early, removals)
     }
 
+    /// The frontends that the plan leads to, as far as it is done.
+    pub(super) fn planned(&self) -> &BTreeMap<Endpoint, Frontend> {
+        &self.planned
+    }
+
     /// Whether the operation leads a VIP of another service to service `id`.
     pub(super) fn is_taking(&self, op: &Op, id: u32) -> bool {
         let Op::PutFrontend { key, .. } = op else { return false };

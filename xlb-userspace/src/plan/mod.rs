@@ -10,6 +10,7 @@
 //! [`part`] (what some services have of it),
 //! `services` (each service in turn),
 //! `frontends` (where its VIPs lead),
+//! `vips` (which addresses those are),
 //! `formers` (who had them),
 //! `inside` (where they lead clients inside),
 //! `sources` (for whom),
@@ -29,6 +30,7 @@ pub mod op;
 pub mod part;
 mod services;
 mod frontends;
+mod vips;
 mod formers;
 mod inside;
 mod sources;
@@ -147,6 +149,7 @@ fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> V
         services.endpoints,
         services.slots,
         services.records,
+        services.removed_vips,
         services.early_removed_frontends,
         services.source_ranges,
         services.frontends,
@@ -155,6 +158,7 @@ fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> V
         services.late_frontends,
         services.late_slots,
         services.taken_frontends,
+        services.vips,
         services.late_records,
         backends.removals(),
     ];

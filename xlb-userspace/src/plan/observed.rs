@@ -1,6 +1,7 @@
 //! What the maps hold, as the agent knows it: read back when it starts, then kept equal by [`Observed::apply`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use xlb_common::abi::{Backend, Frontend, Member};
@@ -75,6 +76,8 @@ pub struct Observed {
     pub services: BTreeMap<u32, ObservedService>,
     /// `FRONTENDS_V4` and `FRONTENDS_V6`.
     pub frontends: BTreeMap<Endpoint, Frontend>,
+    /// `VIPS_V4` and `VIPS_V6`.
+    pub vips: BTreeMap<IpAddr, u32>,
     /// `SOURCE_RANGES_V4` and `SOURCE_RANGES_V6`, by id of the service.
     pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
     /// What clients inside get.
@@ -124,6 +127,8 @@ impl Observed {
             Op::RemoveFrontend { key } => {
                 self.frontends.remove(key);
             }
+            Op::PutVip { address, flags } => drop(self.vips.insert(*address, *flags)),
+            Op::RemoveVip { address } => drop(self.vips.remove(address)),
             Op::PutEndpoints { base, endpoints, .. } => self.inside.put_endpoints(*base, endpoints),
             Op::PutInside { key, inside } => self.inside.put(*key, *inside, now_ms),
             Op::RemoveInside { key } => self.inside.remove(key, now_ms),

@@ -2,7 +2,7 @@
 //! but for one that fills a part of an array to which nothing leads yet.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use xlb_common::abi::{Backend, Frontend, Inside, Member, inside_flags};
@@ -83,6 +83,18 @@ pub enum Op {
         /// VIP, protocol and port.
         key: Endpoint,
     },
+    /// Writes `VIPS_V4[address]` or `VIPS_V6[address]`.
+    PutVip {
+        /// The VIP.
+        address: IpAddr,
+        /// [`vip_flags`](xlb_common::abi::vip_flags).
+        flags: u32,
+    },
+    /// Deletes `VIPS_V4[address]` or `VIPS_V6[address]`.
+    RemoveVip {
+        /// What is no VIP any more.
+        address: IpAddr,
+    },
     /// Fills a part of `ENDPOINTS_V4` or `ENDPOINTS_V6`, as the addresses' family is.
     PutEndpoints {
         /// First index.
@@ -149,6 +161,8 @@ impl fmt::Display for Op {
             Self::RemoveInside { key } => write!(f, "remove inside {key}"),
             Self::RemoveService { id } => write!(f, "remove service {id}"),
             Self::RemoveBackendId { key } => write!(f, "remove backend id {}", key),
+            Self::PutVip { address, flags } => write!(f, "put vip {address} flags {flags}"),
+            Self::RemoveVip { address } => write!(f, "remove vip {address}"),
             Self::PutConfig { stack_in_use, generation } => {
                 write!(f, "put config generation {generation} stack in use {stack_in_use}")
             }
@@ -240,6 +254,8 @@ mod tests {
                 },
                 "put inside 192.0.2.10:80/tcp = service 0 flags 2 endpoints 0+0, then 0 lingering, then 1 for pods",
             ),
+            (Op::PutVip { address: "192.0.2.10".parse().unwrap(), flags: 1 }, "put vip 192.0.2.10 flags 1"),
+            (Op::RemoveVip { address: "2001:db8::10".parse().unwrap() }, "remove vip 2001:db8::10"),
             (Op::PutSlot { index: 9, word }, "put slot 9 = none < 7 < 4"),
             (Op::PutBackend { id: 2, backend: Backend::default() }, "put backend 2 generation 0 free"),
             (Op::PutConfig { stack_in_use: true, generation: 8 }, "put config generation 8 stack in use true"),

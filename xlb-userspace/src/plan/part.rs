@@ -35,6 +35,8 @@ impl Observed {
     pub fn part(&self, scope: &Scope) -> Option<Self> {
         let mut part = Self { stack_in_use: self.stack_in_use, generation: self.generation, ..Self::default() };
         part.frontends = found(&scope.frontends, &self.frontends);
+        let addresses: BTreeSet<IpAddr> = scope.frontends.iter().map(|key| key.socket.ip()).collect();
+        part.vips = addresses.iter().filter_map(|address| Some((*address, *self.vips.get(address)?))).collect();
         part.inside = self.inside.part(&scope.frontends);
         let ids: BTreeSet<u32> = part.frontends.values().map(|frontend| frontend.service).collect();
         for id in ids {

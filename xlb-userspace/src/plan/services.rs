@@ -1,6 +1,6 @@
 //! One service after the other: those that are served already first, so that what fits keeps serving.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use xlb_common::abi::SERVICE_NAME_MAX;
 
@@ -17,6 +17,7 @@ use super::op::Op;
 use super::refuse::{Limit, Shortage};
 use super::sources::Sources;
 use super::space::Space;
+use super::vips::Vips;
 
 /// The operations for all services, by the time at which they are due.
 #[derive(Default)]
@@ -39,6 +40,10 @@ pub(super) struct ServiceOps {
     pub(super) late_slots: Vec<Op>,
     /// Frontends of other services that may not come before late slots: these name those services' backends.
     pub(super) taken_frontends: Vec<Op>,
+    /// After all frontends.
+    pub(super) vips: Vec<Op>,
+    /// Before any frontend goes.
+    pub(super) removed_vips: Vec<Op>,
     /// Records that free a region: not before the last frontend left it.
     pub(super) late_records: Vec<Op>,
 }
@@ -55,7 +60,8 @@ pub(super) struct Services<'a, 'b> {
     frontends: Frontends<'a>,
     insides: Insides<'a>,
     sources: Sources<'a>,
-    served: BTreeSet<u32>,
+    /// The ids of the services of the plan, and whether they have a backend that takes new connections.
+    served: BTreeMap<u32, bool>,
     next_id: u32,
     ops: ServiceOps,
     shortages: Vec<Shortage>,
@@ -86,7 +92,7 @@ impl<'a, 'b> Services<'a, 'b> {
             frontends: Frontends::new((observed, whole), limits.frontends),
             insides: Insides::new((&observed.inside, &whole.inside), limits.endpoints, now_ms),
             sources: Sources::new((observed, whole), limits.source_ranges),
-            served: BTreeSet::new(),
+            served: BTreeMap::new(),
             next_id: 0,
             ops: ServiceOps::default(),
             shortages: Vec::new(),
@@ -149,6 +155,7 @@ impl<'a, 'b> Services<'a, 'b> {
         self.ops.frontends.extend(frontends.into_iter().chain(led.entries));
         self.ops.endpoints.extend(led.endpoints);
         self.record(id, candidate, record, &layout);
+        self.served.insert(id, is_usable(&layout, &was));
         let slots = if come_last { &mut self.ops.late_slots } else { &mut self.ops.slots };
         slots.extend(layout.slots);
         self.ops.members.extend(layout.members);
@@ -173,7 +180,7 @@ impl<'a, 'b> Services<'a, 'b> {
 
     /// The lowest id that no service has.
     fn free_id(&mut self) -> Option<u32> {
-        let is_used = |id: &u32| self.whole.services.contains_key(id) || self.served.contains(id);
+        let is_used = |id: &u32| self.whole.services.contains_key(id) || self.served.contains_key(id);
         let is_free = |id: &u32| !is_used(id) && !self.sources.are_left_of(*id);
         let id = (self.next_id..self.limits.services).find(is_free)?;
         self.next_id = id;
@@ -220,7 +227,6 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     fn record(&mut self, id: u32, candidate: &Candidate, was: Option<&ObservedService>, layout: &Layout) {
-        self.served.insert(id);
         let region = layout.region;
         if was.is_some_and(|was| was.region() == region) {
             return;
@@ -244,8 +250,11 @@ impl<'a, 'b> Services<'a, 'b> {
         let (early, removals) = self.frontends.removals(self.sources.widening());
         self.ops.early_removed_frontends.extend(early);
         self.ops.removed_frontends.extend(removals);
+        let (planned, served) = (self.frontends.planned(), &self.served);
+        let vips = Vips { observed: self.observed, whole: self.whole, planned, served };
+        (self.ops.vips, self.ops.removed_vips) = vips.changes();
         self.ops.removed_source_ranges.extend(self.sources.removals());
-        let ids = self.observed.services.keys().filter(|id| !self.served.contains(id));
+        let ids = self.observed.services.keys().filter(|id| !self.served.contains_key(id));
         self.ops.late_records.extend(ids.map(|&id| Op::RemoveService { id }));
     }
 
@@ -265,6 +274,17 @@ fn candidates<'d>(desired: &'d Desired, observed: &Observed) -> Vec<Candidate<'d
     let mut candidates: Vec<_> = desired.services.iter().map(candidate).collect();
     candidates.sort_by_key(|candidate| candidate.id.is_none());
     candidates
+}
+
+/// Whether a new connection finds somebody: then each slot has an owner.
+fn is_usable(layout: &Layout, was: &Was) -> bool {
+    let base = layout.region.slots_base;
+    let put = layout.slots.iter().find_map(|op| match op {
+        Op::PutSlot { index, word } if *index == base => Some(*word),
+        _ => None,
+    });
+    let kept = was.region.filter(|(region, _)| region.slots_base == base).and_then(|(_, words)| words.first().copied());
+    layout.region.slots == 0 || put.or(kept).is_some_and(|word| word.current().is_some())
 }
 
 fn object(name: &str) -> String {

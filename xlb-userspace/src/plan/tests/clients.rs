@@ -56,8 +56,15 @@ fn a_service_takes_its_ranges_with_it_when_it_goes() {
     let mut node = Node::default();
     node.reach(&desired([("web", filtered(service(1, [1]), &[0]))]));
     let plan = node.reach(&Desired::default());
-    let order =
-        ["remove frontend", "remove source range", "remove service", "remove backend id", "put backend", "put config"];
+    let order = [
+        "remove vip",
+        "remove frontend",
+        "remove source range",
+        "remove service",
+        "remove backend id",
+        "put backend",
+        "put config",
+    ];
     assert_eq!(kinds(&plan), order);
 }
 

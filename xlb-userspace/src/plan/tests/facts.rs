@@ -1,6 +1,6 @@
 //! Single facts about plans.
 
-use xlb_common::abi::{Backend, Frontend, backend_flags};
+use xlb_common::abi::{Backend, Frontend, backend_flags, vip_flags};
 use xlb_common::slot::SlotWord;
 
 use super::maps::Node;
@@ -222,13 +222,16 @@ fn a_name_longer_than_its_record_is_refused() {
 }
 
 #[test]
-fn a_change_of_policy_changes_only_frontends() {
+fn a_change_of_policy_changes_only_frontends_and_vips() {
     let mut node = serving(&desired([("web", service(1, [1, 2]))]));
     let mut web = service(1, [1, 2]);
     web.when_empty = WhenEmpty::Pass;
     web.vips.insert(vip(9));
     let plan = node.reach(&desired([("web", web)]));
-    assert!(matches!(plan.ops.as_slice(), [Op::PutFrontend { .. }, Op::PutFrontend { .. }, Op::PutConfig { .. }]));
+    assert!(matches!(
+        plan.ops.as_slice(),
+        [Op::PutFrontend { .. }, Op::PutFrontend { .. }, Op::PutVip { .. }, Op::PutConfig { .. }]
+    ));
 }
 
 /// Found by the histories: the agent dies after the frontend named its backend and before the region was released.
@@ -278,4 +281,22 @@ pub fn frontend(node: &Node, last: u8) -> Frontend {
 
 pub fn words(node: &Node, last: u8) -> Vec<SlotWord> {
     node.observed.slots[&frontend(node, last).slots_base].clone()
+}
+
+/// MetalLB lets Services share an address: the first without a pod must not take the answer of the second away.
+#[test]
+fn a_vip_that_services_share_is_usable_as_long_as_one_of_them_is() {
+    let mut node = Node::default();
+    let shared = |pods: &[u16], port| DesiredService { port, ..service(1, pods.iter().copied()) };
+    let flags = |node: &Node| node.observed.vips[&vip(1)];
+    node.reach(&desired([("web", shared(&[1], 80)), ("api", shared(&[], 81))]));
+    assert_eq!(flags(&node), vip_flags::USABLE);
+    node.reach(&desired([("web", shared(&[], 80)), ("api", shared(&[], 81))]));
+    assert_eq!(flags(&node), 0);
+    node.reach(&desired([("web", shared(&[], 80)), ("api", shared(&[2, 3], 81))]));
+    assert_eq!(flags(&node), vip_flags::USABLE);
+    node.reach(&desired([("web", shared(&[], 80))]));
+    assert_eq!(flags(&node), 0);
+    node.reach(&Desired::default());
+    assert!(node.observed.vips.is_empty());
 }

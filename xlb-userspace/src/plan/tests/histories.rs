@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use xlb_common::abi::vip_flags;
 use xlb_common::slot::OWNERS;
 
 use super::events::{Event, World, event};
@@ -44,6 +45,7 @@ proptest! {
                 continue;
             }
             check_agent_knows_maps(&node)?;
+            check_vips(&node)?;
             check_all_is_served(&node, &world, &plan)?;
             check_affinity(&before, &node, &world.desired)?;
             check_a_restart_changes_nothing(&before, &node, &world, &plan)?;
@@ -193,6 +195,17 @@ fn check_inside_is_served(node: &Node, world: &World) -> Result<(), TestCaseErro
             );
         }
     }
+    Ok(())
+}
+
+/// A VIP is what has a frontend, and is usable if one of them has somebody for a new connection.
+fn check_vips(node: &Node) -> Result<(), TestCaseError> {
+    let mut expected = BTreeMap::new();
+    for (key, (_, owners)) in served(node) {
+        let usable = owners.iter().all(|owners| owners[0].is_some());
+        *expected.entry(key.socket.ip()).or_insert(0) |= if usable { vip_flags::USABLE } else { 0 };
+    }
+    prop_assert_eq!(&node.maps.tables.vips, &expected);
     Ok(())
 }
 

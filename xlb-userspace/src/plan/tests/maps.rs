@@ -29,6 +29,7 @@ pub struct Tables {
     pub backend_ids: BTreeMap<Endpoint, u32>,
     pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
     pub inside: InsideMaps,
+    pub vips: BTreeMap<IpAddr, u32>,
 }
 
 /// The maps, and what the agent believes they hold.
@@ -102,6 +103,7 @@ impl Maps {
             backend_ids: tables.backend_ids.clone(),
             source_ranges: tables.source_ranges.clone(),
             inside: tables.inside.read_back(),
+            vips: tables.vips.clone(),
             stack_in_use: self.stack_in_use,
             generation: self.generation,
             ..Observed::default()
@@ -185,6 +187,8 @@ impl Maps {
                     tables.source_ranges.remove(&service);
                 }
             }
+            Op::PutVip { address, flags } => drop(tables.vips.insert(address, flags)),
+            Op::RemoveVip { address } => assert!(tables.vips.remove(&address).is_some()),
             Op::PutEndpoints { base, endpoints, .. } => tables.inside.put_endpoints(base, &endpoints, now_ms),
             Op::PutInside { key, inside } => tables.inside.put(key, Some(inside), now_ms),
             Op::RemoveInside { key } => tables.inside.put(key, None, now_ms),
@@ -255,6 +259,10 @@ impl Maps {
             Op::PutSourceRange { .. } => Family::ALL.iter().all(|family| {
                 let ranges = self.tables.source_ranges.values().flatten();
                 ranges.filter(|range| Family::of(range.addr()) == *family).count() <= limits.source_ranges as usize
+            }),
+            Op::PutVip { .. } => Family::ALL.iter().all(|family| {
+                let vips = self.tables.vips.keys().filter(|address| Family::of(**address) == *family);
+                vips.count() <= limits.frontends as usize
             }),
             _ => Family::ALL.iter().all(|family| {
                 let frontends = self.tables.frontends.keys();
