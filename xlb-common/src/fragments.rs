@@ -52,6 +52,7 @@ pub fn serve<F: Family, P: Packet, T: Tables<F>>(
     tables: &T,
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
+    packet.gather(headers::<F>());
     if role_from_outside::<F, P, T>(packet, tables)? == Role::Later {
         return follow::<F, P, T>(packet, tables, arrival);
     }
@@ -60,6 +61,11 @@ pub fn serve<F: Family, P: Packet, T: Tables<F>>(
         reason if reason.refuses() => Err(refuse_first::<F, P, T>(packet, tables, arrival, reason)),
         _ => deliver_first::<F, P, T>(packet, tables, arrival.door, pick),
     }
+}
+
+/// Bytes of a frame up to the end of a first fragment's TCP header.
+const fn headers<F: Family>() -> usize {
+    F::TRANSPORT_AT + F::FRAGMENT_HEADER + TCP_HEADER as usize
 }
 
 /// What a fragment is to the path.
@@ -133,6 +139,7 @@ pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
     packet: &mut P,
     tables: &T,
 ) -> Result<Delivery, Reason> {
+    packet.gather(headers::<F>());
     match role_from_pod::<F, P, T>(packet, tables)? {
         Role::Later => follow_reply::<F, P, T, IS_DIRECT>(packet, tables),
         Role::First => {

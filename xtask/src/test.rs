@@ -31,12 +31,14 @@ const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-usersp
 
 /// The helpers of the lab have logic of their own; `path` and `fragments` are the packet path without a kernel, `scenarios` the
 /// runner of scenario files.
-const HOST_OF_LAB: [&str; 17] = [
+const HOST_OF_LAB: [&str; 19] = [
     "-p",
     "xlb-tests",
     "--lib",
     "--test",
     "path",
+    "--test",
+    "linear",
     "--test",
     "fragments",
     "--test",
