@@ -45,6 +45,10 @@ struct Traffic {
     vip: [u8; 16],
     /// The VIP's port, network byte order, and the first flow's client port.
     ports: [u8; 4],
+    /// IP protocol number, TCP's or UDP's.
+    protocol: u8,
+    /// Always zero.
+    zero: [u8; 3],
 }
 
 #[map]
@@ -103,7 +107,7 @@ fn vary(frame: &mut Frame) -> Option<()> {
     let [d0, d1, d2, d3] = V4::from_stored(traffic.vip);
     frame.store(0, [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])?;
     // TTL, protocol, and a checksum: only its arithmetic costs, whatever it is.
-    frame.store(22, [64, TCP, 0x12, 0x34, s0, s1, s2, s3])?;
+    frame.store(22, [64, traffic.protocol, 0x12, 0x34, s0, s1, s2, s3])?;
     frame.store(30, [d0, d1, d2, d3, c0, c1, v0, v1])?;
     frame.store(50, [0x56, 0x78])
 }

@@ -12,7 +12,7 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use xlb_common::abi::{Backend, COUNTED_SERVICES_MAX, Config, Frontend, Member, NETNS_HOST, TCP, backend_flags};
+use xlb_common::abi::{Backend, COUNTED_SERVICES_MAX, Config, Frontend, Member, NETNS_HOST, TCP, UDP, backend_flags};
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::SlotWord;
 use xlb_common::{Family as _, V4, V6};
@@ -31,8 +31,7 @@ const SLOTS: u32 = 251;
 const SERVED_VIP: u8 = 10;
 const OTHER_VIP: u8 = 99;
 /// Flow maps that the measured programs have, and do not touch: their real size would only take memory.
-const UNUSED_FLOWS: [&str; 6] =
-    ["FLOWS_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4", "FLOWS_V6", "UDP_FLOWS_V6", "UDP_PENDING_V6"];
+const UNUSED_FLOWS: [&str; 3] = ["FLOWS_V6", "UDP_FLOWS_V6", "UDP_PENDING_V6"];
 
 /// One measured program with one kind of packet.
 #[derive(Clone, Copy)]
@@ -40,6 +39,7 @@ struct Case {
     name: &'static str,
     program: &'static str,
     version: Version,
+    protocol: u8,
     vip: u8,
     flags: &'static str,
     baseline: Option<&'static str>,
@@ -51,7 +51,7 @@ struct Case {
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     Case { name: "empty", program: "empty", baseline: None, ..ESTABLISHED_AGAIN.passing() },
     Case { name: "varied", program: "varied", baseline: None, ..ESTABLISHED_AGAIN.passing() },
     Case { name: "varied_v6", program: "varied_v6", baseline: None, ..ESTABLISHED_V6.passing() },
@@ -61,6 +61,7 @@ const CASES: [Case; 10] = [
     Case { name: "established_uncounted", is_counted: false, ..ESTABLISHED_AGAIN },
     ESTABLISHED_V6,
     Case { name: "syn", flags: "S", baseline: Some("established"), ..ESTABLISHED_AGAIN },
+    Case { name: "udp", protocol: UDP, baseline: Some("established"), ..ESTABLISHED_AGAIN },
     Case { name: "not_ours", vip: OTHER_VIP, baseline: Some("established"), ..ESTABLISHED_AGAIN.passing() },
 ];
 
@@ -73,6 +74,7 @@ const ESTABLISHED_AGAIN: Case = Case {
     name: "established_again",
     program: "path_xdp",
     version: Version::V4,
+    protocol: TCP,
     vip: SERVED_VIP,
     flags: "A",
     baseline: Some("established"),
@@ -189,13 +191,14 @@ fn load(counted_services: u32) -> Result<Ebpf> {
 }
 
 fn set_traffic(object: &mut Ebpf, case: Case, flows: u32) -> Result<()> {
-    let mut bytes = [0; 28];
+    let mut bytes = [0; 32];
     bytes[..4].copy_from_slice(&flows.to_ne_bytes());
     bytes[8..24].copy_from_slice(&stored(vip_address(case.version, case.vip)));
     bytes[24..26].copy_from_slice(&80_u16.to_be_bytes());
-    bytes[26..].copy_from_slice(&40_000_u16.to_be_bytes());
+    bytes[26..28].copy_from_slice(&40_000_u16.to_be_bytes());
+    bytes[28] = case.protocol;
     let map = object.map_mut("TRAFFIC").context("no map TRAFFIC")?;
-    Array::<_, [u8; 28]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
+    Array::<_, [u8; 32]>::try_from(map)?.set(0, bytes, 0).context("describing the traffic")
 }
 
 /// A service of each family with a slot table and without history; its pods' links take frames from XDP.
@@ -204,7 +207,9 @@ fn tables() -> MemoryTables {
     for (number, version) in (1..).zip(Version::ALL) {
         let (slots_base, members_base) = (SLOTS * number, u32::from(BACKENDS) * number);
         let frontend = Frontend { service: number, slots_base, slots: SLOTS, members_base, ..Frontend::default() };
-        add_frontend(&mut tables, vip_address(version, SERVED_VIP), frontend);
+        for protocol in [TCP, UDP] {
+            add_frontend(&mut tables, (vip_address(version, SERVED_VIP), protocol), frontend);
+        }
         let owner = |slot: u32| SlotWord::owned_by((slot % u32::from(BACKENDS)) as u8).0;
         tables.slots.extend((slots_base..).zip((0..SLOTS).map(owner)));
         for (index, pod) in (members_base..).zip(1..=BACKENDS) {
@@ -215,14 +220,14 @@ fn tables() -> MemoryTables {
     tables
 }
 
-fn add_frontend(tables: &mut MemoryTables, vip: IpAddr, frontend: Frontend) {
+fn add_frontend(tables: &mut MemoryTables, (vip, protocol): (IpAddr, u8), frontend: Frontend) {
     let port = 80_u16.to_be_bytes();
     match vip {
         IpAddr::V4(vip) => {
-            tables.v4.frontends.insert(V4::endpoint_key(vip.octets(), port, TCP), frontend);
+            tables.v4.frontends.insert(V4::endpoint_key(vip.octets(), port, protocol), frontend);
         }
         IpAddr::V6(vip) => {
-            tables.v6.frontends.insert(V6::endpoint_key(vip.octets(), port, TCP), frontend);
+            tables.v6.frontends.insert(V6::endpoint_key(vip.octets(), port, protocol), frontend);
         }
     }
 }
