@@ -276,12 +276,16 @@ pub struct FlowEntry {
     pub uplink_mac: [u8; 6],
     /// Acknowledgement number of the pod's SYN-ACK, host byte order; counts with `SYN_ACK_SEEN`.
     pub syn_ack_acknowledged: u32,
-    /// Low bits of the kernel's jiffies when the entry was last written.
+    /// When a datagram of the flow passed last, or the entry was written: [`Tables::now`](crate::tables::Tables::now).
     pub last_seen: u32,
     /// The VLAN tags of the client's packet: replies regain them. In delivery mode stack they are the host's affair.
     pub tags: Tags,
+    /// The client's port, network byte order, where the pod sees another one ([`crate::twin`]); else zero.
+    pub client_port: [u8; 2],
+    /// Always zero.
+    pub zero: [u8; 2],
 }
-const _: () = assert!(size_of::<FlowEntry>() == 60);
+const _: () = assert!(size_of::<FlowEntry>() == 64);
 
 /// Bits of [`FlowEntry::flags`].
 pub mod flow_flags {
@@ -291,6 +295,8 @@ pub mod flow_flags {
     pub const SYN_ACK_SEEN: u16 = 2;
     /// The pod's socket is closed (it may linger in TIME_WAIT), or it ended the SCTP association.
     pub const CLOSED: u16 = 4;
+    /// The pod has answered a SYN to another frontend since: the accepted entry is of a connection that is over.
+    pub const SUPERSEDED: u16 = 8;
 }
 
 impl FlowEntry {
@@ -306,6 +312,13 @@ impl FlowEntry {
     #[must_use]
     pub fn is_stack(&self) -> bool {
         self.flags & flow_flags::STACK != 0
+    }
+
+    /// Whether another frontend's handshake has begun where the entry is an accepted flow's.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.flags & flow_flags::SUPERSEDED != 0
     }
 
     /// Whether the pod's socket is closed.

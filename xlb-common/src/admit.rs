@@ -2,10 +2,12 @@
 //!
 //! | rule | event | what is written | what is read |
 //! |---|---|---|---|
-//! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | - |
-//! | 8 | the pod's SYN-ACK | - | PENDING (it is newer), else FLOWS |
+//! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | FLOWS, PENDING |
+//! | 3 | SYN while the pod's kernel has the client's port connected to another frontend | nothing: it is dropped | FLOWS, PENDING |
+//! | 3 | UDP datagram of a port that has a flow with another frontend | nothing here ([`crate::twin`]) | PENDING, else FLOWS |
+//! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
-//! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
+//! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection and its SYN-ACK passed; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
 //! | - | an ICMP error about the client's packet | - | FLOWS, else PENDING; of UDP the newer one |
 //! | - | the pod's kernel accepts (sock_ops) | PENDING moves to FLOWS | PENDING |
 //! | - | the pod's socket closes (sock_ops) | FLOWS is marked | FLOWS |
@@ -18,13 +20,14 @@
 //! Their places for later: the unique frontend (rules 3 and 9) and the hint (rule 9) at the end of [`find_reply`], UDP's
 //! second datagram (rule 15) in [`udp_reply`], ageing (rule 10) where [`closed`] marks.
 
-use crate::abi::{FlowEntry, SCTP, UDP, flow_flags};
+use crate::abi::{Backend, FlowEntry, SCTP, UDP, flow_flags};
 use crate::family::Family;
-use crate::parse::{Parsed, TcpView};
+use crate::parse::{Endpoint, Parsed, TcpView};
 use crate::reason::Reason;
 use crate::sctp;
 use crate::stats::count_flow;
 use crate::tables::{FlowTable, Proof, Tables};
+use crate::twin::is_idle;
 
 /// Rule 3: a flow that may become a connection, by a SYN or a datagram. Packets of a connection, which are most, do
 /// without the entry. True if the flow is new, or a SYN is repeated.
@@ -34,31 +37,94 @@ pub fn note_client<F: Family, T: Tables<F>>(
     parsed: &Parsed<F>,
     key: &F::FlowKey,
     entry: &FlowEntry,
-) -> bool {
-    if !parsed.transport.is_udp() {
-        let table = if parsed.transport.is_sctp() { FlowTable::SctpPending } else { FlowTable::TcpPending };
-        tables.remember(table, key, entry);
-        return true;
+    backend: &Backend,
+) -> Result<bool, Reason> {
+    if parsed.transport.is_udp() {
+        return note_datagram(tables, key, entry);
     }
-    let (is_same_flow, is_same_way) = compared_udp(tables, key, entry);
-    if !is_same_way {
-        tables.remember(FlowTable::UdpPending, key, entry);
+    let is_sctp = parsed.transport.is_sctp();
+    if if is_sctp { is_associated(tables, key, entry) } else { is_connected(tables, key, entry, backend) } {
+        return Err(Reason::PortInUse);
     }
-    !is_same_flow
+    tables.remember(if is_sctp { FlowTable::SctpPending } else { FlowTable::TcpPending }, key, entry);
+    Ok(true)
 }
 
-/// Whether what is known is the same flow, and whether it would go the same way. Each of the two entries is compared by
-/// itself, rather than the newer one of both: a SYN takes 97 ns so and 105 otherwise, although it does not come here.
+/// Whether the pod's kernel has a connection of the client's port to another frontend, or a handshake: it would take the
+/// SYN for one of that. A kernel that cannot be asked decides for itself.
 #[inline(always)]
-fn compared_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> (bool, bool) {
-    let compared = |known: FlowEntry| {
-        let is_same_flow = is_of_same_service(&known, entry) && known.backend == entry.backend;
-        (is_same_flow, is_same_way(&known, entry))
-    };
-    match tables.flow(FlowTable::UdpPending, key) {
-        Some(known) => compared(known),
-        None => tables.flow(FlowTable::Udp, key).map_or((false, false), compared),
+fn is_connected<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry, backend: &Backend) -> bool {
+    let is_others = |table| tables.flow_at(table, key).is_some_and(|known| !is_same_frontend(&known, entry));
+    let is_others_flow = tables
+        .flow_at(FlowTable::Tcp, key)
+        .is_some_and(|known| !known.is_superseded() && !is_same_frontend(&known, entry));
+    let is_others_handshake = is_others(FlowTable::TcpPending);
+    if !(is_others_flow || is_others_handshake) || backend.is_hidden() {
+        return false;
     }
+    match tables.prove(backend, key) {
+        Proof::Owned => true,
+        Proof::HalfOpen => is_others_handshake,
+        Proof::Absent | Proof::Listening | Proof::TimeWait => false,
+    }
+}
+
+/// Whether the pod has an association of the client's port to another frontend, as far as its packets say: it would take
+/// the INIT for a restart of that (RFC 9260 chapter 5.2.2).
+#[inline(always)]
+fn is_associated<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> bool {
+    tables.flow_at(FlowTable::Sctp, key).is_some_and(|known| {
+        !known.is_closed() && !is_idle(&known, entry.last_seen) && !is_same_frontend(&known, entry)
+    })
+}
+
+/// Rule 3 for datagrams. True if the flow is new; a way out if the client's port has a flow with another frontend, or is
+/// another flow's with this pod. Each of the two entries is compared by itself, rather than the newer one of both: a SYN
+/// takes 97 ns so and 105 otherwise, although it does not come here.
+#[inline(always)]
+pub fn note_datagram<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> Result<bool, Reason> {
+    match tables.flow_at(FlowTable::UdpPending, key) {
+        Some(known) => note_known(tables, key, entry, (FlowTable::UdpPending, &known)),
+        None => match tables.flow_at(FlowTable::Udp, key) {
+            Some(known) => note_known(tables, key, entry, (FlowTable::Udp, &known)),
+            None => {
+                tables.remember(FlowTable::UdpPending, key, entry);
+                Ok(true)
+            }
+        },
+    }
+}
+
+/// The same for what is known in a table. Of a flow that goes the same way only the time is written, and seldom.
+#[inline(always)]
+fn note_known<F: Family, T: Tables<F>>(
+    tables: &T,
+    key: &F::FlowKey,
+    entry: &FlowEntry,
+    (table, known): (FlowTable, &FlowEntry),
+) -> Result<bool, Reason> {
+    if !is_same_frontend(known, entry) {
+        return Err(Reason::OtherFrontend);
+    }
+    if !is_same_way(known, entry) {
+        tables.remember(FlowTable::UdpPending, key, entry);
+    } else if known.last_seen != entry.last_seen {
+        tables.change(table, key, |known| known.last_seen = entry.last_seen);
+    }
+    Ok(!(is_of_same_service(known, entry) && known.backend == entry.backend))
+}
+
+/// Whether both are flows to one frontend, from the same port.
+#[inline(always)]
+fn is_same_frontend(known: &FlowEntry, new: &FlowEntry) -> bool {
+    known.vip == new.vip && known.vip_port == new.vip_port && known.client_port == new.client_port
+}
+
+/// Whether the entry's flow is the packet's, from the port that it has.
+#[inline(always)]
+pub fn is_to<F: Family>(entry: &FlowEntry, parsed: &Parsed<F>) -> bool {
+    let Endpoint(vip, port) = parsed.destination;
+    entry.vip == F::to_stored(vip) && entry.vip_port == port && entry.client_port == [0; 2]
 }
 
 /// Whether both are flows of one service, and not of one and of another that has its id now.
@@ -70,8 +136,7 @@ fn is_of_same_service(known: &FlowEntry, new: &FlowEntry) -> bool {
 /// Whether a reply by either entry would take the same way, and count alike.
 #[inline(always)]
 fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
-    known.vip == new.vip
-        && known.vip_port == new.vip_port
+    is_same_frontend(known, new)
         && is_of_same_service(known, new)
         && known.backend == new.backend
         && known.ingress_ifindex == new.ingress_ifindex
@@ -87,16 +152,15 @@ pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Re
     let key = F::flow_key(parsed.destination.pair(), parsed.source.pair());
     let found = match parsed.transport.tcp() {
         Some(tcp) if tcp.is_syn() => None,
-        Some(tcp) if tcp.is_syn_ack() => syn_ack(tables, &key, &tcp),
         Some(tcp) => tcp_reply(tables, &key, &tcp),
         None => match parsed.transport.sctp() {
             Some(view) => sctp_reply(tables, &key, view.chunk),
             None => udp_reply(tables, &key),
         },
     };
-    // Without an entry it has a value nevertheless: the verifier refuses to copy what one of two cases leaves open.
-    match found.unwrap_or((FlowEntry::default(), Reason::NotAReply)) {
-        (entry, reason) if reason != Reason::NotAReply => Ok((entry, reason)),
+    match found {
+        // Copied once, where all ways meet: for each of them there is no room on the stack.
+        Some((entry, reason)) => Ok((*entry, reason)),
         _ if tables.is_backend(&F::endpoint_key(parsed.source.0, parsed.source.1, parsed.transport.number())) => {
             Err(Reason::ReplyUnknown)
         }
@@ -104,42 +168,86 @@ pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Re
     }
 }
 
-/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule.
+/// TCP: by the table that [`heard_tcp`] names, of an accepted flow at once.
 #[inline(always)]
-fn syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Option<(FlowEntry, Reason)> {
-    if let Some(mut entry) = tables.flow(FlowTable::TcpPending, key) {
-        entry.flags |= flow_flags::SYN_ACK_SEEN;
-        entry.syn_ack_acknowledged = tcp.acknowledged;
-        tables.remember(FlowTable::TcpPending, key, &entry);
-        return Some((entry, Reason::RepliedHalfOpen));
-    }
-    tables.flow(FlowTable::Tcp, key).map(|entry| (entry, Reason::Replied))
-}
-
-/// Rules 8 (RST) and 9.
-#[inline(always)]
-fn tcp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Option<(FlowEntry, Reason)> {
-    if let Some(entry) = tables.flow(FlowTable::Tcp, key) {
+fn tcp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Option<(T::Flow, Reason)> {
+    if !tcp.is_syn_ack()
+        && let Some(entry) = tables.flow_at(FlowTable::Tcp, key)
+        && !entry.is_superseded()
+    {
         return Some((entry, Reason::Replied));
     }
-    let entry = tables.flow(FlowTable::TcpPending, key)?;
-    if tcp.is_reset() || !is_accepted(tables, key, tcp, &entry) {
-        return Some((entry, Reason::RepliedHalfOpen));
-    }
-    tables.remember(FlowTable::Tcp, key, &entry);
-    count_flow(tables, &entry);
-    Some((entry, Reason::RepliedAdmitted))
+    let reason = heard_tcp(tables, key, tcp);
+    let table = match reason {
+        Reason::NotAReply => return None,
+        Reason::RepliedHalfOpen => FlowTable::TcpPending,
+        _ => FlowTable::Tcp,
+    };
+    tables.flow_at(table, key).map(|entry| (entry, reason))
 }
 
-/// Whether a packet of the pod shows that it accepted the connection.
+/// What a packet of the pod does to a flow that is not accepted, and by which table it is a reply: FLOWS for
+/// [`Reason::Replied`] and [`Reason::RepliedAdmitted`], PENDING for [`Reason::RepliedHalfOpen`], else none. In one register,
+/// as [`sctp::heard`].
+#[inline(never)]
+fn heard_tcp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Reason {
+    if tcp.is_syn_ack() {
+        return heard_syn_ack(tables, key, tcp.acknowledged);
+    }
+    let Some(entry) = tables.flow_at(FlowTable::TcpPending, key) else { return Reason::NotAReply };
+    match shown(tables, key, tcp, &entry) {
+        Shown::Handshake => Reason::RepliedHalfOpen,
+        Shown::OtherConnection => Reason::NotAReply,
+        Shown::Connection => {
+            tables.remember(FlowTable::Tcp, key, &entry);
+            count_flow(tables, &entry);
+            Reason::RepliedAdmitted
+        }
+    }
+}
+
+/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule. A pod that answers a SYN has no connection of
+/// this client's port any more: an accepted flow with another frontend is over.
 #[inline(always)]
-fn is_accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, entry: &FlowEntry) -> bool {
-    let Some(backend) = tables.backend(entry.backend.into()) else { return false };
+fn heard_syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, acknowledged: u32) -> Reason {
+    let known = tables.flow_at(FlowTable::Tcp, key);
+    let Some(entry) = tables.flow_at(FlowTable::TcpPending, key) else {
+        return if known.is_some() { Reason::Replied } else { Reason::NotAReply };
+    };
+    if known.is_some_and(|known| !is_same_frontend(&known, &entry)) {
+        tables.change(FlowTable::Tcp, key, |known| known.flags |= flow_flags::SUPERSEDED);
+    }
+    tables.change(FlowTable::TcpPending, key, |entry| {
+        entry.flags |= flow_flags::SYN_ACK_SEEN;
+        entry.syn_ack_acknowledged = acknowledged;
+    });
+    Reason::RepliedHalfOpen
+}
+
+/// What a packet of the pod shows of a pending entry: rules 8 (RST) and 9. One of a connection whose SYN-ACK the entry has
+/// not seen is nobody's reply: the entry may be of a SYN to another frontend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// Nothing more.
+    Handshake,
+    /// The pod accepted the connection.
+    Connection,
+    /// The pod has a connection from before the SYN.
+    OtherConnection,
+}
+
+#[inline(always)]
+fn shown<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, entry: &FlowEntry) -> Shown {
+    if tcp.is_reset() {
+        return Shown::Handshake;
+    }
+    let Some(backend) = tables.backend(entry.backend.into()) else { return Shown::Handshake };
     let proof = if backend.is_hidden() { Proof::Absent } else { tables.prove(&backend, key) };
     match proof {
-        Proof::Owned | Proof::TimeWait => true,
-        Proof::Listening | Proof::HalfOpen => false,
-        Proof::Absent => is_strict_proof(tcp, entry),
+        Proof::Owned | Proof::TimeWait if entry.flags & flow_flags::SYN_ACK_SEEN == 0 => Shown::OtherConnection,
+        Proof::Owned | Proof::TimeWait => Shown::Connection,
+        Proof::Absent if is_strict_proof(tcp, entry) => Shown::Connection,
+        Proof::Absent | Proof::Listening | Proof::HalfOpen => Shown::Handshake,
     }
 }
 
@@ -153,32 +261,49 @@ const fn is_strict_proof(tcp: &TcpView, entry: &FlowEntry) -> bool {
 
 /// SCTP: by the table that the packet's first chunk leads to.
 #[inline(always)]
-fn sctp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, first_chunk: u32) -> Option<(FlowEntry, Reason)> {
+fn sctp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, first_chunk: u32) -> Option<(T::Flow, Reason)> {
     let reason = sctp::heard(tables, key, first_chunk);
     let table = match reason {
         Reason::NotAReply => return None,
         Reason::RepliedHalfOpen => FlowTable::SctpPending,
         _ => FlowTable::Sctp,
     };
-    tables.flow(table, key).map(|entry| (entry, reason))
+    let entry = tables.flow_at(table, key)?;
+    refresh_at(tables, table, key, entry.last_seen);
+    Some((entry, reason))
+}
+
+/// Writes that a flow was seen now, unless that is known.
+#[inline(never)]
+fn refresh_at<F: Family, T: Tables<F>>(tables: &T, table: FlowTable, key: &F::FlowKey, last_seen: u32) {
+    let now = tables.now();
+    if now != last_seen {
+        tables.change(table, key, |entry| entry.last_seen = now);
+    }
 }
 
 /// UDP: the first answer moves the flow, and so does the first after the client has come by another way: its newest
 /// datagram decides.
 #[inline(always)]
-fn udp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<(FlowEntry, Reason)> {
-    let newest = newest_udp(tables, key)?;
-    let known = tables.flow(FlowTable::Udp, key);
-    if !known.is_some_and(|known| is_same_way(&known, &newest)) {
+fn udp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<(T::Flow, Reason)> {
+    let Some(newest) = tables.flow_at(FlowTable::UdpPending, key) else {
+        let known = tables.flow_at(FlowTable::Udp, key)?;
+        refresh_at(tables, FlowTable::Udp, key, known.last_seen);
+        return Some((known, Reason::Replied));
+    };
+    refresh_at(tables, FlowTable::UdpPending, key, newest.last_seen);
+    let known = tables.flow_at(FlowTable::Udp, key);
+    let (is_known, is_same) = known.map_or((false, false), |known| (true, is_same_way(&known, &newest)));
+    if !is_same {
         tables.remember(FlowTable::Udp, key, &newest);
     }
-    Some((newest, if known.is_some() { Reason::Replied } else { Reason::RepliedAdmitted }))
+    Some((newest, if is_known { Reason::Replied } else { Reason::RepliedAdmitted }))
 }
 
 /// The entry written last: an answered flow's is a copy of a pending one, so what is pending is never older.
 #[inline(always)]
-fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<FlowEntry> {
-    tables.flow(FlowTable::UdpPending, key).or_else(|| tables.flow(FlowTable::Udp, key))
+pub fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<T::Flow> {
+    tables.flow_at(FlowTable::UdpPending, key).or_else(|| tables.flow_at(FlowTable::Udp, key))
 }
 
 /// What an error about a packet of the flow needs, or a later fragment, whether a pod accepted it or not. Nothing is learnt.
@@ -186,13 +311,25 @@ fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<F
 /// leaves open.
 #[inline(always)]
 pub fn known_flow<F: Family, T: Tables<F>>(tables: &T, protocol: u8, key: &F::FlowKey) -> FlowEntry {
-    let accepted_first = |accepted, pending| tables.flow(accepted, key).or_else(|| tables.flow(pending, key));
     let found = match protocol {
         UDP => newest_udp(tables, key),
-        SCTP => accepted_first(FlowTable::Sctp, FlowTable::SctpPending),
-        _ => accepted_first(FlowTable::Tcp, FlowTable::TcpPending),
+        SCTP => tables.flow_at(FlowTable::Sctp, key).or_else(|| tables.flow_at(FlowTable::SctpPending, key)),
+        _ => tcp_flow(tables, key),
     };
-    found.unwrap_or_default()
+    found.map_or_else(FlowEntry::default, |entry| *entry)
+}
+
+/// The TCP flow that the pod has, if it has one: the accepted one, unless a handshake with another frontend came after it.
+#[inline(always)]
+pub fn tcp_flow<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<T::Flow> {
+    let accepted = tables.flow_at(FlowTable::Tcp, key).filter(|entry| !entry.is_superseded());
+    accepted.or_else(|| tables.flow_at(FlowTable::TcpPending, key))
+}
+
+/// The flow of which the pod's kernel said this.
+#[inline(always)]
+pub fn holder<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, proof: Proof) -> Option<T::Flow> {
+    if proof == Proof::HalfOpen { tables.flow_at(FlowTable::TcpPending, key) } else { tcp_flow(tables, key) }
 }
 
 /// The pod's kernel accepted a connection. With TCP Fast Open its reply may have shown that before.

@@ -13,7 +13,7 @@
 //! is never answered by another one (RFC 1122 chapter 3.2.2), and nothing is learnt from it: whoever can guess a flow can
 //! send one. The pod's kernel judges what it gets by its sequence numbers, as without xlb.
 
-use crate::abi::{FlowEntry, SCTP, TCP, UDP};
+use crate::abi::{Backend, FlowEntry, SCTP, TCP, UDP};
 use crate::admit::known_flow;
 use crate::checksum::{Difference, TransportChange};
 use crate::family::{End, Family, HeaderChange};
@@ -22,10 +22,11 @@ use crate::parse::{Endpoint, Parsed, TcpView, Transport, tcp_flags};
 use crate::path::{self, Arrival, Delivery, change_for, enter, passable};
 use crate::reason::Reason;
 use crate::reply::to_uplink;
-use crate::rewrite::readdress_frame;
+use crate::rewrite::{Ports, readdress_frame};
 use crate::sctp::{SctpView, chunk};
 use crate::select::{Pick, backend_of};
 use crate::tables::{Stage, Tables};
+use crate::twin::{SeatKind, seat};
 
 mod v4;
 mod v6;
@@ -74,7 +75,7 @@ pub struct Quote<F: Family> {
 }
 
 /// An error that arrived by an uplink.
-#[inline(never)]
+#[inline(always)]
 pub fn to_pod<F: Quoting, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
@@ -102,7 +103,7 @@ fn pick<F: Quoting, P: Packet, T: Tables<F>>(packet: &P, tables: &T, arrival: &A
         return Err(Reason::OtherHost);
     }
     tables.note(Stage::Frontend(*frontend));
-    path::pick(tables, &frontend, &flow)
+    path::pick::<F, T, true>(tables, &frontend, &flow)
 }
 
 /// The quoted packet's mirror image: what its receiver sent, or would have. A function of its own, because what it reads
@@ -131,11 +132,25 @@ fn deliver<F: Quoting, P: Packet, T: Tables<F>>(
     let (outer, payload) = F::outer(packet).ok_or(Reason::Truncated)?;
     passable(arrival.door, &backend, outer.hops)?;
     let quote = quote::<F, P>(packet, payload)?;
+    let ports = Ports { of_end: backend.port, of_other: client_port(tables, &quote, &backend)? };
     enter(packet, &backend, arrival.door).ok_or(Reason::Truncated)?;
     let change = change_for(&backend);
-    let pod = Endpoint(change.address, backend.port);
-    translate(packet, &outer, change, &quote, pod).ok_or(Reason::Truncated)?;
+    translate(packet, &outer, change, &quote, (change.address, ports)).ok_or(Reason::Truncated)?;
     Ok(Delivery::to(&backend, Reason::ErrorDelivered))
+}
+
+/// The client's port as the pod knows it, if that is another one; a way out if the pod knows its own as another flow's.
+#[inline(always)]
+fn client_port<F: Family, T: Tables<F>>(tables: &T, quote: &Quote<F>, backend: &Backend) -> Result<[u8; 2], Reason> {
+    if !quote.transport.is_udp() {
+        return Ok([0; 2]);
+    }
+    let seat = seat(tables, &quote.destination, &quote.source, backend);
+    match seat.kind {
+        SeatKind::Own => Ok(seat.port),
+        SeatKind::Free if seat.port == quote.destination.1 => Ok([0; 2]),
+        SeatKind::Free | SeatKind::Taken => Err(Reason::ErrorOwnerless),
+    }
 }
 
 /// Nobody is refused or dropped because of an error, where a packet would be.
@@ -175,9 +190,10 @@ fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Re
         return Err(Reason::ReplyTtlExpired);
     }
     readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
-    let vip = Endpoint(F::from_stored(entry.vip), entry.vip_port);
-    let change = HeaderChange { end: End::Source, address: vip.0, counts_hop: true };
-    translate(packet, &outer, change, &quote, vip).ok_or(Reason::Truncated)?;
+    let vip = F::from_stored(entry.vip);
+    let ports = Ports { of_end: entry.vip_port, of_other: entry.client_port };
+    let change = HeaderChange { end: End::Source, address: vip, counts_hop: true };
+    translate(packet, &outer, change, &quote, (vip, ports)).ok_or(Reason::Truncated)?;
     to_uplink(packet, &entry, Reason::ErrorReplied)
 }
 
@@ -191,11 +207,12 @@ fn of_stack<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> 
     if !entry.is_stack() {
         return Err(Reason::NotAReply);
     }
-    let vip = Endpoint(F::from_stored(entry.vip), entry.vip_port);
+    let vip = F::from_stored(entry.vip);
+    let ports = Ports { of_end: entry.vip_port, of_other: entry.client_port };
     let is_of_pod = outer.source.0 == quote.destination.0;
-    let address = if is_of_pod { vip.0 } else { outer.source.0 };
+    let address = if is_of_pod { vip } else { outer.source.0 };
     let change = HeaderChange { end: End::Source, address, counts_hop: false };
-    translate(packet, &outer, change, &quote, vip).ok_or(Reason::Truncated)?;
+    translate(packet, &outer, change, &quote, (vip, ports)).ok_or(Reason::Truncated)?;
     Ok(Delivery { to: None, reason: Reason::ErrorReplied })
 }
 
@@ -243,7 +260,7 @@ fn translate<F: Quoting, P: Packet>(
     outer: &Parsed<F>,
     change: HeaderChange<F>,
     quote: &Quote<F>,
-    to: Endpoint<F>,
+    to: (F::Address, Ports),
 ) -> Option<()> {
     let (old, quoted_end) = match change.end {
         End::Source => (outer.source.0, End::Destination),
@@ -257,17 +274,27 @@ fn translate<F: Quoting, P: Packet>(
     packet.follow(F::TRANSPORT_AT + 2, sums)
 }
 
-/// Gives one end of the quoted packet a new address and port; what all of that does to a sum over the quote.
+/// Gives one end of the quoted packet a new address, and its ends these ports; what all of that does to a sum over the quote.
 #[inline(always)]
-fn requote<F: Quoting, P: Packet>(packet: &mut P, quote: &Quote<F>, end: End, to: Endpoint<F>) -> Option<Difference> {
-    let (Endpoint(old_address, old_port), port_at) = match end {
-        End::Source => (quote.source, F::QUOTED_TRANSPORT_AT),
-        End::Destination => (quote.destination, F::QUOTED_TRANSPORT_AT + 2),
+fn requote<F: Quoting, P: Packet>(
+    packet: &mut P,
+    quote: &Quote<F>,
+    end: End,
+    (address, new): (F::Address, Ports),
+) -> Option<Difference> {
+    let (source_at, destination_at) = (F::QUOTED_TRANSPORT_AT, F::QUOTED_TRANSPORT_AT + 2);
+    let (Endpoint(old_address, old_port), port_at, Endpoint(_, other), other_at) = match end {
+        End::Source => (quote.source, source_at, quote.destination, destination_at),
+        End::Destination => (quote.destination, destination_at, quote.source, source_at),
     };
-    let addresses = F::difference(old_address, to.0);
-    let ports = Difference::of_word(old_port, to.1);
-    let header = F::store_quoted(packet, end, old_address, to.0)?;
-    packet.store(port_at, to.1)?;
+    let addresses = F::difference(old_address, address);
+    let header = F::store_quoted(packet, end, old_address, address)?;
+    packet.store(port_at, new.of_end)?;
+    let mut ports = Difference::of_word(old_port, new.of_end);
+    if new.of_other != [0; 2] {
+        packet.store(other_at, new.of_other)?;
+        ports = ports.plus(Difference::of_word(other, new.of_other));
+    }
     if !quote.has_sum {
         return Some(header.plus(ports));
     }

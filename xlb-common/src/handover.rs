@@ -12,12 +12,13 @@
 //! is known to that pod's kernel as well, under the same addresses, and netfilter has to see both its directions.
 
 use crate::abi::{Frontend, Member, frontend_flags};
+use crate::admit::{is_to, tcp_flow};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::select::{Pick, index_apart, is_rehashed, live, member_at, opens_flow, proves, word_at};
 use crate::slot::{OWNERS, SlotWord};
-use crate::tables::{FlowTable, Stage, Step, Tables};
+use crate::tables::{Stage, Step, Tables};
 
 /// By which hashes of a flow its slot is found: all of it, or its client alone.
 const HASHES: usize = 2;
@@ -100,16 +101,15 @@ impl<F: Family, T: Tables<F>> Step<T> for LookingUp<'_, F> {
     }
 }
 
-/// Whether a flow map knows the flow with this member. Of a flow that the pod's socket closed, the pod's kernel has the
+/// Whether a flow map knows the flow with this member, and this frontend. Of a flow that the pod's socket closed, the pod's kernel has the
 /// last word: the host may have a later one with the same ports.
 #[inline(always)]
 fn came_through_xlb<F: Family, T: Tables<F>>(tables: &T, owner: u8, member: Member, parsed: &Parsed<F>) -> bool {
     let Some(backend) = live(tables, member.id(), member.generation) else { return false };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-    let entry = tables.flow(FlowTable::Tcp, &key).or_else(|| tables.flow(FlowTable::TcpPending, &key));
-    let found = entry.is_some_and(|entry| {
+    let found = tcp_flow(tables, &key).is_some_and(|entry| {
         let holds = || !backend.is_hidden() && proves(tables.prove(&backend, &key), false);
-        u32::from(entry.backend) == member.id() && (!entry.is_closed() || holds())
+        u32::from(entry.backend) == member.id() && is_to(&entry, parsed) && (!entry.is_closed() || holds())
     });
     tables.note(Stage::LookedUp { owner, backend: member.id(), found });
     found

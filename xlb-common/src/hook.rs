@@ -31,6 +31,8 @@ pub enum Kind {
     Sctp,
     /// VLAN tags, IPv4 options, IPv6 extension headers.
     Shape,
+    /// Datagrams of a client's port that has a flow with another VIP of the same pod. Their answers are as usual.
+    Twin,
 }
 
 /// Most kinds.
@@ -83,7 +85,7 @@ impl Hook {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 4] = [Self::Icmp, Self::Fragment, Self::Sctp, Self::Shape];
+    pub const ALL: [Self; 5] = [Self::Icmp, Self::Fragment, Self::Sctp, Self::Shape, Self::Twin];
 
     /// What the name of its program has behind that of the hook's usual one.
     #[must_use]
@@ -93,7 +95,14 @@ impl Kind {
             Self::Fragment => "_fragment",
             Self::Sctp => "_sctp",
             Self::Shape => "_shape",
+            Self::Twin => "_twin",
         }
+    }
+
+    /// Whether such packets are met at the hook.
+    #[must_use]
+    pub const fn is_at(self, hook: Hook) -> bool {
+        hook.is_ingress() || !matches!(self, Self::Twin)
     }
 
     /// The kind of packet on which the usual program gave this verdict; none: the verdict is final.
@@ -105,6 +114,7 @@ impl Kind {
             Err(Reason::Fragment) => Some(Self::Fragment),
             Err(Reason::Sctp) => Some(Self::Sctp),
             Err(Reason::NotIp | Reason::IpOptions | Reason::ExtensionHeaders) => Some(Self::Shape),
+            Err(Reason::OtherFrontend) => Some(Self::Twin),
             _ => None,
         }
     }

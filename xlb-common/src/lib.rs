@@ -16,6 +16,7 @@
 //! [`fragments`] (what follows a first fragment),
 //! [`errors`] (what routers and hosts say about a flow),
 //! [`sctp`] (what is its own),
+//! [`twin`] (two flows that a pod could not tell apart),
 //! [`inside`] (clients on this node, whose packets nobody rewrites),
 //! [`stats`] (what each service is counted for),
 //! then the values they work on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
@@ -43,6 +44,7 @@ pub mod fragments;
 pub mod inside;
 pub mod stats;
 pub mod sctp;
+pub mod twin;
 pub mod budget;
 pub mod parse;
 pub mod family;

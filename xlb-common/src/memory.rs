@@ -34,7 +34,7 @@ pub struct MemoryTables {
     pub backends: BTreeMap<u32, Backend>,
     /// Uplinks and their MACs; an uplink that is not listed accepts every MAC.
     pub uplinks: BTreeMap<u32, [u8; 6]>,
-    /// The clock in jiffies.
+    /// The clock, in units of its own ([`Tables::now`]).
     pub now: u32,
     /// The clock in nanoseconds.
     pub now_ns: u64,
@@ -156,6 +156,8 @@ impl InMemory for V6 {
 }
 
 impl<F: InMemory> Tables<F> for MemoryTables {
+    type Flow = Box<FlowEntry>;
+
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
         F::of(self).frontends.get(&key).copied().map(Box::new)
     }
@@ -180,12 +182,16 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         self.uplinks.get(&ifindex).is_none_or(|&uplink| uplink == mac)
     }
 
-    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
-        F::of(self).flow_of(table, key)
+    fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<Box<FlowEntry>> {
+        F::of(self).flow_of(table, key).map(Box::new)
     }
 
     fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry) {
         F::of(self).flows.borrow_mut().insert((table as u8, *key), *entry);
+    }
+
+    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) {
+        F::of(self).flows.borrow_mut().get_mut(&(table as u8, *key)).map(change);
     }
 
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {

@@ -17,7 +17,7 @@ use crate::parse::{Endpoint, EtherType, Parsed, ether_type, wanted};
 use crate::reason::Reason;
 use crate::refusal::refuse;
 use crate::reply::reply;
-use crate::rewrite::{readdress, readdress_frame};
+use crate::rewrite::{Ports, readdress, readdress_frame};
 use crate::sctp;
 use crate::select::{Pick, backend_of, opens_flow, pick_at_once, pick_by_asking};
 use crate::shape::measure;
@@ -25,6 +25,7 @@ use crate::shaped;
 use crate::sources;
 use crate::stats::{count_flow, count_forward, generation_of};
 use crate::tables::{Stage, Tables};
+use crate::twin;
 use crate::unowned::unowned;
 
 /// The hook at which a packet from outside meets xlb.
@@ -102,10 +103,11 @@ pub fn ingress<P: Packet, T: Tables<V4> + Tables<V6>>(
     arrival: Arrival,
 ) -> Result<Delivery, Reason> {
     let verdict = ingress_usual(packet, tables, arrival);
-    match Kind::of(&verdict) {
-        Some(kind) => ingress_of(kind, packet, tables, arrival),
-        None => verdict,
+    let Some(kind) = Kind::of(&verdict) else { return verdict };
+    if kind == Kind::Twin {
+        Tables::<V4>::note(tables, Stage::PortTaken);
     }
+    ingress_of(kind, packet, tables, arrival)
 }
 
 /// What [`ingress`] does with nearly all packets. One of a [`Kind`] is as it was.
@@ -139,6 +141,8 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
         (Kind::Fragment, EtherType::V6) => fragments::serve::<V6, P, T>(packet, tables, &arrival),
         (Kind::Sctp, EtherType::V4) => sctp::serve::<V4, P, T>(packet, tables, &arrival),
         (Kind::Sctp, EtherType::V6) => sctp::serve::<V6, P, T>(packet, tables, &arrival),
+        (Kind::Twin, EtherType::V4) => twin::serve::<V4, P, T>(packet, tables, &arrival),
+        (Kind::Twin, EtherType::V6) => twin::serve::<V6, P, T>(packet, tables, &arrival),
     }
 }
 
@@ -191,6 +195,7 @@ pub fn egress_of<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
     match (kind, ether_type(packet)?) {
         (Kind::Shape, _) => egress_shaped::<P, T, IS_DIRECT>(packet, tables),
         (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Twin, _) => Err(Reason::NotAReply),
         (Kind::Icmp, EtherType::V4) => errors::reply::<V4, P, T, IS_DIRECT>(packet, tables),
         (Kind::Icmp, EtherType::V6) => errors::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V4) => fragments::reply::<V4, P, T, IS_DIRECT>(packet, tables),
@@ -279,19 +284,23 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
         return Err(Reason::OtherHost);
     }
     tables.note(Stage::Frontend(*frontend));
-    let pick = pick(tables, frontend, parsed)?;
+    let pick = pick::<F, T, false>(tables, frontend, parsed)?;
     let backend = backend_of(tables, &pick)?;
     tables.note(Stage::Chosen(*backend));
     passable(arrival.door, &backend, parsed.hops)?;
-    if opens_flow(parsed) && note_opening(tables, frontend.service, parsed, pick, arrival) && frontend.affinity_s != 0 {
-        affinity::record(tables, frontend.service, parsed, pick);
+    if opens_flow(parsed) {
+        let opening = Opening { service: frontend.service, parsed, pick, arrival };
+        if note_opening(tables, &opening)? && frontend.affinity_s != 0 {
+            affinity::record(tables, frontend.service, parsed, pick);
+        }
     }
     Ok((pick, backend, frontend.service))
 }
 
-/// What the rules say of a packet to `frontend`.
+/// What the rules say of a packet to `frontend`. With `TWINS` a datagram's flow is looked for at its twin ports, too
+/// ([`twin`]); without, one that may have it there is [`Reason::OtherFrontend`].
 #[inline(always)]
-pub(crate) fn pick<F: Family, T: Tables<F>>(
+pub(crate) fn pick<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
@@ -299,10 +308,10 @@ pub(crate) fn pick<F: Family, T: Tables<F>>(
     let pick = match pick_at_once(tables, frontend, parsed) {
         Some(pick) => pick,
         None if may_be_hosts(frontend, parsed) => pick_by_entry(tables, frontend, parsed),
-        None => pick_by_asking(tables, frontend, parsed),
+        None => pick_by_asking::<F, T, TWINS>(tables, frontend, parsed),
     };
-    if frontend.has(frontend_flags::SOURCE_RANGES) && !sources::admit(tables, frontend, parsed, pick) {
-        return Err(Reason::SourceNotAllowed);
+    if frontend.has(frontend_flags::SOURCE_RANGES) {
+        sources::admit::<F, T, TWINS>(tables, frontend, parsed, pick)?;
     }
     Ok(pick)
 }
@@ -317,7 +326,7 @@ pub(crate) fn deliver<F: Family, P: Packet>(
     pick: Pick,
 ) -> Result<Delivery, Reason> {
     let (delivery, change, port) = (Delivery::to(backend, pick.reason()), change_for(backend), backend.port);
-    let translated = enter(packet, backend, door).and_then(|()| readdress(packet, parsed, change, port));
+    let translated = enter(packet, backend, door).and_then(|()| readdress(packet, parsed, change, Ports::of_end(port)));
     translated.map(|()| delivery).ok_or(Reason::Truncated)
 }
 
@@ -330,38 +339,56 @@ pub(crate) fn frontend_of<'a, F: Family, T: Tables<F>>(
     tables.frontend(F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)
 }
 
+/// A packet that may begin a flow, and where it was picked to go.
+pub(crate) struct Opening<'a, F: Family> {
+    /// Id of the Service port.
+    pub service: u32,
+    /// The packet.
+    pub parsed: &'a Parsed<F>,
+    /// Its pod.
+    pub pick: Pick,
+    /// How it came.
+    pub arrival: &'a Arrival,
+}
+
+impl<F: Family> Opening<'_, F> {
+    /// What a reply of the flow needs.
+    #[inline(always)]
+    pub fn entry<T: Tables<F>>(&self, tables: &T, backend: &Backend) -> FlowEntry {
+        let Self { service, parsed, pick, arrival } = *self;
+        // Asked for before the rest is read: what a register holds then does not outlive a call of the kernel's.
+        let (generation, last_seen) = (generation_of(tables, service), tables.now());
+        FlowEntry {
+            vip: F::to_stored(parsed.destination.0),
+            vip_port: parsed.destination.1,
+            flags: if backend.is_direct() { 0 } else { flow_flags::STACK },
+            service,
+            backend: pick.reference().0 as u16,
+            generation,
+            ingress_ifindex: arrival.ifindex,
+            next_hop_mac: parsed.macs.source,
+            uplink_mac: parsed.macs.destination,
+            syn_ack_acknowledged: 0,
+            last_seen,
+            tags: arrival.tags,
+            client_port: [0; 2],
+            zero: [0; 2],
+        }
+    }
+}
+
 /// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated.
 #[inline(never)]
-fn note_opening<F: Family, T: Tables<F>>(
-    tables: &T,
-    service: u32,
-    parsed: &Parsed<F>,
-    pick: Pick,
-    arrival: &Arrival,
-) -> bool {
-    let Ok(backend) = backend_of(tables, &pick) else { return false };
+fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
+    let parsed = opening.parsed;
+    let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-    // Asked for before the rest is read: what a register holds then does not outlive a call of the kernel's.
-    let (generation, last_seen) = (generation_of(tables, service), tables.now());
-    let entry = FlowEntry {
-        vip: F::to_stored(parsed.destination.0),
-        vip_port: parsed.destination.1,
-        flags: if backend.is_direct() { 0 } else { flow_flags::STACK },
-        service,
-        backend: pick.reference().0 as u16,
-        generation,
-        ingress_ifindex: arrival.ifindex,
-        next_hop_mac: parsed.macs.source,
-        uplink_mac: parsed.macs.destination,
-        syn_ack_acknowledged: 0,
-        last_seen,
-        tags: arrival.tags,
-    };
-    let is_new = note_client(tables, parsed, &key, &entry);
+    let entry = opening.entry(tables, &backend);
+    let is_new = note_client(tables, parsed, &key, &entry, &backend)?;
     if is_new && parsed.transport.is_udp() {
         count_flow(tables, &entry);
     }
-    is_new
+    Ok(is_new)
 }
 
 /// Whether the door leads to the pod, for a packet with so many hops left. An XDP program redirects to links that take

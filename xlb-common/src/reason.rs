@@ -112,12 +112,20 @@ reasons! {
         "the client is in none of the service's source ranges, and has no connection from before: dropped";
     TagsNotMoved = "tags_not_moved", Forward, Drop,
         "its VLAN tags could not be taken off or put back, for want of memory: dropped";
+    OtherFrontend = "other_frontend", Forward, Drop,
+        "a datagram whose port has a flow with another VIP of the same pod, in fragments, or with VLAN tags, IPv4 options or IPv6 extension headers: dropped";
+    PortInUse = "port_in_use", Forward, Drop,
+        "the pod has a connection of this client port to another VIP, and could not tell a second one from it: dropped";
+    PortsTaken = "ports_taken", Forward, Drop,
+        "a datagram whose port has a flow with another VIP of the same pod, and so have all ports in place of it: dropped";
     StaleReference = "stale_reference", Forward, Drop, "the slot names a backend that is gone: dropped; the agent is about to mend it";
     SoleBackend = "sole_backend", Forward, Forward, "forwarded to the service's only pod";
     SlotOwner = "slot_owner", Forward, Forward, "forwarded to the owner of its slot, which nobody owned before";
     ProvenOwner = "proven_owner", Forward, Forward, "forwarded to a present or former owner of its slot whose kernel holds the connection";
     RememberedOwner = "remembered_owner", Forward, Forward, "forwarded to a present or former owner of its slot that has a flow entry for it";
     AffineOwner = "affine_owner", Forward, Forward, "forwarded to the backend that the client's last connection went to";
+    PortChanged = "port_changed", Forward, Forward,
+        "a datagram whose port has a flow with another VIP of the same pod: forwarded from another port of the client's address";
     FragmentFollowed = "fragment_followed", Forward, Forward, "a later IP fragment: forwarded to the pod that the first one went to";
     UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";

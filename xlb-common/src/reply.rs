@@ -9,7 +9,7 @@ use crate::packet::Packet;
 use crate::parse::Parsed;
 use crate::path::Delivery;
 use crate::reason::Reason;
-use crate::rewrite::{readdress, readdress_frame};
+use crate::rewrite::{Ports, readdress, readdress_frame};
 use crate::sctp;
 use crate::stats::count_reply;
 use crate::tables::Tables;
@@ -74,7 +74,7 @@ pub(crate) fn to_uplink<P: Packet>(packet: &mut P, entry: &FlowEntry, reason: Re
     Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
 }
 
-/// The packet becomes the VIP's.
+/// The packet becomes the VIP's, and goes to the client's own port.
 #[inline(always)]
 fn restore<F: Family, P: Packet>(
     packet: &mut P,
@@ -83,6 +83,6 @@ fn restore<F: Family, P: Packet>(
     counts_hop: bool,
 ) -> Option<()> {
     let change = HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop };
-    readdress(packet, parsed, change, entry.vip_port)?;
+    readdress(packet, parsed, change, Ports { of_end: entry.vip_port, of_other: entry.client_port })?;
     if parsed.transport.is_sctp() { sctp::follow::<F, P>(packet, parsed.ports()) } else { Some(()) }
 }

@@ -168,9 +168,7 @@ fn half_open<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, otherwise: R
 
 #[inline(always)]
 fn mark<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Reason {
-    let Some(mut entry) = tables.flow(FlowTable::Sctp, key) else { return Reason::NotAReply };
-    entry.flags |= flow_flags::CLOSED;
-    tables.remember(FlowTable::Sctp, key, &entry);
+    tables.change(FlowTable::Sctp, key, |entry| entry.flags |= flow_flags::CLOSED);
     Reason::Replied
 }
 

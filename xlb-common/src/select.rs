@@ -9,6 +9,10 @@
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | UDP, SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
 //!
+//! A pod's port may serve several frontends, and what its kernel holds be a connection of the same client's port to another
+//! one of them: the flow's entry says to which, and one of another frontend is no claim. Of a datagram it may mean that its
+//! flow has a port of its own there ([`crate::twin`]).
+//!
 //! A SYN is also what asks for an association of SCTP.
 //!
 //! Their places for later: proof by initial sequence number and by SYN cookie belong into [`proves`], pins after the last
@@ -17,6 +21,7 @@
 use core::ops::Deref;
 
 use crate::abi::{Backend, FlowEntry, Frontend, Member, frontend_flags};
+use crate::admit::{holder, is_to, newest_udp};
 use crate::affinity::recorded_owner;
 use crate::family::Family;
 use crate::handover::may_be_hosts;
@@ -25,6 +30,7 @@ use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
+use crate::twin::{SeatKind, seat};
 
 /// A backend as the rules name it, or why there is none. It fits a register, and has a value in each case: the verifier
 /// refuses to copy what one of two cases leaves open, as `Result` does.
@@ -58,19 +64,23 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
 
 /// What the owners of the slot say: rules 2 and 5, and the client's record.
 #[inline(never)]
-pub fn pick_by_asking<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+pub fn pick_by_asking<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+) -> Pick {
     let is_by_client = frontend.affinity_s != 0;
     let Some(word) = word_at(tables, frontend, index_apart(frontend, parsed, is_by_client)) else {
         return Pick::none(Reason::StaleReference);
     };
-    if let Some(pick) = among_owners(tables, frontend, parsed, word) {
+    if let Some(pick) = among_owners::<F, T, TWINS>(tables, frontend, parsed, word) {
         return pick;
     }
     if is_rehashed(frontend, parsed) {
         let index = index_apart(frontend, parsed, !is_by_client);
         if let Some(word) = word_at(tables, frontend, index) {
             tables.note(Stage::Slot { index, word });
-            if let Some(pick) = among_owners(tables, frontend, parsed, word) {
+            if let Some(pick) = among_owners::<F, T, TWINS>(tables, frontend, parsed, word) {
                 return pick;
             }
         }
@@ -141,20 +151,24 @@ pub fn opens_flow<F: Family>(parsed: &Parsed<F>) -> bool {
 
 /// Rules 2 and 5: the newest owner that has a claim.
 #[inline(always)]
-fn among_owners<F: Family, T: Tables<F>>(
+fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
     word: SlotWord,
 ) -> Option<Pick> {
     let nobody = Pick::none(Reason::UnprovenOwner);
-    let Asking { pick, .. } = tables.each_until(OWNERS as u32, Asking { frontend, parsed, word, pick: nobody });
+    let asking = Asking::<F, TWINS> { frontend, parsed, word, pick: nobody };
+    let Asking { pick, .. } = tables.each_until(OWNERS as u32, asking);
+    if !TWINS && pick.reason == Reason::OtherFrontend {
+        return Some(Pick::none(Reason::OtherFrontend));
+    }
     let reason = if pick.reason == Reason::ProvenOwner { Reason::ProvenOwner } else { Reason::RememberedOwner };
     pick.has_backend().then_some(pick.because(reason))
 }
 
 /// A slot's owners, asked one by one.
-struct Asking<'a, F: Family> {
+struct Asking<'a, F: Family, const TWINS: bool> {
     frontend: &'a Frontend,
     parsed: &'a Parsed<F>,
     word: SlotWord,
@@ -162,7 +176,7 @@ struct Asking<'a, F: Family> {
     pick: Pick,
 }
 
-impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
+impl<F: Family, T: Tables<F>, const TWINS: bool> Step<T> for Asking<'_, F, TWINS> {
     #[inline(always)]
     fn step(&mut self, tables: &T, position: u32) -> bool {
         let Some(owner) = self.word.owner(position as usize) else {
@@ -170,15 +184,16 @@ impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
             return position != 0;
         };
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
-        let Some(reason) = claims(tables, owner, member.id(), &backend, self.parsed) else { return false };
+        let claim = claims::<F, T, TWINS>(tables, owner, member.id(), &backend, self.parsed);
+        let Some(reason) = claim else { return false };
         self.pick = Pick::of(member, reason);
         true
     }
 }
 
-/// Whether `backend` has a claim on the packet's flow, and by what.
+/// Whether `backend` has a claim on the packet's flow, and by what; [`Reason::OtherFrontend`]: that has to be seen.
 #[inline(always)]
-fn claims<F: Family, T: Tables<F>>(
+fn claims<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     owner: u8,
     id: u32,
@@ -190,17 +205,48 @@ fn claims<F: Family, T: Tables<F>>(
         Some(tcp) if !backend.is_hidden() => {
             let proof = tables.prove(backend, &key);
             tables.note(Stage::Asked { owner, backend: id, proof });
-            return proves(proof, tcp.is_syn()).then_some(Reason::ProvenOwner);
+            if !proves(proof, tcp.is_syn()) {
+                return None;
+            }
+            if holder(tables, &key, proof).is_some_and(|entry| !is_to(&entry, parsed)) {
+                tables.note(Stage::OtherFrontend { owner });
+                return None;
+            }
+            return Some(Reason::ProvenOwner);
         }
+        None if parsed.transport.is_udp() => return claims_datagram::<F, T, TWINS>(tables, owner, id, backend, parsed),
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
-        None if parsed.transport.is_udp() => (FlowTable::Udp, FlowTable::UdpPending),
         None => (FlowTable::Sctp, FlowTable::SctpPending),
     };
     // A closed association still has its last packets.
     let is_over = |entry: &FlowEntry| entry.is_closed() && !parsed.transport.is_inside_association();
-    let is_live =
-        |table| tables.flow(table, &key).is_some_and(|entry| u32::from(entry.backend) == id && !is_over(&entry));
+    let is_claim = |entry: &FlowEntry| u32::from(entry.backend) == id && is_to(entry, parsed) && !is_over(entry);
+    let is_live = |table| tables.flow_at(table, &key).is_some_and(|entry| is_claim(&entry));
     let found = is_live(accepted) || is_live(pending);
+    tables.note(Stage::LookedUp { owner, backend: id, found });
+    found.then_some(Reason::RememberedOwner)
+}
+
+/// Of a datagram: by the flow's entry, at whichever port with `TWINS`.
+#[inline(always)]
+fn claims_datagram<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    owner: u8,
+    id: u32,
+    backend: &Backend,
+    parsed: &Parsed<F>,
+) -> Option<Reason> {
+    let found = if TWINS {
+        let seat = seat(tables, &parsed.source, &parsed.destination, backend);
+        seat.kind == SeatKind::Own && u32::from(seat.backend) == id
+    } else {
+        let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+        match newest_udp(tables, &key) {
+            None => false,
+            Some(entry) if is_to(&entry, parsed) => u32::from(entry.backend) == id,
+            Some(_) => return Some(Reason::OtherFrontend),
+        }
+    };
     tables.note(Stage::LookedUp { owner, backend: id, found });
     found.then_some(Reason::RememberedOwner)
 }

@@ -8,21 +8,59 @@
 //! | outside | any other | dropped, also where the service has no backend at all |
 
 use crate::abi::{Backend, Frontend};
+use crate::admit::{is_to, newest_udp};
 use crate::family::Family;
-use crate::parse::{Endpoint, Parsed};
+use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::select::{Pick, backend_of};
 use crate::tables::{FlowTable, Stage, Tables};
+use crate::twin::{SeatKind, seat};
 
-/// Whether a packet of a service with source ranges may go where it was picked to go.
+/// Whether a packet of a service with source ranges may go where it was picked to go; why not.
 #[inline(never)]
-pub fn admit<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>, pick: Pick) -> bool {
-    if pick.reason() == Reason::LeftToFormer {
-        return true;
+pub fn admit<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    pick: Pick,
+) -> Result<(), Reason> {
+    if matches!(pick.reason(), Reason::LeftToFormer | Reason::OtherFrontend) {
+        return Ok(());
     }
     let is_allowed = tables.is_allowed_source(frontend.service, parsed.source.0);
     tables.note(Stage::Source { is_allowed });
-    is_allowed || backend_of(tables, &pick).is_ok_and(|backend| is_accepted(tables, parsed, pick, &backend))
+    if is_allowed {
+        return Ok(());
+    }
+    let Ok(backend) = backend_of(tables, &pick) else { return Err(Reason::SourceNotAllowed) };
+    if parsed.transport.is_udp() {
+        return is_known::<F, T, TWINS>(tables, parsed, pick, &backend);
+    }
+    if is_accepted(tables, parsed, pick, &backend) { Ok(()) } else { Err(Reason::SourceNotAllowed) }
+}
+
+/// Whether a flow map knows the datagram's flow with this backend and VIP, as what it found last.
+#[inline(always)]
+fn is_known<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    parsed: &Parsed<F>,
+    pick: Pick,
+    backend: &Backend,
+) -> Result<(), Reason> {
+    let known_with = if TWINS {
+        let seat = seat(tables, &parsed.source, &parsed.destination, backend);
+        (seat.kind == SeatKind::Own).then_some(seat.backend)
+    } else {
+        let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+        match newest_udp(tables, &key) {
+            Some(entry) if !is_to(&entry, parsed) => return Err(Reason::OtherFrontend),
+            known => known.map(|entry| entry.backend),
+        }
+    };
+    match known_with {
+        Some(backend) if u32::from(backend) == pick.reference().0 => Ok(()),
+        _ => Err(Reason::SourceNotAllowed),
+    }
 }
 
 /// Whether a flow map knows the packet's flow with this backend and VIP. A SYN for a closed flow opens a new one.
@@ -30,14 +68,8 @@ pub fn admit<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &
 fn is_accepted<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, pick: Pick, backend: &Backend) -> bool {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
     let (transport, opens) = (parsed.transport, parsed.transport.is_syn());
-    let entry = match (transport.tcp(), transport.sctp()) {
-        (Some(_), _) => tables.flow(FlowTable::Tcp, &key),
-        (_, Some(_)) => tables.flow(FlowTable::Sctp, &key),
-        _ => tables.flow(FlowTable::Udp, &key).or_else(|| tables.flow(FlowTable::UdpPending, &key)),
-    };
-    let Endpoint(vip, port) = parsed.destination;
-    entry.is_some_and(|entry| {
-        let is_its_vip = entry.vip == F::to_stored(vip) && entry.vip_port == port;
-        u32::from(entry.backend) == pick.reference().0 && is_its_vip && !(opens && entry.is_closed())
+    let table = if transport.is_sctp() { FlowTable::Sctp } else { FlowTable::Tcp };
+    tables.flow_at(table, &key).is_some_and(|entry| {
+        u32::from(entry.backend) == pick.reference().0 && is_to(&entry, parsed) && !(opens && entry.is_closed())
     })
 }

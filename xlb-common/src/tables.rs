@@ -89,6 +89,18 @@ pub enum Stage {
         /// Whether a flow map knows the flow with it.
         found: bool,
     },
+    /// The connection that the owner's kernel holds is one to another frontend.
+    OtherFrontend {
+        /// Local index of the owner.
+        owner: u8,
+    },
+    /// The client's port has a flow with another frontend of a pod: what was told before begins anew.
+    PortTaken,
+    /// The pod sees the flow come from this port of the client's address, network byte order.
+    Seat {
+        /// The client's own, or another one.
+        port: [u8; 2],
+    },
     /// The client's last connection to the service was looked up, and found.
     Affinity {
         /// Id of the backend that it went to.
@@ -108,8 +120,22 @@ pub trait Step<T> {
     fn step(&mut self, tables: &T, index: u32) -> bool;
 }
 
+/// A unit of [`Tables::now`]: 2^30 ns, or 1.07 s.
+pub const NOW_NS: u64 = 1 << NOW_BITS;
+const NOW_BITS: u32 = 30;
+
+/// [`Tables::now`] by the monotonic clock in nanoseconds.
+#[inline(always)]
+#[must_use]
+pub const fn now_of(ns: u64) -> u32 {
+    (ns >> NOW_BITS) as u32
+}
+
 /// The maps and the pods' kernels.
 pub trait Tables<F: Family> {
+    /// A flow's entry where it is.
+    type Flow: Deref<Target = FlowEntry>;
+
     /// The frontend of a VIP, port and protocol: where it is, so that a program need not copy it.
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>>;
     /// A word of `SLOTS`.
@@ -122,10 +148,17 @@ pub trait Tables<F: Family> {
     fn is_backend(&self, key: &F::EndpointKey) -> bool;
     /// Whether a frame with this destination MAC is addressed to this node's uplink.
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool;
+    /// A flow's entry where it is, for a look or two: another flow may have its place soon.
+    fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<Self::Flow>;
     /// A flow's entry.
-    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry>;
+    #[inline(always)]
+    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
+        self.flow_at(table, key).map(|entry| *entry)
+    }
     /// Writes a flow's entry, new or not.
     fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry);
+    /// Changes a flow's entry where it is, if it is there.
+    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry));
     /// Whether a service's source ranges contain a client.
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool;
     /// Where a client's last connection to a service went.
@@ -138,7 +171,7 @@ pub trait Tables<F: Family> {
     fn record_fragment(&self, key: &F::FragmentKey, entry: &FragmentEntry);
     /// What the pod's kernel says of a TCP flow.
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof;
-    /// Low bits of the kernel's clock in jiffies.
+    /// The kernel's monotonic clock in units of [`NOW_NS`], its low bits.
     fn now(&self) -> u32;
     /// The kernel's monotonic clock in nanoseconds, as of its last tick.
     fn now_ns(&self) -> u64;

@@ -28,7 +28,7 @@ use xlb_common::packet::Packet as _;
 use xlb_common::parse::{Endpoint, Macs, Parsed, TcpView, Transport};
 use xlb_common::path::{self, Arrival, Delivery, Door};
 use xlb_common::reason::Reason;
-use xlb_common::rewrite::{readdress, readdress_frame};
+use xlb_common::rewrite::{Ports, readdress, readdress_frame};
 use xlb_common::tables::Tables;
 
 use crate::frame::Frame;
@@ -155,6 +155,6 @@ fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery
     Tables::<V4>::frontend(maps, V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
     readdress_frame(frame, [2, 0, 0, 1, 0, 1], [2, 0, 0, 2, 0, 1])?;
     let change = HeaderChange { end: End::Destination, address: [10, 244, 1, 1], counts_hop: true };
-    readdress(frame, &parsed, change, [0x1f, 0x90])?;
+    readdress(frame, &parsed, change, Ports::of_end([0x1f, 0x90]))?;
     Some(Delivery { to: NonZeroU32::new(1), reason: Reason::SlotOwner })
 }

@@ -28,8 +28,8 @@ pub fn hand_over<C: EbpfContext>(ctx: &C, hook: Hook, verdict: &Result<Delivery,
     unsafe { jumps.tail_call(ctx, hook.jump(kind)) };
 }
 
-macro_rules! programs {
-    ($kind:ident: $xdp:ident, $xdp_alone:ident, $tc:ident, $pod:ident, $egress:ident) => {
+macro_rules! ingress_programs {
+    ($kind:ident: $xdp:ident, $xdp_alone:ident, $tc:ident) => {
         #[xdp(frags)]
         pub fn $xdp(ctx: XdpContext) -> u32 {
             ingress_xdp(&ctx, Kind::$kind, Door::Xdp)
@@ -46,6 +46,12 @@ macro_rules! programs {
             let verdict = path::ingress_of(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
             forward::to_pod(verdict, arrival.ifindex)
         }
+    };
+}
+
+macro_rules! programs {
+    ($kind:ident: $xdp:ident, $xdp_alone:ident, $tc:ident, $pod:ident, $egress:ident) => {
+        ingress_programs!($kind: $xdp, $xdp_alone, $tc);
 
         #[classifier]
         pub fn $pod(ctx: TcContext) -> i32 {
@@ -63,6 +69,7 @@ programs!(Icmp: ingress_xdp_icmp, ingress_xdp_alone_icmp, ingress_tc_icmp, pod_i
 programs!(Fragment: ingress_xdp_fragment, ingress_xdp_alone_fragment, ingress_tc_fragment, pod_fragment, uplink_egress_fragment);
 programs!(Sctp: ingress_xdp_sctp, ingress_xdp_alone_sctp, ingress_tc_sctp, pod_sctp, uplink_egress_sctp);
 programs!(Shape: ingress_xdp_shape, ingress_xdp_alone_shape, ingress_tc_shape, pod_shape, uplink_egress_shape);
+ingress_programs!(Twin: ingress_xdp_twin, ingress_xdp_alone_twin, ingress_tc_twin);
 
 #[inline(always)]
 fn ingress_xdp(ctx: &XdpContext, kind: Kind, door: Door) -> u32 {

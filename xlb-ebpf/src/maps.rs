@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
@@ -19,7 +19,7 @@ use xlb_common::abi::{
 };
 use xlb_common::budget::{Answer, Budget};
 use xlb_common::slot::SlotWord;
-use xlb_common::tables::{FlowTable, Proof, Step, Tables};
+use xlb_common::tables::{FlowTable, Proof, Step, Tables, now_of};
 
 use crate::prove::prove;
 use crate::steps::each_until;
@@ -144,6 +144,8 @@ pub fn count(reason: Reason) {
 }
 
 impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
+    type Flow = &'static FlowEntry;
+
     #[inline(always)]
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
         // SAFETY: the agent replaces the value as a whole, never in place, and the kernel frees the old one when every
@@ -180,16 +182,25 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
+    fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<&'static FlowEntry> {
         // SAFETY: an entry that is evicted meanwhile stays readable until the program has ended (RCU); a torn read is
         // one of two entries of the same flow.
-        unsafe { F::flows(table).get(key) }.copied()
+        unsafe { F::flows(table).get(key) }
     }
 
     #[inline(always)]
     fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry) {
         // A full LRU evicts; a failed insertion is met by the reply's own reason.
         let _ = F::flows(table).insert(key, entry, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) {
+        if let Some(entry) = F::flows(table).get_ptr_mut(key) {
+            // SAFETY: the entry stays writable until the program has ended (RCU). What changes are numbers of which each value
+            // is one; of two programs that change them at once the later one wins.
+            change(unsafe { &mut *entry });
+        }
     }
 
     #[inline(always)]
@@ -232,7 +243,7 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: the helper takes and touches nothing.
-        (unsafe { bpf_jiffies64() }) as u32
+        now_of(unsafe { bpf_ktime_get_coarse_ns() })
     }
 
     #[inline(always)]

@@ -143,8 +143,13 @@ fn describe_flow(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
     };
     let vip = socket(vip, entry.vip_port);
     let mut text = format!("{} {client} {pod} vip {vip}", FLOW_TABLES[usize::from(table)]);
-    for (flag, word) in [(flow_flags::STACK, " stack"), (flow_flags::CLOSED, " closed")] {
+    const FLAGS: [(u16, &str); 3] =
+        [(flow_flags::STACK, " stack"), (flow_flags::CLOSED, " closed"), (flow_flags::SUPERSEDED, " superseded")];
+    for (flag, word) in FLAGS {
         text.push_str(if entry.flags & flag == 0 { "" } else { word });
+    }
+    if entry.client_port != [0; 2] {
+        let _ = write!(text, " own-port {}", u16::from_be_bytes(entry.client_port));
     }
     if entry.flags & flow_flags::SYN_ACK_SEEN != 0 {
         let _ = write!(text, " syn-ack {}", entry.syn_ack_acknowledged);

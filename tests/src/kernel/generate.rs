@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 
 use xlb_common::abi::{FlowEntry, SCTP, Settings, TCP, UDP, flow_flags};
 use xlb_common::memory::MemoryTables;
+use xlb_common::twin::PROBES;
 
 use super::flows::{FlowKey, Flows};
 use super::frame::{Echo, Extension, ICMP, ICMP_V6, OTHER_MAC, Spec, tag};
 use super::icmp::{KINDS, Message};
 use super::outcome::Hook;
 use super::random::Random;
+use super::rows::IDLE;
 use super::sample::{PODS, PORTS, VIPS, Version, client_address, flow_entry, pod_address, vip_address};
+use super::twins::twin_of;
 
 /// Few clients, so that packets of one flow meet.
 const CLIENTS: usize = 12;
@@ -83,10 +86,16 @@ fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey), Fl
     let (table, version) = (random.below(2 * PORTS.len()) as u8, random.pick(&Version::ALL));
     let (protocol, vip_port, pod_port) = PORTS[usize::from(table / 2)];
     let pod = pod_address(version, 1 + random.below(usize::from(PODS)) as u8);
-    let key = FlowKey::between(client(random, version), SocketAddr::new(pod, pod_port)).ok()?;
+    let mut key = FlowKey::between(client(random, version), SocketAddr::new(pod, pod_port)).ok()?;
     let vip = SocketAddr::new(vip_address(version, random.pick(&VIPS)), vip_port);
     let mut entry = flow_entry(tables, vip, protocol, &key)?;
-    entry.flags = random.below(8) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
+    if protocol == UDP && random.one_in(3) {
+        let [client, pod] = key.ends();
+        key = FlowKey::between(twin_of(client, vip, random.below(PROBES as usize)).ok()?, pod).ok()?;
+        entry.client_port = client.port().to_be_bytes();
+    }
+    entry.last_seen = random.pick(&[0, 0, 0, IDLE]);
+    entry.flags = random.below(16) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
     entry.syn_ack_acknowledged = acknowledged(random);
     Some(((table, key), entry))
 }
@@ -103,7 +112,12 @@ fn toward_vip(random: &mut Random, version: Version) -> Spec {
 fn from_pod(random: &mut Random, version: Version) -> Spec {
     let (protocol, _, port) = random.pick(&PORTS);
     let pod = 1 + random.below(usize::from(PODS) + 1) as u8;
-    let mut spec = Spec::new(protocol, (pod_address(version, pod), port), client(random, version));
+    let mut to = client(random, version);
+    if protocol == UDP && random.one_in(3) {
+        let vip = SocketAddr::new(vip_address(version, random.pick(&VIPS)), PORTS[1].1);
+        to = twin_of(to, vip, random.below(2)).unwrap_or(to);
+    }
+    let mut spec = Spec::new(protocol, (pod_address(version, pod), port), to);
     spec.flags = random.pick(&[0x12, 0x12, 0x10, 0x10, 0x18, 0x11, 0x14, 0x04, 0x02, 0x00]);
     spec
 }

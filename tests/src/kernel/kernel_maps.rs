@@ -2,17 +2,20 @@
 
 use std::borrow::BorrowMut;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
+use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Config, FlowEntry, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink,
 };
 use xlb_common::budget::Answer;
 use xlb_common::memory::MemoryTables;
+use xlb_common::tables::now_of;
 use xlb_common::{Family as _, Reason, V4, V6};
 
 use super::flows::{FlowKey, Flows};
@@ -80,9 +83,11 @@ impl KernelMaps {
         entry.ok().map(bytes)
     }
 
-    /// Writes a flow's entry.
+    /// Writes a flow's entry. What it says of a clock that begins with zero now becomes what the kernel's clock says.
     pub fn remember(&mut self, table: u8, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
-        let (table, entry) = (usize::from(table), bytes::<_, [u8; FLOW_ENTRY]>(*entry));
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
+        let entry = FlowEntry { last_seen: entry.last_seen.wrapping_add(now_of(now)), ..*entry };
+        let (table, entry) = (usize::from(table), bytes::<_, [u8; FLOW_ENTRY]>(entry));
         match key {
             FlowKey::V4(key) => self.flows_v4[table].insert(bytes::<_, [u8; 12]>(*key), entry, 0),
             FlowKey::V6(key) => self.flows_v6[table].insert(bytes::<_, [u8; 36]>(*key), entry, 0),

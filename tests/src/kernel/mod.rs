@@ -19,6 +19,7 @@ pub mod headers;
 pub mod icmp;
 pub mod describe;
 pub mod refusal;
+pub mod twins;
 pub mod rows;
 pub mod pieces;
 pub mod datagrams;

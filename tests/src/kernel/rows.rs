@@ -11,6 +11,7 @@
 //!
 //! A row with IPv4 addresses holds for IPv6 too, with the addresses that [`in_ipv6`] gives, unless
 //! it has others, or says `only v4`.
+//! `CLIENT~VIP~N` is the client's address with the port that its flow to that VIP gets from the Nth try (`twins.rs`).
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
 //! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out reset VIP:PORT` the TCP reset that does, `out any` is for what cannot be told in words. `given` lines are the
 //! flows before, `settings` says what the operator chose (`echo`, `drop` or `reject` for unowned ports, `reset` for TCP), `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xlb_common::Reason;
 use xlb_common::abi::{FlowEntry, Settings, flow_flags};
 use xlb_common::memory::MemoryTables;
+use xlb_common::twin::IDLE_MAX;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
 use super::flows::{self, FlowKey, Flows};
@@ -30,6 +32,7 @@ use super::host;
 use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
 use super::sample::{PORTS, flow_entry, in_ipv6};
+use super::twins::resolve;
 
 const FILES: &[&str] = &[
     include_str!("../../tests/rows/to_pods.txt"),
@@ -44,6 +47,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/fragments.txt"),
     include_str!("../../tests/rows/sctp.txt"),
     include_str!("../../tests/rows/shapes.txt"),
+    include_str!("../../tests/rows/twins.txt"),
 ];
 
 /// One row.
@@ -102,8 +106,9 @@ impl Row {
             Some(out) => ensure!(&describe(&outcome.frame) == out, "became\n{}\nnot\n{out}", describe(&outcome.frame)),
         }
         let flows = without_times(flows);
-        let texts = (describe_flows(&flows), describe_flows(&self.then));
-        ensure!(flows == self.then, "left these flows:\n{}instead of these:\n{}", texts.0, texts.1);
+        let then = without_times(&self.then);
+        let texts = (describe_flows(&flows), describe_flows(&then));
+        ensure!(flows == then, "left these flows:\n{}instead of these:\n{}", texts.0, texts.1);
         Ok(())
     }
 }
@@ -150,7 +155,13 @@ fn read(text: &str, tables: &MemoryTables) -> Result<Vec<Row>> {
         }
     }
     let rows = rows.iter().flat_map(|(name, lines)| in_each_family(name, lines));
-    rows.map(|(name, lines)| row(&name, &lines, tables).with_context(|| format!("reading the row `{name}`"))).collect()
+    let read = |name: &str, lines: &[String]| row(name, &with_twins(lines)?, tables);
+    rows.map(|(name, lines)| read(&name, &lines).with_context(|| format!("reading the row `{name}`"))).collect()
+}
+
+fn with_twins(lines: &[String]) -> Result<Vec<String>> {
+    let each = |line: &String| Ok(line.split(' ').map(resolve).collect::<Result<Vec<_>>>()?.join(" "));
+    lines.iter().map(each).collect()
 }
 
 /// The row as it is written, and the same with IPv6 addresses if each of its addresses has one and it does not refuse.
@@ -166,10 +177,11 @@ fn in_each_family(name: &str, lines: &[&str]) -> Vec<(String, Vec<String>)> {
 const ONLY_V4: &str = "only v4";
 
 fn with_ipv6(line: &str) -> Option<String> {
-    let word = |word: &str| match word.parse::<SocketAddrV4>() {
+    let end = |word: &str| match word.parse::<SocketAddrV4>() {
         Ok(socket) => Some(SocketAddr::new(in_ipv6(*socket.ip())?, socket.port()).to_string()),
         Err(_) => Some(word.to_owned()),
     };
+    let word = |word: &str| Some(word.split('~').map(end).collect::<Option<Vec<_>>>()?.join("~"));
     Some(line.split(' ').map(word).collect::<Option<Vec<_>>>()?.join(" "))
 }
 
@@ -221,6 +233,9 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
         match word {
             "stack" => entry.flags |= flow_flags::STACK,
             "closed" => entry.flags |= flow_flags::CLOSED,
+            "superseded" => entry.flags |= flow_flags::SUPERSEDED,
+            "idle" => entry.last_seen = IDLE,
+            "own-port" => entry.client_port = number::<u16>(&mut words)?.to_be_bytes(),
             "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,
             "vlan" | "provider" if entry.tags.is_none() => entry.tags.outer = tag(word, number(&mut words)?),
             "vlan" | "provider" => entry.tags.inner = tag(word, number(&mut words)?),
@@ -243,6 +258,9 @@ fn setting(settings: Settings, word: &str) -> Result<Settings> {
         _ => bail!("{word} is no setting"),
     })
 }
+
+/// [`FlowEntry::last_seen`] of a flow that may lose its port, by a clock that begins now.
+pub const IDLE: u32 = 0_u32.wrapping_sub(2 * IDLE_MAX);
 
 fn hook(name: &str) -> Result<Hook> {
     Ok(match name {

@@ -61,9 +61,10 @@ pub fn explain(pins: &PinDirectory, question: &Question) -> Result<()> {
     let verdict = ingress(&mut BytePacket(&mut bytes), &tables, arrival);
     let mut text = format!("packet     {}\n", describe(question));
     let mut teller = Teller { observed: &observed, members_base: 0 };
-    for stage in tables.stages.borrow().iter() {
-        teller.tell(&mut text, stage);
-    }
+    let stages = tables.stages.borrow();
+    // What was told before the packet was handed over is told once more.
+    let first = stages.iter().rposition(|stage| *stage == Stage::PortTaken).unwrap_or_default();
+    stages.iter().skip(first).for_each(|stage| teller.tell(&mut text, stage));
     let _ = writeln!(text, "{}", conclusion(verdict, &bytes));
     print!("{text}");
     Ok(())
@@ -107,6 +108,9 @@ impl Teller<'_> {
                 let answer = if *found { "has a flow entry" } else { "has no flow entry" };
                 format!("looked up  {}: {answer}", self.member(*owner))
             }
+            Stage::OtherFrontend { owner } => format!("other VIP  {}: its connection is to that", self.member(*owner)),
+            Stage::PortTaken => "port       has a flow with another VIP of one of the pods".into(),
+            Stage::Seat { port } => format!("seen as    port {} of the client", u16::from_be_bytes(*port)),
             Stage::Affinity { backend, age_ns, is_followed } => {
                 let verdict = if *is_followed { "followed" } else { "not followed" };
                 let age_s = age_ns / NS_PER_S;

@@ -184,6 +184,9 @@ pub struct FlowView {
     pub state: &'static str,
     /// The client.
     pub client: SocketAddr,
+    /// The port of the client's address that the pod sees in place of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_at_pod: Option<u16>,
     /// The VIP and port that it speaks to.
     pub vip: SocketAddr,
     /// The pod that answers.
@@ -371,6 +374,7 @@ fn flow_view(protocol: &'static str, state: &'static str, flow: &Flow) -> FlowVi
         protocol,
         state: if flow.entry.is_closed() { "closed" } else { state },
         client: flow.client,
+        port_at_pod: flow.port_at_pod,
         vip: flow.vip,
         pod: flow.pod,
         delivery: if flow.entry.is_stack() { "stack" } else { "direct" },

@@ -122,9 +122,10 @@ fn backends(inspection: &Inspection) -> String {
 fn flows(inspection: &Inspection) -> String {
     let mut text = String::new();
     for flow in &inspection.flows {
+        let seen = flow.port_at_pod.map_or_else(String::new, |port| format!(", seen there from port {port}"));
         let _ = writeln!(
             text,
-            "flow       {} {:<8} {} > {} at {} ({}, {})",
+            "flow       {} {:<8} {} > {} at {} ({}, {}{seen})",
             flow.protocol, flow.state, flow.client, flow.vip, flow.pod, flow.delivery, flow.uplink
         );
     }

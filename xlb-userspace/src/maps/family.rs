@@ -61,8 +61,10 @@ pub(super) trait Written {
 /// A flow of either family.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
-    /// The client.
+    /// The client, with its own port.
     pub client: SocketAddr,
+    /// The port that the pod sees, if that is another one.
+    pub port_at_pod: Option<u16>,
     /// The VIP and port that it speaks to.
     pub vip: SocketAddr,
     /// The pod that answers.
@@ -133,9 +135,13 @@ impl<K: Keys> FamilyMaps<K> {
     /// The entries of a flow map, in no order; entries that vanish meanwhile are left out.
     pub fn flows(&self, table: FlowTable) -> impl Iterator<Item = Flow> + '_ {
         self.flows[table as usize].iter().flatten().map(|(Raw(key), Raw(entry))| {
-            let (client, pod) = K::ends(&key);
+            let (mut client, pod) = K::ends(&key);
+            let port_at_pod = (entry.client_port != [0; 2]).then_some(client.port());
+            if port_at_pod.is_some() {
+                client.set_port(u16::from_be_bytes(entry.client_port));
+            }
             let vip = unstored(entry.vip, client.ip());
-            Flow { client, vip: (vip, u16::from_be_bytes(entry.vip_port)).into(), pod, entry }
+            Flow { client, port_at_pod, vip: (vip, u16::from_be_bytes(entry.vip_port)).into(), pod, entry }
         })
     }
 }

@@ -157,7 +157,7 @@ pub fn load_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
     if program_of(ebpf, hook.program())?.fd().is_ok() {
         return Ok(());
     }
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_at(hook)) {
         let name = format!("{}{}", hook.program(), kind.suffix());
         load_once(ebpf, &name)?;
         let program = program_of(ebpf, &name)?.fd()?.try_clone()?;

@@ -13,7 +13,7 @@ use xlb_common::abi::{
 };
 use xlb_common::budget::Answer;
 use xlb_common::slot::SlotWord;
-use xlb_common::tables::{FlowTable, Proof, Stage, Tables};
+use xlb_common::tables::{FlowTable, Proof, Stage, Tables, now_of};
 use xlb_common::{Family, Reason};
 
 use crate::maps::family::FamilyMaps;
@@ -82,6 +82,8 @@ impl<F: Family> Tables<F> for LiveTables<'_>
 where
     F::EndpointKey: Live<FlowKey = F::FlowKey, SourceKey = F::SourceKey, Address = F::Address>,
 {
+    type Flow = Box<FlowEntry>;
+
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
         F::EndpointKey::of(self.maps).frontend(&key).map(Box::new)
     }
@@ -106,11 +108,13 @@ where
         true
     }
 
-    fn flow(&self, table: FlowTable, key: &F::FlowKey) -> Option<FlowEntry> {
-        F::EndpointKey::of(self.maps).flow(table, key)
+    fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<Box<FlowEntry>> {
+        F::EndpointKey::of(self.maps).flow(table, key).map(Box::new)
     }
 
     fn remember(&self, _table: FlowTable, _key: &F::FlowKey, _entry: &FlowEntry) {}
+
+    fn change(&self, _table: FlowTable, _key: &F::FlowKey, _change: impl FnOnce(&mut FlowEntry)) {}
 
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {
         F::EndpointKey::of(self.maps).is_allowed_source(F::source_key(service, client))
@@ -134,7 +138,7 @@ where
     }
 
     fn now(&self) -> u32 {
-        0
+        now_of(Tables::<F>::now_ns(self))
     }
 
     /// The clock that the programs record affinity by.

@@ -9,6 +9,9 @@ const HOOKS: [&str; 5] = ["ingress_xdp", "ingress_xdp_alone", "ingress_tc", "pod
 /// What is behind a hook's name in those of its programs: the usual one, and those for each kind of packet.
 const KINDS: [&str; 5] = ["", "_icmp", "_fragment", "_sctp", "_shape"];
 
+/// The same, of packets from outside alone.
+const INGRESS_KINDS: [&str; 1] = ["_twin"];
+
 /// The other programs that the agent loads.
 const OTHERS: [&str; 10] = [
     "accepted",
@@ -26,7 +29,9 @@ const OTHERS: [&str; 10] = [
 /// The programs that the agent loads. Each is a function of this name in a section named after its type.
 fn programs() -> impl Iterator<Item = String> {
     let of_hook = |hook| KINDS.iter().map(move |kind| format!("{hook}{kind}"));
-    HOOKS.iter().flat_map(of_hook).chain(OTHERS.map(str::to_owned))
+    let ingress = HOOKS.iter().filter(|hook| hook.starts_with("ingress"));
+    let of_ingress = |hook| INGRESS_KINDS.iter().map(move |kind| format!("{hook}{kind}"));
+    HOOKS.iter().flat_map(of_hook).chain(ingress.flat_map(of_ingress)).chain(OTHERS.map(str::to_owned))
 }
 
 /// What a way into `core::panicking` or the panic handler is called, mangled or not.
