@@ -20,7 +20,7 @@ use xlb_tests::kernel::icmp::all_sums;
 use xlb_tests::kernel::kernel_maps::affinity_of;
 use xlb_tests::kernel::outcome::{Hook, Outcome, Verdict};
 use xlb_tests::kernel::random::{Random, seed};
-use xlb_tests::kernel::rows::{self, without_times};
+use xlb_tests::kernel::rows::{self, Row, without_times};
 use xlb_tests::kernel::sample::{Version, client_address, pod_address};
 use xlb_tests::kernel::{flows, generate, host, refusal, sample};
 use xlb_tests::lab::wait_for;
@@ -51,14 +51,24 @@ const PACKETS_PER_BATCH: usize = 200;
 #[test]
 fn every_row_holds_in_the_kernel() -> Result<()> {
     let tables = sample::tables();
-    let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
-    rows::check_each(&tables, |row, hook| {
-        row.prepare(&tables, hook);
+    check_rows(&tables, rows::all(&tables)?)
+}
+
+#[test]
+fn clients_are_followed_to_other_ways_in_the_kernel() -> Result<()> {
+    let tables = sample::following();
+    check_rows(&tables, rows::following(&tables)?)
+}
+
+fn check_rows(tables: &MemoryTables, rows: Vec<Row>) -> Result<()> {
+    let mut dataplane = Dataplane::load(tables, STACK_IN_USE)?;
+    rows::check_rows(rows, |row, hook| {
+        row.prepare(tables, hook);
         dataplane.set_settings(row.settings)?;
         dataplane.maps.set_flows(&row.given)?;
         dataplane.maps.refill_answers()?;
         row.before.iter().try_for_each(|frame| dataplane.run(hook, frame).map(drop))?;
-        let on_host = host::run(&tables, hook, &row.frame);
+        let on_host = host::run(tables, hook, &row.frame);
         let Some(outcome) = dataplane.run(hook, &row.frame)? else {
             ensure!(is_no_skb(hook, &row.frame), "the kernel refused the packet");
             return Ok(());
@@ -121,27 +131,35 @@ fn without_backends_behind_the_stack_the_uplink_egress_does_nothing() -> Result<
 
 #[test]
 fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
+    check_random_packets(&sample::tables(), PACKETS)
+}
+
+#[test]
+fn random_packets_fare_alike_while_clients_are_followed() -> Result<()> {
+    check_random_packets(&sample::following(), PACKETS / 3)
+}
+
+fn check_random_packets(tables: &MemoryTables, packets: usize) -> Result<()> {
     let mut random = Random::new(seed());
-    let tables = sample::tables();
-    let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+    let mut dataplane = Dataplane::load(tables, STACK_IN_USE)?;
     let mut served: BTreeMap<Hook, usize> = BTreeMap::new();
-    for batch in 0..PACKETS / PACKETS_PER_BATCH {
-        let flows = generate::flows(&mut random, &tables);
+    for batch in 0..packets / PACKETS_PER_BATCH {
+        let flows = generate::flows(&mut random, tables);
         dataplane.maps.set_flows(&flows)?;
         dataplane.maps.refill_answers()?;
-        flows::set(&tables, &flows);
+        flows::set(tables, &flows);
         tables.settings.set(generate::settings(&mut random));
         dataplane.set_settings(tables.settings.get())?;
         tables.stages.borrow_mut().clear();
         for number in 0..PACKETS_PER_BATCH {
             let hook = Hook::ALL[number % Hook::ALL.len()];
             let frame = generate::packet(&mut random, hook);
-            let is_served = compare(&tables, &dataplane, hook, &frame).with_context(|| {
+            let is_served = compare(tables, &dataplane, hook, &frame).with_context(|| {
                 format!("packet {number} of batch {batch}, at {hook:?}: {}\n{frame:02x?}", describe(&frame))
             })?;
             *served.entry(hook).or_default() += usize::from(is_served);
         }
-        let (kernel, host) = (without_times(&dataplane.maps.flows()?), without_times(&flows::of(&tables)));
+        let (kernel, host) = (without_times(&dataplane.maps.flows()?), without_times(&flows::of(tables)));
         ensure!(
             kernel == host,
             "batch {batch} left\n{}on the host\n{}",
@@ -149,11 +167,11 @@ fn random_packets_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
             describe_flows(&host)
         );
     }
-    let (kernel, host) = (dataplane.maps.affinity()?, affinity_of(&tables));
+    let (kernel, host) = (dataplane.maps.affinity()?, affinity_of(tables));
     ensure!(kernel == host, "affinity: the kernel has {kernel:?}\nthe host has {host:?}");
     ensure!(host.len() > AFFINE_CLIENTS_MIN, "the generator has lost its aim: {} clients with affinity", host.len());
-    let has_aim = Hook::ALL.iter().all(|hook| served.get(hook).is_some_and(|&served| served > PACKETS / 100));
-    ensure!(has_aim, "the generator has lost its aim: only these packets of {PACKETS} were served: {served:?}");
+    let has_aim = Hook::ALL.iter().all(|hook| served.get(hook).is_some_and(|&served| served > packets / 100));
+    ensure!(has_aim, "the generator has lost its aim: only these packets of {packets} were served: {served:?}");
     Ok(())
 }
 

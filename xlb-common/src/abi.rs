@@ -15,6 +15,7 @@ pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceK
 pub use self::settings::{Settings, vip_flags};
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
 pub use self::tags::Tags;
+pub use self::ways::{WAYS_MAX, Way, WayKey, uplink_flags};
 
 mod keys;
 mod fragments;
@@ -22,6 +23,7 @@ mod inside;
 mod settings;
 mod stats;
 mod tags;
+mod ways;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
 pub const ABI_VERSION: u32 = 5;
@@ -350,8 +352,8 @@ pub struct Uplink {
     pub ifindex: u32,
     /// Its MAC.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub zero: [u8; 2],
+    /// [`uplink_flags`].
+    pub flags: u16,
     /// The node's IPv4 address there, from which it reports errors to clients; zero: it has none.
     pub address_v4: [u8; 4],
     /// The node's IPv6 address there; zero: it has none.

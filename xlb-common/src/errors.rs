@@ -21,12 +21,13 @@ use crate::packet::Packet;
 use crate::parse::{Endpoint, Parsed, TcpView, Transport, tcp_flags};
 use crate::path::{self, Arrival, Delivery, change_for, enter, passable};
 use crate::reason::Reason;
-use crate::reply::to_uplink;
+use crate::reply::{after_stack, to_uplink};
 use crate::rewrite::{Ports, readdress_frame};
 use crate::sctp::{SctpView, chunk};
 use crate::select::{Pick, backend_of};
 use crate::tables::{Stage, Tables};
 use crate::twin::{SeatKind, seat};
+use crate::way;
 
 mod v4;
 mod v6;
@@ -189,12 +190,13 @@ fn of_pod<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> Re
     if outer.hops <= 1 {
         return Err(Reason::ReplyTtlExpired);
     }
-    readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
+    let way = way::way_of::<F, T>(tables, &entry)?;
+    readdress_frame(packet, way.next_hop_mac, way.uplink_mac).ok_or(Reason::Truncated)?;
     let vip = F::from_stored(entry.vip);
     let ports = Ports { of_end: entry.vip_port, of_other: entry.client_port };
     let change = HeaderChange { end: End::Source, address: vip, counts_hop: true };
     translate(packet, &outer, change, &quote, (vip, ports)).ok_or(Reason::Truncated)?;
-    to_uplink(packet, &entry, Reason::ErrorReplied)
+    to_uplink(packet, way, entry.tags, Reason::ErrorReplied)
 }
 
 /// An error that leaves by the uplink after the host's stack: a pod's, or the stack's own.
@@ -213,7 +215,7 @@ fn of_stack<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T) -> 
     let address = if is_of_pod { vip } else { outer.source.0 };
     let change = HeaderChange { end: End::Source, address, counts_hop: false };
     translate(packet, &outer, change, &quote, (vip, ports)).ok_or(Reason::Truncated)?;
-    Ok(Delivery { to: None, reason: Reason::ErrorReplied })
+    after_stack::<F, P, T>(packet, tables, &entry, Reason::ErrorReplied)
 }
 
 /// What the quoted packet came by, whether its pod accepted the flow or not.

@@ -27,11 +27,12 @@ use crate::parse::{Endpoint, wanted};
 use crate::path::{Arrival, Delivery, Door, change_for, decide, deliver, enter, frontend_of, passable};
 use crate::reason::Reason;
 use crate::refusal::refuse;
-use crate::reply::{self, to_uplink};
+use crate::reply::{self, after_stack, to_uplink};
 use crate::rewrite::readdress_frame;
 use crate::select::{Pick, backend_of, live};
 use crate::stats::{count_forward, count_reply};
 use crate::tables::Tables;
+use crate::way;
 
 pub use self::first::{First, Quoted};
 pub use self::piece::Piece;
@@ -236,28 +237,24 @@ fn follow_reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
     if IS_DIRECT && piece.hops <= 1 {
         return Err(Reason::ReplyTtlExpired);
     }
-    if IS_DIRECT && !packet.fits(entry.ingress_ifindex) {
+    if !IS_DIRECT {
+        restore(packet, &piece, &entry, false).ok_or(Reason::Truncated)?;
+        count_reply::<F, P, T>(tables, packet, &entry);
+        return after_stack::<F, P, T>(packet, tables, &entry, Reason::ReplyFragment);
+    }
+    let way = way::way_of::<F, T>(tables, &entry)?;
+    if !packet.fits(way.ifindex) {
         return Err(if F::may_be_cut(packet) { Reason::ReplyNotCut } else { Reason::ReplyTooBig });
     }
-    restore(packet, &piece, &entry, IS_DIRECT).ok_or(Reason::Truncated)?;
+    readdress_frame(packet, way.next_hop_mac, way.uplink_mac).ok_or(Reason::Truncated)?;
+    restore(packet, &piece, &entry, true).ok_or(Reason::Truncated)?;
     count_reply::<F, P, T>(tables, packet, &entry);
-    if IS_DIRECT {
-        to_uplink(packet, &entry, Reason::ReplyFragment)
-    } else {
-        Ok(Delivery { to: None, reason: Reason::ReplyFragment })
-    }
+    to_uplink(packet, way, entry.tags, Reason::ReplyFragment)
 }
 
 #[inline(always)]
-fn restore<F: Family, P: Packet>(packet: &mut P, piece: &Piece<F>, entry: &FlowEntry, is_direct: bool) -> Option<()> {
-    if is_direct {
-        readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac)?;
-    }
-    readdress(
-        packet,
-        piece,
-        HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop: is_direct },
-    )
+fn restore<F: Family, P: Packet>(packet: &mut P, piece: &Piece<F>, entry: &FlowEntry, counts_hop: bool) -> Option<()> {
+    readdress(packet, piece, HeaderChange { end: End::Source, address: F::from_stored(entry.vip), counts_hop })
 }
 
 /// What is known of the fragment's datagram; of kind zero if nothing is. No `Option`: the verifier refuses to copy what one

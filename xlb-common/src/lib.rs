@@ -9,6 +9,7 @@
 //! [`affinity`] (whose clients return to their backend),
 //! [`admit`] (when a flow is remembered),
 //! [`reply`] (what a pod answers),
+//! [`way`] (by which uplink and next hop it leaves, when they change),
 //! [`rewrite`] (what changes in the packet),
 //! [`refusal`] (what a client is told),
 //! [`unowned`] (what becomes of a VIP's other ports),
@@ -35,6 +36,7 @@ pub mod handover;
 pub mod affinity;
 pub mod admit;
 pub mod reply;
+pub mod way;
 pub mod rewrite;
 pub mod refusal;
 pub mod unowned;

@@ -4,7 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats, Settings};
+use crate::abi::{
+    AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats, Settings, Way, WayKey,
+    uplink_flags,
+};
 use crate::budget::{Answer, Budget};
 use crate::family::{Family, V4, V6};
 use crate::reason::Reason;
@@ -34,6 +37,10 @@ pub struct MemoryTables {
     pub backends: BTreeMap<u32, Backend>,
     /// Uplinks and their MACs; an uplink that is not listed accepts every MAC.
     pub uplinks: BTreeMap<u32, [u8; 6]>,
+    /// What is to be minded at uplinks; of those that are not listed: nothing.
+    pub uplink_flags: BTreeMap<u32, u16>,
+    /// `WAYS`.
+    pub ways: BTreeMap<WayKey, Way>,
     /// The clock, in units of its own ([`Tables::now`]).
     pub now: u32,
     /// The clock in nanoseconds.
@@ -180,6 +187,15 @@ impl<F: InMemory> Tables<F> for MemoryTables {
 
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool {
         self.uplinks.get(&ifindex).is_none_or(|&uplink| uplink == mac)
+    }
+
+    fn uplink_flags(&self, ifindex: u32) -> u16 {
+        let unlisted = if self.uplinks.contains_key(&ifindex) { 0 } else { uplink_flags::MOVED };
+        self.uplink_flags.get(&ifindex).copied().unwrap_or(unlisted)
+    }
+
+    fn way(&self, key: &WayKey) -> Option<Way> {
+        self.ways.get(key).copied()
     }
 
     fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<Box<FlowEntry>> {

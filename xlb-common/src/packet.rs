@@ -8,6 +8,9 @@ use crate::parse::ETHER_TYPE_AT;
 use crate::shape::TAGS_MAX;
 use crate::shape::{Between, TAG_LENGTH};
 
+/// In ordinary memory packets leave by the first interface, as those of a test-run do.
+const MEMORY_LEAVES_BY: u32 = 1;
+
 /// A packet from its Ethernet header on. Reads and writes are of arrays by value: the verifier accepts nothing else.
 pub trait Packet {
     /// The `N` bytes at `at`, or none if the packet ends before them.
@@ -29,6 +32,12 @@ pub trait Packet {
     #[inline(always)]
     fn fits(&self, _ifindex: u32) -> bool {
         true
+    }
+
+    /// Index of the interface by which the host's stack is sending the packet.
+    #[inline(always)]
+    fn leaves_by(&self) -> u32 {
+        MEMORY_LEAVES_BY
     }
 
     /// Hears of a change behind the Ethernet header that no sum in the packet takes up. Only a device's sum of the whole
@@ -138,8 +147,9 @@ impl Packet for BytePacket<'_> {
         follow_by_arithmetic(self, at, change)
     }
 
-    fn fits(&self, _ifindex: u32) -> bool {
-        self.0.len() <= ETHERNET_MAX
+    /// As in a test-run, where no other interface is there.
+    fn fits(&self, ifindex: u32) -> bool {
+        ifindex != MEMORY_LEAVES_BY || self.0.len() <= ETHERNET_MAX
     }
 
     fn note_change(&mut self, _change: Difference) {}

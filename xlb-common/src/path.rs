@@ -27,6 +27,7 @@ use crate::stats::{count_flow, count_forward, generation_of};
 use crate::tables::{Stage, Tables};
 use crate::twin;
 use crate::unowned::unowned;
+use crate::way;
 
 /// The hook at which a packet from outside meets xlb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,6 +294,8 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
         if note_opening(tables, &opening)? && frontend.affinity_s != 0 {
             affinity::record(tables, frontend.service, parsed, pick);
         }
+    } else if way::is_to_follow(tables, arrival) {
+        way::follow(tables, parsed, pick, arrival);
     }
     Ok((pick, backend, frontend.service))
 }

@@ -140,6 +140,8 @@ reasons! {
         "the reply is larger than the uplink's MTU: left to the stack, which tells the pod how large packets may be";
     ReplyNotCut = "reply_not_cut", Return, Drop,
         "the reply is larger than the uplink's MTU, and was to be fragmented on its way, which xlb does not do: dropped";
+    ReplyUplinkGone = "reply_uplink_gone", Return, Drop,
+        "the uplink that the connection came by is down or gone, and no other one leads on: dropped, until one does, or the client comes by another";
     ErrorReplied = "error_replied", Return, Forward, "an ICMP error about a packet of a client: sent out about the packet to the VIP";
     Accepted = "accepted", Socket, Forward, "a pod accepted the connection: the flow is remembered";
     AcceptedUnknown = "accepted_unknown", Socket, Pass, "a backend accepted a connection that came without xlb, or whose half-open entry was evicted";

@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU32;
 
-use crate::abi::FlowEntry;
+use crate::abi::{FlowEntry, Tags, Way};
 use crate::admit::find_reply;
 use crate::family::{End, Family, HeaderChange};
 use crate::packet::Packet;
@@ -13,6 +13,7 @@ use crate::rewrite::{Ports, readdress, readdress_frame};
 use crate::sctp;
 use crate::stats::count_reply;
 use crate::tables::Tables;
+use crate::way;
 
 /// A reply with its transport header: straight to the uplink, or after the host's stack.
 #[inline(never)]
@@ -40,13 +41,14 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     if parsed.hops <= 1 {
         return Err(Reason::ReplyTtlExpired);
     }
-    if !packet.fits(entry.ingress_ifindex) {
+    let way = way::way_of::<F, T>(tables, &entry)?;
+    if !packet.fits(way.ifindex) {
         return Err(if F::may_be_cut(packet) { Reason::ReplyNotCut } else { Reason::ReplyTooBig });
     }
-    readdress_frame(packet, entry.next_hop_mac, entry.uplink_mac).ok_or(Reason::Truncated)?;
+    readdress_frame(packet, way.next_hop_mac, way.uplink_mac).ok_or(Reason::Truncated)?;
     restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
     count_reply::<F, P, T>(tables, packet, &entry);
-    to_uplink(packet, &entry, reason)
+    to_uplink(packet, way, entry.tags, reason)
 }
 
 #[inline(always)]
@@ -61,17 +63,34 @@ fn reply_through_stack<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     }
     restore(packet, &parsed, &entry, false).ok_or(Reason::Truncated)?;
     count_reply::<F, P, T>(tables, packet, &entry);
-    Ok(Delivery { to: None, reason })
+    after_stack::<F, P, T>(packet, tables, &entry, reason)
+}
+
+/// What has become a reply after the host's stack leaves by the uplink that its connection came by, whatever the host's
+/// routes chose. The program at that uplink's egress sees it once more, as a packet that is none of a pod.
+#[inline(always)]
+pub(crate) fn after_stack<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    entry: &FlowEntry,
+    reason: Reason,
+) -> Result<Delivery, Reason> {
+    let mut way = Way::of(entry);
+    if !way::is_elsewhere::<F, P, T>(packet, tables, &mut way) {
+        return Ok(Delivery { to: None, reason });
+    }
+    readdress_frame(packet, way.next_hop_mac, way.uplink_mac).ok_or(Reason::Truncated)?;
+    to_uplink(packet, way, entry.tags, reason)
 }
 
 /// The packet goes where its connection came from, with the VLAN tags that it came with. These are the last change: they move
 /// the packet's headers.
 #[inline(always)]
-pub(crate) fn to_uplink<P: Packet>(packet: &mut P, entry: &FlowEntry, reason: Reason) -> Result<Delivery, Reason> {
-    if !entry.tags.is_none() && packet.tag(entry.tags).is_none() {
+pub(crate) fn to_uplink<P: Packet>(packet: &mut P, way: Way, tags: Tags, reason: Reason) -> Result<Delivery, Reason> {
+    if !tags.is_none() && packet.tag(tags).is_none() {
         return Err(Reason::TagsNotMoved);
     }
-    Ok(Delivery { to: NonZeroU32::new(entry.ingress_ifindex), reason })
+    Ok(Delivery { to: NonZeroU32::new(way.ifindex), reason })
 }
 
 /// The packet becomes the VIP's, and goes to the client's own port.

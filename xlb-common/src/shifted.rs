@@ -74,6 +74,17 @@ impl<F: Family, P: Packet> Packet for Shifted<'_, F, P> {
     }
 
     #[inline(always)]
+    fn leaves_by(&self) -> u32 {
+        self.packet.leaves_by()
+    }
+
+    /// Its tags are no part of what is seen of it.
+    #[inline(always)]
+    fn has_tag_beside(&self) -> bool {
+        self.shape.tags() != 0 || self.packet.has_tag_beside()
+    }
+
+    #[inline(always)]
     fn note_change(&mut self, change: Difference) {
         self.packet.note_change(change);
     }

@@ -2,7 +2,9 @@
 
 use core::ops::Deref;
 
-use crate::abi::{AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings};
+use crate::abi::{
+    AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings, Way, WayKey,
+};
 use crate::budget::Answer;
 use crate::family::Family;
 use crate::reason::Reason;
@@ -148,6 +150,10 @@ pub trait Tables<F: Family> {
     fn is_backend(&self, key: &F::EndpointKey) -> bool;
     /// Whether a frame with this destination MAC is addressed to this node's uplink.
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool;
+    /// What is to be minded at an uplink; of an interface that is none, [`uplink_flags::MOVED`](crate::abi::uplink_flags::MOVED).
+    fn uplink_flags(&self, ifindex: u32) -> u16;
+    /// Where replies go that would go this way.
+    fn way(&self, key: &WayKey) -> Option<Way>;
     /// A flow's entry where it is, for a look or two: another flow may have its place soon.
     fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<Self::Flow>;
     /// A flow's entry.

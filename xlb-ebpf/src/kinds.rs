@@ -42,7 +42,7 @@ macro_rules! ingress_programs {
 
         #[classifier]
         pub fn $tc(ctx: TcContext) -> i32 {
-            let arrival = Arrival::at(Door::Tc, skb::ingress_ifindex(&ctx));
+            let arrival = Arrival::at(Door::Tc, skb::device(&ctx));
             let verdict = path::ingress_of(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
             forward::to_pod(verdict, arrival.ifindex)
         }

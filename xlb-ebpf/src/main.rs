@@ -55,7 +55,7 @@ pub fn ingress_xdp_alone(ctx: XdpContext) -> u32 {
 /// tc ingress on an uplink: the same path on skbs.
 #[classifier]
 pub fn ingress_tc(ctx: TcContext) -> i32 {
-    let arrival = Arrival::at(Door::Tc, skb::ingress_ifindex(&ctx));
+    let arrival = Arrival::at(Door::Tc, skb::device(&ctx));
     if skb::is_for_other_host(&ctx) {
         return forward::to_pod(Err(Reason::OtherHost), arrival.ifindex);
     }

@@ -15,7 +15,7 @@ use xlb_common::abi::{
     FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
     SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord,
     ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX,
-    Uplink, VIPS_MAX,
+    Uplink, VIPS_MAX, WAYS_MAX, Way, WayKey, uplink_flags,
 };
 use xlb_common::budget::{Answer, Budget};
 use xlb_common::slot::SlotWord;
@@ -96,6 +96,8 @@ static SERVICE_STATS: PerCpuArray<ServiceStats> = PerCpuArray::with_max_entries(
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
+#[map]
+static WAYS: HashMap<WayKey, Way> = HashMap::with_max_entries(WAYS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static ANSWER_BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Answer::COUNT as u32, 0);
 #[map]
@@ -179,6 +181,21 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
         UPLINKS
             .get(ifindex % UPLINKS_MAX)
             .is_none_or(|uplink| uplink.ifindex != ifindex || word(uplink.mac) == word(mac))
+    }
+
+    #[inline(always)]
+    fn uplink_flags(&self, ifindex: u32) -> u16 {
+        match UPLINKS.get(ifindex % UPLINKS_MAX) {
+            Some(uplink) if uplink.ifindex == ifindex => uplink.flags,
+            _ => uplink_flags::MOVED,
+        }
+    }
+
+    #[inline(always)]
+    fn way(&self, key: &WayKey) -> Option<Way> {
+        // SAFETY: the agent replaces the value as a whole, and the kernel frees the old one when every program that may
+        // see it has ended.
+        unsafe { WAYS.get(key) }.copied()
     }
 
     #[inline(always)]

@@ -102,6 +102,11 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
+    fn leaves_by(&self) -> u32 {
+        device(self.ctx)
+    }
+
+    #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let (start, end) = self.bounds();
         bytes::load(start, end, at)
@@ -221,9 +226,9 @@ impl Packet for Skb<'_> {
     }
 }
 
-/// The interface on which the skb arrived.
+/// The interface on which the skb arrived, or, at egress, by which it is to leave.
 #[inline(always)]
-pub fn ingress_ifindex(ctx: &TcContext) -> u32 {
+pub fn device(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid for the whole run.
     unsafe { (*ctx.skb.skb).ifindex }
 }

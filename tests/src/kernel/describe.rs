@@ -16,7 +16,7 @@ use super::sctp;
 /// Names of the flow maps in text, in the order of `FlowTable`.
 pub const FLOW_TABLES: [&str; 6] = ["flow", "pending", "udp-flow", "udp-pending", "sctp-flow", "sctp-pending"];
 
-const MACS: [&str; 4] = ["uplink", "router", "other", "all"];
+const MACS: [&str; 6] = ["uplink", "router", "uplink2", "router2", "other", "all"];
 
 /// Whether the sums of a packet are right. None: there is nothing to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ use xlb_common::abi::{SCTP, TCP, UDP};
 
 use super::headers;
 use super::icmp::Message;
-use super::sample::{ROUTER_MAC, UPLINK_MAC, host_mac, pod_mac};
+use super::sample::{ROUTER_2_MAC, ROUTER_MAC, UPLINK_2_MAC, UPLINK_MAC, host_mac, pod_mac};
 use super::sctp::CHUNKS;
 
 /// IP protocol number of ICMP (RFC 792).
@@ -286,6 +286,8 @@ pub fn mac(name: &str) -> Result<[u8; 6]> {
     Ok(match name {
         "uplink" => UPLINK_MAC,
         "router" => ROUTER_MAC,
+        "uplink2" => UPLINK_2_MAC,
+        "router2" => ROUTER_2_MAC,
         "other" => OTHER_MAC,
         "all" => [0xff; 6],
         _ => match (of_pod("pod"), of_pod("host")) {

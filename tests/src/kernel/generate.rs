@@ -12,7 +12,9 @@ use super::icmp::{KINDS, Message};
 use super::outcome::Hook;
 use super::random::Random;
 use super::rows::IDLE;
-use super::sample::{PODS, PORTS, VIPS, Version, client_address, flow_entry, pod_address, vip_address};
+use super::sample::{
+    PODS, PORTS, ROUTER_2_MAC, ROUTER_MAC, UPLINKS, VIPS, Version, client_address, flow_entry, pod_address, vip_address,
+};
 use super::twins::twin_of;
 
 /// Few clients, so that packets of one flow meet.
@@ -97,6 +99,10 @@ fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey), Fl
     entry.last_seen = random.pick(&[0, 0, 0, IDLE]);
     entry.flags = random.below(16) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
     entry.syn_ack_acknowledged = acknowledged(random);
+    if random.one_in(8) {
+        entry.ingress_ifindex = random.pick(&UPLINKS);
+        entry.next_hop_mac = random.pick(&[ROUTER_MAC, ROUTER_2_MAC]);
+    }
     Some(((table, key), entry))
 }
 

@@ -213,6 +213,7 @@ pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, c
     replace_array::<_, [u8; 8]>(object, "MEMBERS", &before.members, &after.members)?;
     replace_array::<_, [u8; 64]>(object, "BACKENDS", &before.backends, &after.backends)?;
     replace_array::<_, [u8; 32]>(object, "UPLINKS", &uplinks(before), &uplinks(after))?;
+    replace_hash::<_, _, [u8; 12], [u8; 16]>(object, "WAYS", &before.ways, &after.ways)?;
     set_settings(object, after.settings.get(), config)
 }
 
@@ -233,7 +234,8 @@ fn uplinks(tables: &MemoryTables) -> BTreeMap<u32, Uplink> {
 fn uplink(tables: &MemoryTables, ifindex: u32, mac: [u8; 6]) -> Uplink {
     let [v4, v6] = [&tables.v4.report_addresses, &tables.v6.report_addresses]
         .map(|addresses| addresses.get(&ifindex).copied().unwrap_or_default());
-    Uplink { ifindex, mac, address_v4: V4::from_stored(v4), address_v6: v6, ..Uplink::default() }
+    let flags = tables.uplink_flags.get(&ifindex).copied().unwrap_or_default();
+    Uplink { ifindex, mac, flags, address_v4: V4::from_stored(v4), address_v6: v6 }
 }
 
 /// The key of an LPM trie counts the service's bits with the range's.

@@ -48,7 +48,10 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/sctp.txt"),
     include_str!("../../tests/rows/shapes.txt"),
     include_str!("../../tests/rows/twins.txt"),
+    include_str!("../../tests/rows/ways.txt"),
 ];
+/// Rows that hold while clients are followed to other ways, with [`sample::following`](super::sample::following).
+const FOLLOWING: &str = include_str!("../../tests/rows/following.txt");
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -130,10 +133,20 @@ pub fn all(tables: &MemoryTables) -> Result<Vec<Row>> {
     Ok(files.concat())
 }
 
-/// Checks each row at each of its hooks, and fails with all that failed.
-pub fn check_each(tables: &MemoryTables, mut check: impl FnMut(&Row, Hook) -> Result<()>) -> Result<()> {
+/// The rows that hold while clients are followed to other ways.
+pub fn following(tables: &MemoryTables) -> Result<Vec<Row>> {
+    read(FOLLOWING, tables)
+}
+
+/// Checks each row of all files at each of its hooks, and fails with all that failed.
+pub fn check_each(tables: &MemoryTables, check: impl FnMut(&Row, Hook) -> Result<()>) -> Result<()> {
+    check_rows(all(tables)?, check)
+}
+
+/// The same with these rows.
+pub fn check_rows(rows: Vec<Row>, mut check: impl FnMut(&Row, Hook) -> Result<()>) -> Result<()> {
     let mut failures = String::new();
-    for row in all(tables)? {
+    for row in rows {
         for &hook in &row.hooks {
             if let Err(error) = check(&row, hook) {
                 let _ = writeln!(failures, "{} ({hook:?}): {error:#}", row.name);
@@ -237,6 +250,8 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
             "idle" => entry.last_seen = IDLE,
             "own-port" => entry.client_port = number::<u16>(&mut words)?.to_be_bytes(),
             "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,
+            "to" => entry.uplink_mac = mac(words.next().context("a MAC is missing")?)?,
+            "by" => entry.ingress_ifindex = number(&mut words)?,
             "vlan" | "provider" if entry.tags.is_none() => entry.tags.outer = tag(word, number(&mut words)?),
             "vlan" | "provider" => entry.tags.inner = tag(word, number(&mut words)?),
             "syn-ack" => {

@@ -35,14 +35,16 @@
 //! | .55 | pod 2, before that pod 1, with source ranges; the host's stack before |
 //! | .56 | 251 slots with owners of all kinds, rehashed; the host's stack before |
 //!
+//! Behind uplink 2 router2 has taken router's place; uplink 3 was made anew as uplink 2; uplink 4 is gone, and none has its place.
+//!
 //! Client .77's last connections to .36 and .37 went to pod 1.
 //! The ranges hold clients .0, .1, .4 and .8 to .11. The node's address on the uplink is 192.0.2.1 and 2001:db8:2::1.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::abi::{
-    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, backend_flags, frontend_flags,
-    member_flags, vip_flags,
+    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, Way, WayKey, backend_flags,
+    frontend_flags, member_flags, uplink_flags, vip_flags,
 };
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::{OWNERS, SlotWord};
@@ -58,6 +60,12 @@ pub const UPLINK: u32 = 1;
 pub const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// MAC of the router behind the uplink.
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// MAC of another uplink, which a test-run does not have.
+pub const UPLINK_2_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
+/// MAC of another router.
+pub const ROUTER_2_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+/// The uplinks that flows may have come by.
+pub const UPLINKS: [u32; 4] = [UPLINK, 2, 3, 4];
 /// Pods are numbered from 1.
 pub const PODS: u8 = 8;
 /// The services' port, and the pods', by protocol. SCTP's services have the pods' port as well.
@@ -78,7 +86,12 @@ const SPREAD_SLOTS: u32 = 251;
 /// The tables.
 #[must_use]
 pub fn tables() -> MemoryTables {
-    let mut tables = MemoryTables { uplinks: [(UPLINK, UPLINK_MAC)].into(), ..MemoryTables::default() };
+    let mut tables = MemoryTables {
+        uplinks: [(UPLINK, UPLINK_MAC), (2, UPLINK_2_MAC)].into(),
+        uplink_flags: [(2, uplink_flags::MOVED)].into(),
+        ways: ways().into(),
+        ..MemoryTables::default()
+    };
     for version in Version::ALL {
         for (protocol, ..) in PORTS {
             add_services(&mut tables, Kind { version, protocol });
@@ -99,6 +112,23 @@ fn add_vips(tables: &mut MemoryTables) {
     let v4 = tables.v4.frontends.iter().map(|(key, frontend)| (V4::to_stored(key.address), usable(frontend)));
     let v6 = tables.v6.frontends.iter().map(|(key, frontend)| (key.address, usable(frontend)));
     (tables.v4.vips, tables.v6.vips) = (v4.collect(), v6.collect());
+}
+
+/// The same, while clients are followed to other ways.
+#[must_use]
+pub fn following() -> MemoryTables {
+    let mut tables = tables();
+    tables.uplink_flags.insert(UPLINK, uplink_flags::FOLLOW);
+    tables
+}
+
+fn ways() -> [(WayKey, Way); 3] {
+    let way = |ifindex, next_hop_mac| Way { ifindex, next_hop_mac, uplink_mac: UPLINK_2_MAC };
+    [
+        (WayKey::of(2, ROUTER_MAC), way(2, ROUTER_2_MAC)),
+        (WayKey::any(3), way(2, [0; 6])),
+        (WayKey::any(4), Way::default()),
+    ]
 }
 
 /// MAC of a pod's end of its link.

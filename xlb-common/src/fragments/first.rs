@@ -56,6 +56,16 @@ impl<F: Family, P: Packet> Packet for First<'_, F, P> {
     }
 
     #[inline(always)]
+    fn leaves_by(&self) -> u32 {
+        self.packet.leaves_by()
+    }
+
+    #[inline(always)]
+    fn has_tag_beside(&self) -> bool {
+        self.packet.has_tag_beside()
+    }
+
+    #[inline(always)]
     fn tag(&mut self, tags: Tags) -> Option<()> {
         self.packet.tag(tags)
     }

@@ -9,7 +9,7 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, Frontend, Member,
-    ProofQuestion, ServiceStats, Settings,
+    ProofQuestion, ServiceStats, Settings, Way, WayKey,
 };
 use xlb_common::budget::Answer;
 use xlb_common::slot::SlotWord;
@@ -106,6 +106,15 @@ where
 
     fn is_our_mac(&self, _ifindex: u32, _mac: [u8; 6]) -> bool {
         true
+    }
+
+    /// The packet that is explained comes by no uplink, and nothing is to be written for it.
+    fn uplink_flags(&self, _ifindex: u32) -> u16 {
+        0
+    }
+
+    fn way(&self, _key: &WayKey) -> Option<Way> {
+        None
     }
 
     fn flow_at(&self, table: FlowTable, key: &F::FlowKey) -> Option<Box<FlowEntry>> {
