@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::agent::linger;
 use crate::agent::sync::Agent;
-use crate::agent::uplinks;
+use crate::agent::{uplinks, ways};
 use crate::maps::attach::FrontDoor;
 use crate::model::pods_of_interest;
 use crate::node::{Location, complete_with_xdp};
@@ -28,11 +28,27 @@ impl Agent {
         self.snapshot = self.netlink.snapshot().await?;
         let node = (&self.netlink, &self.snapshot);
         self.missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, node, kernel)?;
+        self.follow_ways()?;
         let (addresses, primary) = (self.snapshot.addresses(), self.snapshot.primary_addresses());
         self.maps.put_netns_addresses(self.netns, &primary)?;
         let differs = (&addresses, &primary) != (&self.view.addresses, &self.view.primary) || doors != self.doors();
         (self.view.addresses, self.view.primary) = (addresses, primary);
         Ok(differs)
+    }
+
+    /// Tells the programs what has become of uplinks and next hops.
+    fn follow_ways(&mut self) -> Result<()> {
+        let seen = self.uplinks.iter().map(|served| ways::see(&self.snapshot, served)).collect();
+        self.ways.take_in(seen, self.now_ms());
+        let told = self.ways.told(self.now_ms());
+        if told != self.told {
+            self.maps.put_ways(&told.ways, &told.flags)?;
+            for (key, way) in told.ways.iter().filter(|(key, way)| self.told.ways.get(key) != Some(way)) {
+                info!("{}", ways::sentence(key, way));
+            }
+            self.told = told;
+        }
+        Ok(())
     }
 
     /// Finds every pod that Services name, or that is a backend now, also what only the pods' own namespaces tell. Services

@@ -7,6 +7,8 @@
 //! [`kept`] (what was decided before),
 //! [`inside`] (what clients inside shall get),
 //! [`uplinks`] (front doors),
+//! [`ways`] (where replies go when uplinks and next hops change),
+//! [`forwarding`] (what the host's stack needs for delivery mode stack),
 //! [`linger`] (pods that left their service but live on),
 //! [`handover`] (connections that kube-proxy began),
 //! [`tell`] and [`report`] (what the agent tells the log and the command line),
@@ -19,6 +21,8 @@ pub mod look;
 pub mod kept;
 pub mod inside;
 pub mod uplinks;
+pub mod ways;
+pub mod forwarding;
 pub mod linger;
 pub mod handover;
 pub mod tell;

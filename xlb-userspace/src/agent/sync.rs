@@ -16,6 +16,7 @@ use crate::agent::linger;
 use crate::agent::options::Options;
 use crate::agent::report::Report;
 use crate::agent::uplinks::ServedUplink;
+use crate::agent::ways::{Told, Ways};
 use crate::maps::attach::Hooks;
 use crate::maps::live::LiveMaps;
 use crate::model::{Event, Model, ObjectName, Setting};
@@ -47,6 +48,10 @@ pub struct Agent {
     pub(super) uplinks: Vec<ServedUplink>,
     /// What is wrong with uplinks.
     pub(super) missing: Vec<Refusal>,
+    /// What became of uplinks and next hops.
+    pub(super) ways: Ways,
+    /// What the programs were told of that.
+    pub(super) told: Told,
     pub(super) provoked: BTreeMap<IpAddr, Instant>,
     handovers: Handovers,
     /// The cookie of this node's network namespace.
@@ -104,6 +109,10 @@ impl Agent {
             counted_services: options.sizes.counted_services,
             ..Report::default()
         };
+        let ways = match observed.generation {
+            0 => Ways::default(),
+            _ => Ways::inherit(&maps.ways(), &maps.gone_uplinks(), 0),
+        };
         let (node_name, pods) = (options.node_name.clone(), linger::locations(&observed));
         Ok(Self {
             options,
@@ -118,6 +127,8 @@ impl Agent {
             view: NodeView { node_name, pods, ..NodeView::default() },
             uplinks: Vec::new(),
             missing: Vec::new(),
+            ways,
+            told: Told::default(),
             provoked: BTreeMap::new(),
             handovers: Handovers::default(),
             netns: own_netns_cookie()?,
@@ -153,7 +164,8 @@ impl Agent {
 
     /// Whether a look at the node may find what was not found before, though the kernel tells of nothing.
     pub fn waits_for_node(&self) -> bool {
-        !self.provoked.is_empty() || !self.missing.is_empty()
+        let has_followed = self.told.is_following() && !self.ways.follows(self.now_ms());
+        !self.provoked.is_empty() || !self.missing.is_empty() || has_followed
     }
 
     /// Makes the maps equal to what is asked for. What fails is retried in the next round; what was served stays.
@@ -280,7 +292,7 @@ impl Agent {
         Setting { policy: &self.options.policy, model: &self.model, node: &self.view, choice: self.options.delivery }
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::agent::forwarding;
 use crate::agent::report::now_s;
 use crate::agent::sync::Agent;
 use crate::node::FamilyAddresses;
@@ -53,9 +54,19 @@ impl Agent {
             info!("in sync: {services} services, {backends} backends, {changes} changes");
             self.unlogged = (0, Some(Instant::now()));
         }
-        let refusals = [&self.missing, source_refusals, &self.kept.refusals(), &self.undone].concat();
+        let refusals =
+            [&self.missing, source_refusals, &self.kept.refusals(), &self.undone, &self.unforwarded()].concat();
         self.report.in_sync_at_s = now_s();
         self.tell(refusals, self.waiting.clone());
+    }
+
+    /// Kernel settings that stand in the way of backends in mode stack. Nobody tells of their changes: they are read anew.
+    fn unforwarded(&self) -> Vec<Refusal> {
+        let stacked = forwarding::stacked(&self.observed);
+        if stacked.is_empty() {
+            return Vec::new();
+        }
+        forwarding::refusals(&stacked, &forwarding::ports(&self.uplinks), &self.snapshot)
     }
 
     /// Whether a line of the log is due.

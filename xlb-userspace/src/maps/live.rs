@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use xlb_common::abi::{
     Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX, ServiceRecord,
-    ServiceStats, Settings, UPLINKS_MAX, Uplink,
+    ServiceStats, Settings, UPLINKS_MAX, Uplink, Way, WayKey,
 };
 use xlb_common::inside::netns_address_key;
 use xlb_common::slot::SlotWord;
@@ -38,7 +38,8 @@ pub struct LiveMaps {
     reasons: PerCpuArray<MapData, u64>,
     stats: Stats,
     config: Array<MapData, Raw<Config>>,
-    uplinks: Array<MapData, Raw<Uplink>>,
+    pub(super) uplinks: Array<MapData, Raw<Uplink>>,
+    pub(super) ways: HashMap<MapData, Raw<WayKey>, Raw<Way>>,
     netns_addresses: HashMap<MapData, Raw<NetnsAddressKey>, [u8; 16]>,
     limits: Limits,
 }
@@ -72,6 +73,7 @@ impl LiveMaps {
             stats: Stats::open(pins)?,
             config: open("CONFIG")?.try_into()?,
             uplinks: open("UPLINKS")?.try_into()?,
+            ways: open("WAYS")?.try_into()?,
             netns_addresses: open("NETNS_ADDRESSES")?.try_into()?,
             limits,
         })
@@ -190,7 +192,8 @@ impl LiveMaps {
         );
         let address_v4 = uplink.address_v4.map(|address| address.octets()).unwrap_or_default();
         let address_v6 = uplink.address_v6.map(|address| address.octets()).unwrap_or_default();
-        let entry = Uplink { ifindex, mac, address_v4, address_v6, ..Uplink::default() };
+        let flags = if present.ifindex == ifindex { present.flags } else { 0 };
+        let entry = Uplink { ifindex, mac, flags, address_v4, address_v6 };
         Ok(self.uplinks.set(index, Raw(entry), 0)?)
     }
 
@@ -337,6 +340,6 @@ fn service_of(record: &ServiceRecord) -> ObservedService {
     }
 }
 
-fn interface_exists(ifindex: u32) -> bool {
+pub(super) fn interface_exists(ifindex: u32) -> bool {
     nix::net::if_::if_indextoname(ifindex).is_ok()
 }

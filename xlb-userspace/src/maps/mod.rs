@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
 //! (how a program takes the place of another), [`live`] (the maps as
-//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`keys`] (their keys), [`fill`] (how full they are),
+//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`fill`] (how full they are),
 //! [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
@@ -19,3 +19,4 @@ mod raw;
 pub mod slots;
 pub mod stats;
 pub mod tables;
+pub mod ways;

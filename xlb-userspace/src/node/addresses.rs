@@ -169,7 +169,15 @@ mod tests {
     fn default_route(destination: &str, output: u32, metric: u32) -> Route {
         let destination = destination.parse().unwrap();
         let output = Some(output);
-        Route { destination, prefix_length: 0, kind: RouteKind::Unicast, gateway: None, output, metric }
+        Route {
+            destination,
+            prefix_length: 0,
+            kind: RouteKind::Unicast,
+            gateway: None,
+            output,
+            others: Vec::new(),
+            metric,
+        }
     }
 
     fn pair(v4: &str, v6: &str) -> FamilyAddresses {

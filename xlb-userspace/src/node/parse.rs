@@ -35,14 +35,18 @@ fn add(snapshot: &mut Snapshot, message: &RouteNetlinkMessage) {
         RouteNetlinkMessage::NewNeighbour(message) if message.header.family == AddressFamily::Bridge => {
             snapshot.bridge_ports.extend(bridge_port(message));
         }
-        RouteNetlinkMessage::NewNeighbour(message) => snapshot.neighbours.extend(neighbour(message)),
+        RouteNetlinkMessage::NewNeighbour(message) => {
+            snapshot.neighbours.extend(neighbour(message));
+            snapshot.routers.extend(router(message));
+        }
         _ => {}
     }
 }
 
 fn link(message: &LinkMessage) -> Link {
     let is_up = message.header.flags.contains(LinkFlags::Up);
-    let mut link = Link { index: message.header.index, is_up, ..Link::default() };
+    let has_carrier = message.header.flags.contains(LinkFlags::LowerUp);
+    let mut link = Link { index: message.header.index, is_up, has_carrier, ..Link::default() };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -114,15 +118,20 @@ fn route(message: &RouteMessage) -> Option<Route> {
     let destination = destination(message).filter(|address| !is_link_local_or_multicast_v6(*address))?;
     let kind = route_kind(header.kind)?;
     let prefix_length = header.destination_prefix_length;
-    let mut route = Route { destination, prefix_length, kind, gateway: None, output: None, metric: 0 };
+    let mut route =
+        Route { destination, prefix_length, kind, gateway: None, output: None, others: Vec::new(), metric: 0 };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Priority(metric) => route.metric = *metric,
             RouteAttribute::MultiPath(hops) => {
                 // One pod is never behind several links: the first hop serves to name what was found.
-                let Some(hop) = hops.first() else { continue };
-                route.output = Some(hop.interface_index);
-                hop.attributes.iter().for_each(|attribute| add_hop(&mut route, attribute));
+                for hop in hops {
+                    let gateway = hop.attributes.iter().find_map(gateway);
+                    match route.output {
+                        None => (route.output, route.gateway) = (Some(hop.interface_index), gateway),
+                        Some(_) => route.others.push((hop.interface_index, gateway)),
+                    }
+                }
             }
             attribute => add_hop(&mut route, attribute),
         }
@@ -155,10 +164,16 @@ fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
 fn add_hop(route: &mut Route, attribute: &RouteAttribute) {
     match attribute {
         RouteAttribute::Oif(index) => route.output = Some(*index),
-        RouteAttribute::Gateway(gateway) => route.gateway = ip_address(gateway),
-        RouteAttribute::Via(RouteVia::Inet(gateway)) => route.gateway = Some((*gateway).into()),
-        RouteAttribute::Via(RouteVia::Inet6(gateway)) => route.gateway = Some((*gateway).into()),
-        _ => {}
+        attribute => route.gateway = gateway(attribute).or(route.gateway),
+    }
+}
+
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(gateway) => ip_address(gateway),
+        RouteAttribute::Via(RouteVia::Inet(gateway)) => Some((*gateway).into()),
+        RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some((*gateway).into()),
+        _ => None,
     }
 }
 
@@ -181,13 +196,23 @@ fn route_kind(kind: RouteType) -> Option<RouteKind> {
 
 /// The kernel gives the MAC only in states in which it is valid.
 fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), [u8; 6])> {
+    any_neighbour(message).filter(|((_, address), _)| !is_link_local_or_multicast_v6(*address))
+}
+
+/// A router, by the link-local address that IPv6 routers have (RFC 4861 chapter 6.1.2).
+fn router(message: &NeighbourMessage) -> Option<((u32, IpAddr), [u8; 6])> {
+    let is_router = message.header.flags.contains(NeighbourFlags::Router);
+    any_neighbour(message).filter(|((_, address), _)| is_router && is_link_local_or_multicast_v6(*address))
+}
+
+fn any_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), [u8; 6])> {
     let mac = neighbour_mac(message)?;
     let address = message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::from(*address)),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::from(*address)),
         _ => None,
     })?;
-    (!is_link_local_or_multicast_v6(address)).then_some(((message.header.ifindex, address), mac))
+    Some(((message.header.ifindex, address), mac))
 }
 
 /// An entry of a bridge's table that says where a MAC was seen: not the bridge's own MACs (permanent), not a port's

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// MAC of a neighbour by link index and address; entries without a MAC are left out.
     pub neighbours: BTreeMap<(u32, IpAddr), [u8; 6]>,
+    /// MAC of a router by link index and its IPv6 link-local address, which [`Self::neighbours`] leaves out.
+    pub routers: BTreeMap<(u32, IpAddr), [u8; 6]>,
     /// Index of the port behind which a MAC was seen, by index of the bridge and MAC; a bridge's own MACs are left out.
     pub bridge_ports: BTreeMap<(u32, [u8; 6]), u32>,
 }
@@ -49,6 +51,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether an operator has set it up.
     pub is_up: bool,
+    /// Whether its other end is up, too.
+    pub has_carrier: bool,
     /// Largest packet it takes, in bytes.
     pub mtu: u32,
 }
@@ -66,6 +70,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Index of the link it leads over.
     pub output: Option<u32>,
+    /// Further links that it leads over, each packet by one, and the gateways there.
+    pub others: Vec<(u32, Option<IpAddr>)>,
     /// Of two routes to the same prefix the one with the smaller metric counts.
     pub metric: u32,
 }
@@ -109,6 +115,14 @@ impl Snapshot {
         self.routes.iter().any(|route| route.gateway.is_some() && route.output == Some(link.index))
     }
 
+    /// Gateways that routes lead to over the link, each with a number of its family.
+    #[must_use]
+    pub fn gateways_by(&self, ifindex: u32) -> Vec<(u8, IpAddr)> {
+        let hops = self.routes.iter().flat_map(Route::hops);
+        let gateways = hops.filter(|(output, _)| *output == ifindex).filter_map(|(_, gateway)| gateway);
+        gateways.map(|gateway| (u8::from(gateway.is_ipv6()), gateway)).collect()
+    }
+
     /// Name of a link for a message, also when the link is gone.
     pub fn link_name(&self, index: Option<u32>) -> String {
         let Some(index) = index else { return "no link".to_owned() };
@@ -128,6 +142,11 @@ impl Route {
     /// Whether it is a route to one address.
     pub fn is_to_one_host(&self) -> bool {
         self.prefix_length == if self.destination.is_ipv4() { 32 } else { 128 }
+    }
+
+    /// The links that it leads over, with the gateways there.
+    pub fn hops(&self) -> impl Iterator<Item = (u32, Option<IpAddr>)> + '_ {
+        self.output.map(|output| (output, self.gateway)).into_iter().chain(self.others.iter().copied())
     }
 
     fn covers(&self, address: IpAddr) -> bool {
@@ -225,6 +244,14 @@ mod tests {
 
     fn route(destination: &str, prefix_length: u8, metric: u32) -> Route {
         let destination = destination.parse().unwrap();
-        Route { destination, prefix_length, kind: RouteKind::Unicast, gateway: None, output: Some(1), metric }
+        Route {
+            destination,
+            prefix_length,
+            kind: RouteKind::Unicast,
+            gateway: None,
+            output: Some(1),
+            others: Vec::new(),
+            metric,
+        }
     }
 }

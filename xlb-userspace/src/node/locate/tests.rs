@@ -210,6 +210,7 @@ fn node() -> Snapshot {
         routes: [ipv4_routes(), ipv6_routes()].concat(),
         neighbours: pods.map(|(link, pod)| ((link, address(pod)), POD_MAC)).into(),
         bridge_ports: [((CNI0, POD_MAC), BRIDGED_VETH)].into(),
+        ..Snapshot::default()
     }
 }
 
@@ -277,6 +278,7 @@ fn link(index: u32, name: &str, kind: &str, master: Option<u32>, netns_id: Optio
         peer_index: Some(2),
         master,
         is_up: true,
+        has_carrier: true,
         mtu: 1500,
     }
 }
@@ -287,7 +289,15 @@ fn link_mut(snapshot: &mut Snapshot, index: u32) -> &mut Link {
 
 fn route(destination: &str, prefix_length: u8, output: u32) -> Route {
     let destination = address(destination);
-    Route { destination, prefix_length, kind: RouteKind::Unicast, gateway: None, output: Some(output), metric: 0 }
+    Route {
+        destination,
+        prefix_length,
+        kind: RouteKind::Unicast,
+        gateway: None,
+        output: Some(output),
+        others: Vec::new(),
+        metric: 0,
+    }
 }
 
 fn gateway(text: &str) -> Option<IpAddr> {

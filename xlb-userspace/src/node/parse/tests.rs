@@ -33,6 +33,7 @@ fn a_veth_keeps_its_namespace_peer_and_master() {
         peer_index: Some(2),
         master: Some(3),
         is_up: true,
+        has_carrier: false,
         mtu: 1450,
     };
     assert_eq!(link(&message), expected);
