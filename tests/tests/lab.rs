@@ -18,6 +18,8 @@ mod several_vips;
 mod fragments;
 #[path = "lab/untouched.rs"]
 mod untouched;
+#[path = "lab/untouched_v6.rs"]
+mod untouched_v6;
 #[path = "lab/kube_proxy.rs"]
 mod kube_proxy;
 #[path = "lab/node.rs"]

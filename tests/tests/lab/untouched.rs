@@ -1,13 +1,14 @@
 //! What is not for a VIP passes as if xlb were not there: byte for byte, and for the node's own services.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use xlb_common::Reason;
 use xlb_tests::kernel::frame::{ICMP, Spec};
 use xlb_tests::lab::{
-    Capture, Frame, Greeting, LabSpec, LineClient, Namespace, PodShape, TcpServer, UdpServer, ask, send_frames, udp_ask,
+    Capture, Frame, Greeting, LabSpec, LineClient, Namespace, PodShape, TcpServer, UdpServer, Version, ask,
+    send_frames, udp_ask,
 };
 
 use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, PORT, Scene, TARGET_PORT};
@@ -59,6 +60,7 @@ const IDENTIFICATION: [u8; 2] = [0x1c, 0x46];
 /// The address that asks for the node's MAC, and has no other business.
 const ASKING: [u8; 4] = [192, 0, 2, 3];
 const OTHER_VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
+const OTHER_VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x99);
 /// Two observations in a row have to be equal; ARP disturbs the first.
 const OBSERVATIONS_MAX: usize = 10;
 
@@ -66,19 +68,48 @@ const ETHERNET_TYPE: Range<usize> = 12..14;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const ARP: [u8; 2] = [0x08, 0x06];
 
+/// Packets of one IP version that are not xlb's, and what of them can be compared.
+pub struct Traffic {
+    pub version: Version,
+    /// Packets in the words of [`Spec::parse`], with letters for addresses.
+    pub from_router: &'static [&'static str],
+    pub from_pod: &'static [&'static str],
+    /// Frames of the router that ask for the node's MAC and the like.
+    pub asking: fn(&Scene) -> Result<Vec<Vec<u8>>>,
+    /// Whether a frame belongs to this traffic, and comes every time.
+    pub is_comparable: fn(&Scene, &[u8]) -> bool,
+    /// The frame without what differs from run to run.
+    pub without_chance: fn(Vec<u8>) -> Vec<u8>,
+    /// Reasons that it meets.
+    pub passed: &'static [Reason],
+}
+
+const IPV4_TRAFFIC: Traffic = Traffic {
+    version: Version::V4,
+    from_router: &FROM_ROUTER,
+    from_pod: &FROM_POD,
+    asking: |scene| {
+        let uplink = scene.lab.uplink(0);
+        Ok(vec![arp_request(scene.lab.router(), &uplink.router_device, uplink.node_address)?])
+    },
+    is_comparable: |scene, bytes| is_comparable(bytes, scene.lab.client_address(0).octets()),
+    without_chance,
+    passed: &[Reason::NotOurs, Reason::IpOptions, Reason::FragmentEarly, Reason::Icmp],
+};
+
 #[test]
 fn other_traffic_passes_byte_for_byte_by_tc() -> Result<()> {
-    check_bytes(Door::Tc)
+    check_bytes(&IPV4_TRAFFIC, Door::Tc)
 }
 
 #[test]
 fn other_traffic_passes_byte_for_byte_by_generic_xdp() -> Result<()> {
-    check_bytes(Door::XdpGeneric)
+    check_bytes(&IPV4_TRAFFIC, Door::XdpGeneric)
 }
 
 #[test]
 fn other_traffic_passes_byte_for_byte_by_native_xdp() -> Result<()> {
-    check_bytes(Door::XdpNative)
+    check_bytes(&IPV4_TRAFFIC, Door::XdpNative)
 }
 
 #[test]
@@ -92,18 +123,21 @@ fn services_of_the_node_and_its_probes_go_on() -> Result<()> {
     Ok(())
 }
 
-fn check_bytes(door: Door) -> Result<()> {
+/// With an agent and without one, the same frames pass.
+pub fn check_bytes(traffic: &Traffic, door: Door) -> Result<()> {
     for (pods, delivery) in [(PodShape::Routed, Delivery::Direct), (PodShape::Bridge, Delivery::Stack)] {
-        let mut scene = Scene::new(LabSpec { pods, pod_gro: true, ..LabSpec::default() }, delivery, door)?;
-        scene.lab.route_pods_from_router()?;
-        let with_xlb = observe(&scene)?;
+        let spec = LabSpec { pods, dual_stack: traffic.version == Version::V6, pod_gro: true, ..LabSpec::default() };
+        let mut scene = Scene::new(spec, delivery, door)?;
+        route_pods(&scene)?;
+        let with_xlb = observe(&scene, traffic)?;
         let counters = scene.counters()?;
-        counters.assert_some(&[Reason::NotOurs, Reason::IpOptions, Reason::FragmentEarly, Reason::Icmp]);
+        counters.assert_some(traffic.passed);
         counters.assert_none(&[Reason::SoleBackend, Reason::SlotOwner, Reason::UnprovenOwner, Reason::Replied]);
 
         scene.agent.stop()?;
-        let without_xlb = observe(&scene)?;
-        ensure!(without_xlb.iter().all(|frames| frames.len() >= FROM_POD.len()), "too little comes through");
+        let without_xlb = observe(&scene, traffic)?;
+        let is_enough = |frames: &Vec<Vec<u8>>| frames.len() >= traffic.from_pod.len();
+        ensure!(without_xlb.iter().all(is_enough), "too little comes through");
         for (with, without) in with_xlb.iter().zip(&without_xlb) {
             assert_eq!(differing(with, without), Vec::<String>::new(), "frames with xlb only");
             assert_eq!(differing(without, with), Vec::<String>::new(), "frames without xlb only");
@@ -113,10 +147,10 @@ fn check_bytes(door: Door) -> Result<()> {
 }
 
 /// What passes the node's uplink, a pod's device and the client's device, once that is always the same.
-fn observe(scene: &Scene) -> Result<[Vec<Vec<u8>>; 3]> {
-    let mut last = observe_once(scene)?;
+fn observe(scene: &Scene, traffic: &Traffic) -> Result<[Vec<Vec<u8>>; 3]> {
+    let mut last = observe_once(scene, traffic)?;
     for _ in 0..OBSERVATIONS_MAX {
-        let observation = observe_once(scene)?;
+        let observation = observe_once(scene, traffic)?;
         if observation == last {
             return Ok(observation);
         }
@@ -125,28 +159,27 @@ fn observe(scene: &Scene) -> Result<[Vec<Vec<u8>>; 3]> {
     anyhow::bail!("no two of {OBSERVATIONS_MAX} observations are equal")
 }
 
-fn observe_once(scene: &Scene) -> Result<[Vec<Vec<u8>>; 3]> {
+fn observe_once(scene: &Scene, traffic: &Traffic) -> Result<[Vec<Vec<u8>>; 3]> {
     let (lab, uplink) = (&scene.lab, scene.lab.uplink(0));
     let devices = [(lab.node(), &*uplink.node_device), (lab.pod(0), "eth0"), (lab.client(0), "eth0")];
     let captures = devices.map(|(namespace, device)| Capture::start(namespace, device));
-    send_all(scene)?;
+    send_all(scene, traffic)?;
     let [node, pod, client] = captures.map(|capture| capture?.stop());
-    let client_address = lab.client_address(0).octets();
     let comparable = |frames: Vec<Frame>| {
-        let frames = frames.into_iter().map(|frame| frame.bytes).filter(|bytes| is_comparable(bytes, client_address));
-        let mut frames: Vec<Vec<u8>> = frames.map(without_chance).collect();
+        let frames = frames.into_iter().map(|frame| frame.bytes);
+        let frames = frames.filter(|bytes| (traffic.is_comparable)(scene, bytes));
+        let mut frames: Vec<Vec<u8>> = frames.map(traffic.without_chance).collect();
         frames.sort();
         frames
     };
     Ok([comparable(node?), comparable(pod?), comparable(client?)])
 }
 
-fn send_all(scene: &Scene) -> Result<()> {
+fn send_all(scene: &Scene, traffic: &Traffic) -> Result<()> {
     let (lab, uplink) = (&scene.lab, scene.lab.uplink(0));
     let outside: Result<Vec<_>> =
-        FROM_ROUTER.iter().map(|text| Ok(scene.frame(&named(scene, text))?.build())).collect();
-    let mut outside = outside?;
-    outside.push(arp_request(lab.router(), &uplink.router_device, uplink.node_address)?);
+        traffic.from_router.iter().map(|text| Ok(scene.frame(&named(scene, text))?.build())).collect();
+    let outside = [outside?, (traffic.asking)(scene)?].concat();
     send_frames(lab.router(), &uplink.router_device, &outside)?;
 
     let gateway = match lab.spec().pods {
@@ -154,17 +187,35 @@ fn send_all(scene: &Scene) -> Result<()> {
         PodShape::Bridge => "cni0".to_owned(),
     };
     let (from, to) = (lab.pod(0).link_address("eth0")?, lab.node().link_address(&gateway)?);
-    let inside = FROM_POD.iter().map(|text| Ok(Spec { from, to, ..Spec::parse(&named(scene, text))? }.build()));
+    let inside = traffic.from_pod.iter();
+    let inside = inside.map(|text| Ok(Spec { from, to, ..Spec::parse(&named(scene, text))? }.build()));
     send_frames(lab.pod(0), "eth0", &inside.collect::<Result<Vec<_>>>()?)
+}
+
+/// The router knows the way to the pods.
+fn route_pods(scene: &Scene) -> Result<()> {
+    let lab = &scene.lab;
+    if scene.version == Version::V4 {
+        return lab.route_pods_from_router();
+    }
+    let node = lab.uplink(0).node_address_v6;
+    let routes = lab.pods().map(|pod| format!("route add {}/128 via {node}", scene.pod_address(pod)));
+    lab.router().ip(&routes.collect::<Vec<_>>().join("\n"))
 }
 
 /// The text with addresses in place of letters.
 fn named(scene: &Scene, text: &str) -> String {
-    let lab = &scene.lab;
-    let node = lab.uplink(0).node_address;
-    let names = [(" C:", lab.client_address(0)), (" P:", lab.pod_address(0)), (" V:", lab.vip(0))];
-    let names = names.into_iter().chain([(" N:", node), (" O:", OTHER_VIP)]);
-    names.fold(text.to_owned(), |text, (name, address)| text.replace(name, &format!(" {address}:")))
+    let (lab, version, uplink) = (&scene.lab, scene.version, scene.lab.uplink(0));
+    let (node, other): (IpAddr, IpAddr) = match version {
+        Version::V4 => (uplink.node_address.into(), OTHER_VIP.into()),
+        Version::V6 => (uplink.node_address_v6.into(), OTHER_VIP_V6.into()),
+    };
+    let names = [(" C:", lab.client_address_in(version, 0)), (" P:", scene.pod_address(0)), (" V:", scene.vip().ip())];
+    let names = names.into_iter().chain([(" N:", node), (" O:", other)]);
+    names.fold(text.to_owned(), |text, (name, address)| {
+        let host = if address.is_ipv4() { address.to_string() } else { format!("[{address}]") };
+        text.replace(name, &format!(" {host}:"))
+    })
 }
 
 fn arp_request(from: &Namespace, device: &str, wanted: Ipv4Addr) -> Result<Vec<u8>> {
