@@ -18,7 +18,8 @@ use super::topology::Lab;
 use super::wait::wait_for;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-const CONDITION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Long enough for the kernel's verifier to look at all programs while others keep the machine busy.
+const CONDITION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Labs share the machine's cgroups and their VIPs: agents that served clients inside would meet the sockets of other
 /// labs, and those of the lab's own clients, which stand for machines elsewhere. Who wants it names a cgroup, too.
@@ -135,7 +136,7 @@ impl Agent {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Waits until the live maps fulfil a condition, and returns them. After 30 s, or when the agent has ended,
+    /// Waits until the live maps fulfil a condition, and returns them. After [`CONDITION_TIMEOUT`], or when the agent has ended,
     /// panics with the maps; the log follows when the agent is dropped.
     pub fn wait_until(&mut self, condition: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
