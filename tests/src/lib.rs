@@ -1,6 +1,7 @@
 //! The namespace lab of xlb.
 
 pub mod lab;
+pub mod servers;
 pub mod api;
 pub mod openmetrics;
 pub mod demo;

@@ -57,11 +57,13 @@ const KERNEL: [&str; 8] =
     ["-p", "xlb-tests", "--test", "kernel", "--test", "service_stats", "--test", "kernel_fragments"];
 
 /// `lab_selftest` are the tests of the lab itself.
-const LAB: [&str; 12] = [
+const LAB: [&str; 14] = [
     "-p",
     "xlb-tests",
     "--test",
     "lab",
+    "--test",
+    "programs",
     "--test",
     "refusals",
     "--test",

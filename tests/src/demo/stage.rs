@@ -11,11 +11,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::interrupt::wait_until;
-use super::servers::{DNS_TARGET_PORT, HTTP_TARGET_PORT, Servers};
+use super::servers::Servers;
 use super::workplace::Workplace;
 use crate::lab::{
     Agent, EndpointSpec, Lab, LabSpec, Manifests, Pattern, ServiceSpec, SliceSpec, service_yaml, slice_yaml,
 };
+use crate::servers::{DNS_TARGET_PORT, HTTP_TARGET_PORT};
 
 /// The address of the Service.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);

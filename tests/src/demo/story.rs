@@ -8,11 +8,12 @@ use xlb_common::Reason;
 use super::counters::{self, Counters};
 use super::downloads::Download;
 use super::requests::{REQUESTS, show_client_addresses};
-use super::servers::{DNS_NAME, DNS_TARGET_PORT, HTTP_TARGET_PORT};
+use super::servers::DNS_NAME;
 use super::stage::{BareStage, DNS_PORT, HTTP_PORT, SERVICE_FILE, SLICE_FILE, Stage, VIP, pod_name};
 use super::telling::{chapter, fact, quote, say};
 use super::{departures, interrupt};
 use crate::lab::Lab;
+use crate::servers::{DNS_TARGET_PORT, HTTP_TARGET_PORT};
 
 /// The numbers of the downloads of which one is explained. Those of the departures are below.
 const EXPLAINED_DOWNLOADS: Range<usize> = 200..220;

@@ -39,6 +39,8 @@ pub use client::{Identity, LineClient, UdpClient, ask, connect, udp_ask, udp_ask
 mod sctp;
 pub use sctp::{Association, SctpServer};
 mod options;
+mod program;
+pub use program::Program;
 mod pattern;
 pub use pattern::Pattern;
 mod frames;

@@ -6,8 +6,8 @@ use crate::build_ebpf::{Compiler, Linker};
 use crate::checkout::Checkout;
 use crate::command;
 
-/// Programs that the lab and the demo run, and Debian's packages of them.
-const LAB_PROGRAMS: [(&str, &[&str]); 8] = [
+/// Programs that the lab and the demo run, and Debian's packages of them. One has a path, as its package puts it outside of PATH.
+const LAB_PROGRAMS: [(&str, &[&str]); 14] = [
     ("ip", &["iproute2"]),
     ("nft", &["nftables"]),
     ("ethtool", &["ethtool"]),
@@ -16,6 +16,12 @@ const LAB_PROGRAMS: [(&str, &[&str]); 8] = [
     ("dnsmasq", &["dnsmasq-base"]),
     ("dig", &["bind9-dnsutils"]),
     ("nsenter", &["util-linux"]),
+    ("ping", &["iputils-ping"]),
+    ("iperf3", &["iperf3"]),
+    ("tracepath", &["iputils-tracepath"]),
+    ("traceroute", &["traceroute"]),
+    ("socat", &["socat"]),
+    ("/usr/lib/usrsctp/tsctp", &["libusrsctp-examples"]),
 ];
 
 /// Debian's compiler for the kernel programs.
