@@ -24,7 +24,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Starts the server.
 pub fn serve(stage: &mut Stage) -> Result<()> {
     let program = Program::start(stage.lab.pod(0).command(TSCTP), &stage.directory(0)?.join(LOG))?;
-    until(&program, "tsctp", || program.log().contains("Receive buffer size"))?;
+    until(&program, "tsctp", || program.log().contains("bound port:5001"))?;
     stage.programs.push(program);
     Ok(())
 }
