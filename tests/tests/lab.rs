@@ -24,6 +24,8 @@ mod untouched_v6;
 mod kube_proxy;
 #[path = "lab/node.rs"]
 mod node;
+#[path = "lab/uplinks.rs"]
+mod uplinks;
 #[path = "lab/takeover.rs"]
 mod takeover;
 #[path = "lab/handover.rs"]
