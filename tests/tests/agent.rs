@@ -42,6 +42,8 @@ mod limits;
 mod delivery;
 #[path = "agent/inside.rs"]
 mod inside;
+#[path = "agent/links.rs"]
+mod links;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/inspect.rs"]

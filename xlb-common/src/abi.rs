@@ -12,6 +12,7 @@ pub use self::inside::{
     InsideAffinityKey, InsideFlow, InsideFlowKey, NETNS_ADDRESSES_MAX, NetnsAddressKey, inside_flags,
 };
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
+pub use self::links::{CLIENT_LINKS_MAX, LINK_AFFINITY_MAX, LINK_FLOWS_MAX, LINK_UDP_FLOWS_MAX, LinkFlowKey};
 pub use self::settings::{Settings, vip_flags};
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
 pub use self::tags::Tags;
@@ -20,6 +21,7 @@ pub use self::ways::{WAYS_MAX, Way, WayKey, uplink_flags};
 mod keys;
 mod fragments;
 mod inside;
+mod links;
 mod settings;
 mod stats;
 mod tags;

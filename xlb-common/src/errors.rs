@@ -68,9 +68,9 @@ pub struct QuotedHeader<F: Family> {
 /// What an error quotes of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Quote<F: Family> {
-    source: Endpoint<F>,
-    destination: Endpoint<F>,
-    transport: Transport,
+    pub(crate) source: Endpoint<F>,
+    pub(crate) destination: Endpoint<F>,
+    pub(crate) transport: Transport,
     /// Whether the transport's sum is quoted, too.
     has_sum: bool,
 }
@@ -230,7 +230,7 @@ fn entry_of<F: Family, T: Tables<F>>(tables: &T, quote: &Quote<F>) -> Result<Flo
 
 /// The quote of the frame's error, which is in `payload` bytes behind the IP header. Padding of the frame is none of it.
 #[inline(always)]
-fn quote<F: Quoting, P: Packet>(packet: &P, payload: u32) -> Result<Quote<F>, Reason> {
+pub(crate) fn quote<F: Quoting, P: Packet>(packet: &P, payload: u32) -> Result<Quote<F>, Reason> {
     let [kind] = packet.load::<1>(F::TRANSPORT_AT).ok_or(Reason::Truncated)?;
     if !F::is_error(kind) {
         return Err(Reason::Icmp);
@@ -257,7 +257,7 @@ fn quote<F: Quoting, P: Packet>(packet: &P, payload: u32) -> Result<Quote<F>, Re
 
 /// One end of the error's own packet, and of the packet that it quotes, change; all sums follow.
 #[inline(always)]
-fn translate<F: Quoting, P: Packet>(
+pub(crate) fn translate<F: Quoting, P: Packet>(
     packet: &mut P,
     outer: &Parsed<F>,
     change: HeaderChange<F>,

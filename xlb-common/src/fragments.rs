@@ -175,7 +175,7 @@ fn role_from_pod<F: Family, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T)
 }
 
 #[inline(always)]
-fn record<F: Family, T: Tables<F>>(tables: &T, piece: &Piece<F>, entry: FragmentEntry) {
+pub(crate) fn record<F: Family, T: Tables<F>>(tables: &T, piece: &Piece<F>, entry: FragmentEntry) {
     let protocol = piece.protocol.into();
     tables.record_fragment(&piece.key(), &FragmentEntry { begun_ns: tables.now_ns(), protocol, ..entry });
 }
@@ -195,7 +195,8 @@ fn follow<F: Family, P: Packet, T: Tables<F>>(
     match record.kind {
         fragment_kind::TO_POD => check_place(&piece, &record)?,
         fragment_kind::LEFT => return Err(Reason::FragmentLeft),
-        fragment_kind::REPLY => return Err(Reason::Fragment),
+        // They leave by other hooks, which need the record.
+        fragment_kind::REPLY | fragment_kind::OF_LINK => return Err(Reason::Fragment),
         _ => return Err(leave(tables, &piece, arrival.door)),
     }
     let backend = live(tables, record.backend, record.generation).ok_or(Reason::Fragment)?;
@@ -260,7 +261,7 @@ fn restore<F: Family, P: Packet>(packet: &mut P, piece: &Piece<F>, entry: &FlowE
 /// What is known of the fragment's datagram; of kind zero if nothing is. No `Option`: the verifier refuses to copy what one
 /// of two cases leaves open.
 #[inline(always)]
-fn recorded<F: Family, T: Tables<F>>(tables: &T, piece: &Piece<F>) -> FragmentEntry {
+pub(crate) fn recorded<F: Family, T: Tables<F>>(tables: &T, piece: &Piece<F>) -> FragmentEntry {
     let record = tables.fragment(&piece.key()).unwrap_or_default();
     // A clock that is read on another CPU may be a tick behind the record's.
     let is_young = tables.now_ns().saturating_sub(record.begun_ns) <= RECORD_NS;
@@ -270,14 +271,14 @@ fn recorded<F: Family, T: Tables<F>>(tables: &T, piece: &Piece<F>) -> FragmentEn
 /// A fragment that begins inside the header that the first one had would replace a part of it (RFC 1858, RFC 3128). UDP's
 /// header is as short as an offset's unit.
 #[inline(always)]
-fn check_place<F: Family>(piece: &Piece<F>, record: &FragmentEntry) -> Result<(), Reason> {
+pub(crate) fn check_place<F: Family>(piece: &Piece<F>, record: &FragmentEntry) -> Result<(), Reason> {
     let is_inside = record.protocol == u16::from(TCP) && piece.offset < TCP_HEADER;
     if is_inside { Err(Reason::Malformed) } else { Ok(()) }
 }
 
 /// Gives a later fragment a new address. An IPv6 header has no sum of its own, so none takes the change up.
 #[inline(always)]
-fn readdress<F: Family, P: Packet>(packet: &mut P, piece: &Piece<F>, change: HeaderChange<F>) -> Option<()> {
+pub(crate) fn readdress<F: Family, P: Packet>(packet: &mut P, piece: &Piece<F>, change: HeaderChange<F>) -> Option<()> {
     let old = match change.end {
         End::Source => piece.source,
         End::Destination => piece.destination,

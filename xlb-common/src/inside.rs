@@ -19,7 +19,7 @@
 //!
 //! In the kernel a step with keys and values of its own is a function of its own: they do not fit one stack together.
 
-mod parts;
+pub(crate) mod parts;
 
 use crate::abi::{Inside, InsideAffinity, InsideAffinityKey, InsideFlow, InsideFlowKey, NetnsAddressKey, inside_flags};
 use crate::family::Family;
@@ -29,7 +29,7 @@ use crate::tables::Tables;
 
 use self::parts::{Part, order};
 
-const NS_PER_S: u64 = 1_000_000_000;
+pub(crate) const NS_PER_S: u64 = 1_000_000_000;
 
 /// The first ten bits of an IPv6 link-local address (RFC 4291 chapter 2.5.6).
 const LINK_LOCAL: u128 = 0xfe80 >> 6;

@@ -19,6 +19,7 @@
 //! [`sctp`] (what is its own),
 //! [`twin`] (two flows that a pod could not tell apart),
 //! [`inside`] (clients on this node, whose packets nobody rewrites),
+//! [`links`] (clients on this node whose sockets nobody sees),
 //! [`stats`] (what each service is counted for),
 //! then the values they work on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
 //!
@@ -44,6 +45,7 @@ pub mod echo;
 pub mod errors;
 pub mod fragments;
 pub mod inside;
+pub mod links;
 pub mod stats;
 pub mod sctp;
 pub mod twin;

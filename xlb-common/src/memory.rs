@@ -15,8 +15,10 @@ use crate::slot::SlotWord;
 use crate::tables::{FlowTable, Proof, Stage, Tables};
 
 pub use self::inside::InsideMemory;
+pub use self::links::LinkMemory;
 
 mod inside;
+mod links;
 
 /// The maps as collections. A flow map has no limit here: eviction is the simulator's affair.
 ///
@@ -29,6 +31,8 @@ pub struct MemoryTables {
     pub v6: FamilyTables<V6>,
     /// What both families have for clients inside.
     pub inside: InsideMemory,
+    /// What both families have for clients at links.
+    pub links: LinkMemory,
     /// `SLOTS`.
     pub slots: BTreeMap<u32, u64>,
     /// `MEMBERS`.

@@ -160,6 +160,21 @@ reasons! {
         "the client is in none of the service's source ranges: the socket's call was not permitted";
     InsideSourceUnknown = "inside_source_unknown", Inside, Pass,
         "the service has source ranges, and the address of the client's network namespace is not known yet: left to the stack";
+    LinkServed = "link_served", Inside, Forward, "the first packet of a flow from a pod's link to a VIP: directed to one of its endpoints, through the host's stack";
+    LinkAffine = "link_affine", Inside, Forward,
+        "the first packet of a flow from a pod's link to a VIP: directed to the endpoint that its client's last connection went to";
+    LinkFollowed = "link_followed", Inside, Forward, "a further packet of a flow from a pod's link to a VIP: directed to the flow's endpoint";
+    LinkReplied = "link_replied", Inside, Forward, "an answer to a client at a pod's link: its sender became the VIP again";
+    LinkError = "link_error", Inside, Forward, "an ICMP error about a flow of a client at a pod's link: translated as the flow's packets are";
+    LinkRejected = "link_rejected", Inside, Reply,
+        "the service has no usable pod in the whole cluster: the client at the pod's link was answered with ICMP port unreachable";
+    LinkNotLocal = "link_not_local", Inside, Drop,
+        "the service has no usable pod on this node (externalTrafficPolicy Local), and pods get no other: dropped";
+    LinkNotAllowed = "link_not_allowed", Inside, Drop, "the client at the pod's link is in none of the service's source ranges: dropped";
+    LinkUnknown = "link_unknown", Inside, Pass,
+        "a TCP packet from a pod's link to a VIP, of a connection that xlb did not see begin: left to the stack, where conntrack may know it";
+    LinkHairpin = "link_hairpin", Inside, Pass,
+        "the service's only endpoint is the client itself, whose sockets xlb does not see: left to the stack, where kube-proxy may serve it";
 }
 
 impl Reason {

@@ -2,7 +2,7 @@
 //! answers for the tables, and what the verdict means at its hook.
 //!
 //! Read in this order: this file (the programs), [`kinds`] (those for few packets), [`forward`] (verdicts), [`maps`] (tables), [`frame`] and [`skb`]
-//! (packets), [`inside`] (calls of sockets).
+//! (packets), [`inside`] (calls of sockets), [`links`] (pods whose sockets nobody sees).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -14,6 +14,7 @@ mod forward;
 mod frame;
 mod inside;
 mod kinds;
+mod links;
 mod maps;
 mod object;
 mod prove;

@@ -42,6 +42,18 @@ impl<'a> Skb<'a> {
         skb
     }
 
+    /// The skb of a run that only reads, with its headers pulled together if some are elsewhere. Short packets, which have
+    /// nothing elsewhere, cost a comparison.
+    #[inline(always)]
+    pub fn readable(ctx: &'a TcContext) -> Self {
+        let mut skb = Self { ctx };
+        let (start, end) = skb.bounds();
+        if start + (HEADERS as usize) > end && ctx.len() > (end - start) as u32 {
+            skb.gather(HEADERS as usize);
+        }
+        skb
+    }
+
     /// Begin and end of the linear part. Read anew each time: a 32-bit copy of a pointer, which the compiler makes of one
     /// read that serves twice, is a number to the verifier.
     #[inline(always)]

@@ -10,7 +10,7 @@ use xlb_userspace::maps::kernel::root_cgroup;
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 const PREFIX: &str = "xlb-lab-";
 
-/// A child of this process's cgroup that the thread which made it is in, with the threads that it starts from then on.
+/// A child of this process's cgroup. The thread that entered it is in it, with the threads that it starts from then on.
 /// A socket belongs to the cgroup of the thread that makes it, whatever network namespace the thread is in.
 pub struct Cgroup {
     parent: PathBuf,
@@ -20,6 +20,13 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes one, and moves the current thread into it.
     pub fn enter() -> Result<Cgroup> {
+        let cgroup = Cgroup::empty()?;
+        write(&cgroup.path.join("cgroup.threads"), "0")?;
+        Ok(cgroup)
+    }
+
+    /// Makes one that no thread is in: its programs see none of the test's sockets.
+    pub fn empty() -> Result<Cgroup> {
         let parent = own_cgroup()?;
         remove_leftovers(&parent);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +35,6 @@ impl Cgroup {
         let cgroup = Cgroup { parent, path };
         // Threads of one process may be in different cgroups where these are threaded.
         write(&cgroup.path.join("cgroup.type"), "threaded")?;
-        write(&cgroup.path.join("cgroup.threads"), "0")?;
         Ok(cgroup)
     }
 

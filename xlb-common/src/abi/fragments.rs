@@ -49,9 +49,9 @@ pub struct FragmentEntry {
     pub service: u32,
     /// Always zero.
     pub zero: u32,
-    /// [`fragment_kind::REPLY`]: source port, network byte order.
+    /// [`fragment_kind::REPLY`] and [`fragment_kind::OF_LINK`]: source port, network byte order.
     pub source_port: [u8; 2],
-    /// [`fragment_kind::REPLY`]: destination port, network byte order.
+    /// [`fragment_kind::REPLY`] and [`fragment_kind::OF_LINK`]: destination port, network byte order.
     pub destination_port: [u8; 2],
     /// One of [`fragment_kind`].
     pub kind: u16,
@@ -68,4 +68,6 @@ pub mod fragment_kind {
     pub const TO_POD: u16 = 2;
     /// The first fragment came from a backend.
     pub const REPLY: u16 = 3;
+    /// The first fragment was of a flow of a client at a pod's link.
+    pub const OF_LINK: u16 = 4;
 }

@@ -19,7 +19,7 @@ use crate::node::{Location, complete_with_xdp};
 const PROVOKE_INTERVAL: Duration = Duration::from_secs(4);
 
 impl Agent {
-    /// Takes a new snapshot, and follows the uplinks and the node's addresses. Answers whether more may depend on what has
+    /// Takes a new snapshot, and follows the uplinks, the pods' links and the node's addresses. Answers whether more may depend on what has
     /// changed than single pods.
     pub(super) async fn look(&mut self) -> Result<bool> {
         let names = self.options.uplinks.clone();
@@ -29,6 +29,8 @@ impl Agent {
         let node = (&self.netlink, &self.snapshot);
         self.missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, node, kernel)?;
         self.follow_ways()?;
+        let unserved = self.follow_links();
+        self.missing.extend(unserved);
         let (addresses, primary) = (self.snapshot.addresses(), self.snapshot.primary_addresses());
         self.maps.put_netns_addresses(self.netns, &primary)?;
         let differs = (&addresses, &primary) != (&self.view.addresses, &self.view.primary) || doors != self.doors();

@@ -20,6 +20,7 @@ pub mod sync;
 pub mod look;
 pub mod kept;
 pub mod inside;
+mod links;
 pub mod uplinks;
 pub mod ways;
 pub mod forwarding;

@@ -46,7 +46,7 @@ pub struct Agent {
     /// This node, with the pods that were found.
     pub(super) view: NodeView,
     pub(super) uplinks: Vec<ServedUplink>,
-    /// What is wrong with uplinks.
+    /// What is wrong with uplinks and pods' links.
     pub(super) missing: Vec<Refusal>,
     /// What became of uplinks and next hops.
     pub(super) ways: Ways,

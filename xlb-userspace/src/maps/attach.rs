@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aya::Ebpf;
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::SchedClassifierLink;
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{TcAttachType, XdpMode};
 use tracing::{debug, info, warn};
 use xlb_common::hook::Hook;
+use xlb_common::links;
 
 use crate::maps::cgroup;
 use crate::maps::link::{pin_link, remove_pin};
-use crate::maps::object::{classifier, load_hook, xdp};
+use crate::maps::object::{classifier, load_hook, load_links, xdp};
 use crate::maps::pins::PinDirectory;
 
 /// Which program meets the packets of an uplink first.
@@ -84,17 +85,43 @@ impl Hooks {
         self.attach_tc(Hook::Pod, interface, ifindex, TcAttachType::Ingress)
     }
 
+    /// Attaches what serves clients behind a pod's link. Answers are restored before the first question is directed.
+    ///
+    /// # Errors
+    /// As for [`Self::attach_pod`].
+    pub fn attach_link(&mut self, interface: &str, ifindex: u32) -> Result<()> {
+        load_links(&mut self.ebpf)?;
+        self.attach_classifier(links::EGRESS, interface, ifindex, TcAttachType::Egress)?;
+        self.attach_classifier(links::INGRESS, interface, ifindex, TcAttachType::Ingress)
+    }
+
+    /// Removes what is left of every link that is not listed.
+    pub fn retain_links(&mut self, ifindexes: &BTreeSet<u32>) {
+        let programs = [links::INGRESS, links::EGRESS];
+        let keep: BTreeSet<_> =
+            ifindexes.iter().flat_map(|&ifindex| programs.map(|program| self.pin(program, ifindex))).collect();
+        let is_links = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            programs.iter().any(|program| name.strip_prefix(program).is_some_and(|rest| rest.starts_with('-')))
+        };
+        let before = self.wanted.len();
+        self.wanted.retain(|path| !is_links(path) || keep.contains(path));
+        if self.wanted.len() < before {
+            self.remove_unwanted();
+        }
+    }
+
     /// Removes what is left of an uplink that is gone.
     pub fn forget_uplink(&mut self, ifindex: u32) {
         for hook in OF_UPLINK {
-            self.wanted.remove(&self.pin(hook, ifindex));
+            self.wanted.remove(&self.pin(hook.program(), ifindex));
         }
         self.remove_unwanted();
     }
 
     /// Detaches from every pod's link that is not listed.
     pub fn retain_pods(&mut self, ifindexes: &BTreeSet<u32>) {
-        let keep: BTreeSet<_> = ifindexes.iter().map(|&ifindex| self.pin(Hook::Pod, ifindex)).collect();
+        let keep: BTreeSet<_> = ifindexes.iter().map(|&ifindex| self.pin(Hook::Pod.program(), ifindex)).collect();
         let is_pod = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pod-"));
         self.wanted.retain(|path| !is_pod(path) || keep.contains(path));
         self.remove_unwanted();
@@ -123,17 +150,22 @@ impl Hooks {
     }
 
     fn attach_tc(&mut self, hook: Hook, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
-        let (name, pin) = (hook.program(), self.pin(hook, ifindex));
+        load_hook(&mut self.ebpf, hook)?;
+        self.attach_classifier(hook.program(), interface, ifindex, direction)
+    }
+
+    fn attach_classifier(&mut self, name: &str, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
+        let pin = self.pin(name, ifindex);
         if self.wanted.contains(&pin) {
             return Ok(());
         }
-        load_hook(&mut self.ebpf, hook)?;
         let program = classifier(&mut self.ebpf, name)?;
         let update = |link| Ok(program.attach_to_link(SchedClassifierLink::try_from(link)?).map(drop)?);
         if !replace_program(&pin, update)? {
             let attaching = || format!("attaching the program {name} to {interface}");
+            let order = TcAttachOptions::TcxOrder(self.order(name, ifindex)?);
             let program = classifier(&mut self.ebpf, name)?;
-            let id = program.attach(interface, direction).with_context(attaching)?;
+            let id = program.attach_with_options(interface, direction, order).with_context(attaching)?;
             pin_link(FdLink::try_from(program.take_link(id)?).with_context(attaching)?, &pin)?;
             info!("attached {name} to {interface}");
         }
@@ -141,12 +173,22 @@ impl Hooks {
         Ok(())
     }
 
+    /// A program goes behind those that are there. Only replies of a backend, which are most of what it sends, shall not pay
+    /// for a look at who may be a client, so they leave by `pod` before.
+    fn order(&mut self, name: &str, ifindex: u32) -> Result<LinkOrder> {
+        let is_behind_clients = name == Hook::Pod.program() && self.wanted.contains(&self.pin(links::INGRESS, ifindex));
+        match is_behind_clients {
+            true => Ok(LinkOrder::before_program(&*classifier(&mut self.ebpf, links::INGRESS)?)?),
+            false => Ok(LinkOrder::default()),
+        }
+    }
+
     fn attach_xdp(&mut self, hook: Hook, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
-        let (name, pin) = (hook.program(), self.pin(hook, ifindex));
+        let (name, pin) = (hook.program(), self.pin(hook.program(), ifindex));
         load_hook(&mut self.ebpf, hook)?;
         // An interface takes one XDP program: what an agent in another mode left goes first.
         for other in OF_UPLINK.into_iter().filter(|other| other.is_xdp() && *other != hook) {
-            remove_pin(&self.pin(other, ifindex))?;
+            remove_pin(&self.pin(other.program(), ifindex))?;
         }
         let program = xdp(&mut self.ebpf, name)?;
         let update = |link| Ok(program.attach_to_link(XdpLink::try_from(link)?).map(drop)?);
@@ -165,8 +207,8 @@ impl Hooks {
         Ok(())
     }
 
-    fn pin(&self, hook: Hook, ifindex: u32) -> PathBuf {
-        self.pins.links().join(format!("{}-{ifindex}", hook.program()))
+    fn pin(&self, program: &str, ifindex: u32) -> PathBuf {
+        self.pins.links().join(format!("{program}-{ifindex}"))
     }
 }
 

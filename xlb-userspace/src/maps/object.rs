@@ -6,6 +6,7 @@ use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use xlb_common::abi;
 use xlb_common::hook::{Hook, JUMPS_MAX, Kind};
+use xlb_common::links::{self, Job};
 
 use crate::maps::pins::PinDirectory;
 
@@ -56,7 +57,7 @@ impl Sizes {
         let (flow, flow_v6) = (size_of::<abi::FlowKeyV4>(), size_of::<abi::FlowKeyV6>());
         let (client, client_v6) = (size_of::<abi::SourceKeyV4>(), size_of::<abi::SourceKeyV6>());
         let entry = size_of::<abi::FlowEntry>();
-        let inside_flow = size_of::<abi::InsideFlowKey>();
+        let (inside_flow, link_flow) = (size_of::<abi::InsideFlowKey>(), size_of::<abi::LinkFlowKey>());
         let shape = |name, entries, key, value| MapShape { name, entries, key, value };
         vec![
             shape("FRONTENDS_V4", self.frontends, endpoint, size_of::<abi::Frontend>()),
@@ -102,6 +103,11 @@ impl Sizes {
             shape("NETNS_ADDRESSES", abi::NETNS_ADDRESSES_MAX, size_of::<abi::NetnsAddressKey>(), 16),
             shape("REASONS", xlb_common::Reason::COUNT as u32, 4, 8),
             shape("SERVICE_STATS", abi::SERVICE_STATS_MAX, 4, size_of::<abi::ServiceStats>()),
+            shape("LINK_FLOWS", abi::LINK_FLOWS_MAX, link_flow, size_of::<abi::InsideFlow>()),
+            shape("LINK_UDP_FLOWS", abi::LINK_UDP_FLOWS_MAX, link_flow, size_of::<abi::InsideFlow>()),
+            shape("LINK_AFFINITY", abi::LINK_AFFINITY_MAX, client_v6, size_of::<abi::InsideAffinity>()),
+            shape("CLIENT_LINKS", abi::CLIENT_LINKS_MAX, 4, 4),
+            shape(links::JUMPS, Job::ALL.len() as u32, 4, 4),
             shape("CONFIG", 1, 4, size_of::<abi::Config>()),
             shape("JUMPS_TC", JUMPS_MAX, 4, 4),
             shape("JUMPS_XDP", JUMPS_MAX, 4, 4),
@@ -123,8 +129,9 @@ pub struct MapShape {
     pub value: usize,
 }
 
-/// Loads every program but those of [`Hook`]s, of which a node needs some ([`load_hook`]), for the node whose own network namespace has that cookie. Maps that are
-/// pinned are taken over with what they hold, after a look at their shape.
+/// Loads every program but those of [`Hook`]s and of pods' links, of which a node needs some ([`load_hook`],
+/// [`load_links`]), for the node whose own network namespace has that cookie. Maps that are pinned are taken over with what
+/// they hold, after a look at their shape.
 ///
 /// # Errors
 /// When a pinned map has another shape, or the kernel refuses a map or a program.
@@ -141,7 +148,8 @@ pub fn load(pins: &PinDirectory, sizes: &Sizes, node_netns: u64) -> Result<Ebpf>
     let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
     let is_of_hook = |name: &str| Hook::ALL.iter().any(|hook| name.starts_with(hook.program()));
     let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-    for name in names.iter().filter(|name| !is_of_hook(name)) {
+    let is_of_links = |name: &str| name == links::INGRESS || name == links::EGRESS || is_job(name);
+    for name in names.iter().filter(|name| !is_of_hook(name) && !is_of_links(name)) {
         load_once(&mut ebpf, name)?;
     }
     pin_prove(&mut ebpf, pins)?;
@@ -165,6 +173,28 @@ pub fn load_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
         jumps.set(hook.jump(kind), &program, 0).with_context(|| format!("making {name} reachable"))?;
     }
     load_once(ebpf, hook.program())
+}
+
+/// Loads the programs of pods' links, unless they are loaded: first those to which the others hand over.
+///
+/// # Errors
+/// When the kernel refuses a program, or the map by which they call each other.
+pub fn load_links(ebpf: &mut Ebpf) -> Result<()> {
+    if program_of(ebpf, links::INGRESS)?.fd().is_ok() {
+        return Ok(());
+    }
+    for job in Job::ALL {
+        load_once(ebpf, job.program())?;
+        let program = program_of(ebpf, job.program())?.fd()?.try_clone()?;
+        let mut jumps = ProgramArray::try_from(ebpf.map_mut(links::JUMPS).context("the object has no jumps")?)?;
+        jumps.set(job as u32, &program, 0).with_context(|| format!("making {} reachable", job.program()))?;
+    }
+    load_once(ebpf, links::EGRESS)?;
+    load_once(ebpf, links::INGRESS)
+}
+
+fn is_job(name: &str) -> bool {
+    Job::ALL.iter().any(|job| job.program() == name)
 }
 
 /// Loads a program that is not loaded yet.

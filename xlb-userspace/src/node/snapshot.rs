@@ -123,6 +123,12 @@ impl Snapshot {
         gateways.map(|gateway| (u8::from(gateway.is_ipv6()), gateway)).collect()
     }
 
+    /// The host's ends of pods' links: veths whose other end is in another network namespace, and that lead to no gateway.
+    pub fn pod_links(&self) -> impl Iterator<Item = &Link> {
+        let is_pods = |link: &&Link| link.kind == "veth" && link.netns_id.is_some() && !self.is_uplink(link);
+        self.links.values().filter(is_pods)
+    }
+
     /// Name of a link for a message, also when the link is gone.
     pub fn link_name(&self, index: Option<u32>) -> String {
         let Some(index) = index else { return "no link".to_owned() };
@@ -240,6 +246,26 @@ mod tests {
 
         assert!(message.starts_with("no interface ens3 on this node; there are eth1, eth2, "), "{message}");
         assert!(message.ends_with("eth20 and 2 more"), "{message}");
+    }
+
+    #[test]
+    fn pods_links_are_veths_into_other_namespaces_that_lead_to_no_gateway() {
+        let veth = |index| Link { index, kind: "veth".into(), netns_id: Some(3), ..Link::default() };
+        let links = [
+            veth(1),
+            veth(2),
+            Link { netns_id: None, ..veth(3) },
+            Link { kind: "vxlan".into(), ..veth(4) },
+            Link { master: Some(9), ..veth(5) },
+        ];
+        let gateway = Some("192.0.2.1".parse().unwrap());
+        let default = Route { gateway, output: Some(2), ..route("0.0.0.0", 0, 0) };
+        let links = links.into_iter().map(|link| (link.index, link)).collect();
+        let snapshot = Snapshot { links, routes: vec![default], ..Snapshot::default() };
+
+        let found: Vec<u32> = snapshot.pod_links().map(|link| link.index).collect();
+
+        assert_eq!(found, [1, 5]);
     }
 
     fn route(destination: &str, prefix_length: u8, metric: u32) -> Route {

@@ -13,7 +13,7 @@ const KINDS: [&str; 5] = ["", "_icmp", "_fragment", "_sctp", "_shape"];
 const INGRESS_KINDS: [&str; 1] = ["_twin"];
 
 /// The other programs that the agent loads.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 18] = [
     "accepted",
     "prove",
     "connect4",
@@ -24,6 +24,14 @@ const OTHERS: [&str; 10] = [
     "recvmsg6",
     "getpeername4",
     "getpeername6",
+    "link_ingress",
+    "link_egress",
+    "link_serve",
+    "link_serve_error",
+    "link_serve_fragment",
+    "link_restore",
+    "link_restore_error",
+    "link_restore_fragment",
 ];
 
 /// The programs that the agent loads. Each is a function of this name in a section named after its type.
