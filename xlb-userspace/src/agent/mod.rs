@@ -6,6 +6,7 @@
 //! [`look`] (what the node looks like),
 //! [`kept`] (what was decided before),
 //! [`inside`] (what clients inside shall get),
+//! `links` (where those are served whose sockets nobody sees),
 //! [`uplinks`] (front doors),
 //! [`ways`] (where replies go when uplinks and next hops change),
 //! [`forwarding`] (what the host's stack needs for delivery mode stack),
