@@ -112,6 +112,7 @@ impl Sizes {
             shape("JUMPS_TC", JUMPS_MAX, 4, 4),
             shape("JUMPS_XDP", JUMPS_MAX, 4, 4),
             shape("UPLINKS", abi::UPLINKS_MAX, 4, size_of::<abi::Uplink>()),
+            shape("WAYS", abi::WAYS_MAX, size_of::<abi::WayKey>(), size_of::<abi::Way>()),
         ]
     }
 }
