@@ -135,6 +135,19 @@ pub fn describe_flows(flows: &Flows) -> String {
 }
 
 fn describe_flow(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
+    let mut text = flow_words(table, key, entry);
+    let _ =
+        write!(text, " (service {}, backend {}, interface {})", entry.service, entry.backend, entry.ingress_ifindex);
+    let _ = write!(text, " from {} to {}", mac_name(&entry.next_hop_mac), mac_name(&entry.uplink_mac));
+    if !entry.tags.is_none() {
+        let _ = write!(text, " tags {:02x?}", entry.tags);
+    }
+    text
+}
+
+/// What a row's `given` says of a flow.
+#[must_use]
+pub fn flow_words(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
     let [client, pod] = key.ends();
     let [a, b, c, d, ..] = entry.vip;
     let vip = match key {
@@ -153,12 +166,6 @@ fn describe_flow(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
     }
     if entry.flags & flow_flags::SYN_ACK_SEEN != 0 {
         let _ = write!(text, " syn-ack {}", entry.syn_ack_acknowledged);
-    }
-    let _ =
-        write!(text, " (service {}, backend {}, interface {})", entry.service, entry.backend, entry.ingress_ifindex);
-    let _ = write!(text, " from {} to {}", mac_name(&entry.next_hop_mac), mac_name(&entry.uplink_mac));
-    if !entry.tags.is_none() {
-        let _ = write!(text, " tags {:02x?}", entry.tags);
     }
     text
 }

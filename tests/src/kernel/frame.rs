@@ -14,14 +14,18 @@
 //! | `extension N` | an IPv6 extension header of eight bytes and that number; several times: one behind the other |
 //! | `routing T S` | an IPv6 routing header of type T with S segments left |
 //! | `longer N` | the extension header before it has so many times eight bytes more |
+//! | `units N` `names N` | that header says so of its length, or of what follows it, true or not |
 //! | `more` `offset N` `keep-whole` | fragment bits: more fragments, offset in 8 bytes, don't fragment (IPv4) |
-//! | `chunk-length N` | what the chunk says of its length |
+//! | `chunk-length N` `udp-length N` | what the chunk, or UDP's header, says of its length |
+//! | `wrong-ip-sum` `wrong-transport-sum` | a bit of that sum is wrong |
 //! | `total N` `length N` `header N` `version N` | what the header says, true or not: IPv4 total or IPv6 payload length, IPv4 header length in words, TCP header length in words, IP version |
 //! | `type HEX` | Ethernet type |
 //! | `vlan N` `provider N` | a VLAN tag, 802.1Q or 802.1ad, behind those before it |
 //! | `cut N` `pad N` | the frame ends after N bytes; or is filled up to N |
 //! | `echo` `echo-reply` | an ICMP echo request, and what answers it |
 //! | `too-big quotes …`, and others of [`super::icmp`] | an ICMP error, and the packet that it is about |
+//!
+//! Any other frame is `bytes HEX` ([`frame`]).
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::SplitWhitespace;
@@ -46,6 +50,14 @@ pub const FRAGMENT: u8 = 44;
 pub const AUTHENTICATION: u8 = 51;
 /// A MAC that is nobody's here.
 pub const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+
+/// The frame that a text describes: a [`Spec`], or `bytes` and each of them.
+pub fn frame(text: &str) -> Result<Vec<u8>> {
+    match text.strip_prefix("bytes ") {
+        Some(digits) => hex(digits),
+        None => Ok(Spec::parse(text)?.build()),
+    }
+}
 
 /// What the text says.
 #[derive(Clone, Debug)]
@@ -105,13 +117,17 @@ pub struct Extension {
     pub units: u8,
     /// Of a routing header: its type, and the segments left.
     pub route: [u8; 2],
+    /// What it says of its length instead of the truth.
+    pub says: Option<u8>,
+    /// What it says that follows it instead of the truth.
+    pub names: Option<u8>,
 }
 
 impl Extension {
     /// The shortest of its kind.
     #[must_use]
     pub const fn new(kind: u8) -> Self {
-        Self { kind, units: 0, route: [0; 2] }
+        Self { kind, units: 0, route: [0; 2], says: None, names: None }
     }
 }
 
@@ -137,6 +153,12 @@ pub struct Lies {
     pub tcp_words: Option<u8>,
     /// IP version.
     pub version: Option<u8>,
+    /// Length of the datagram.
+    pub udp_length: Option<u16>,
+    /// Whether IPv4's header sum is wrong.
+    pub ip_sum: bool,
+    /// Whether the transport's sum is wrong.
+    pub transport_sum: bool,
 }
 
 impl Spec {
@@ -211,7 +233,9 @@ impl Spec {
                 let route = [number(words)?, number(words)?];
                 self.extensions.push(Extension { route, ..Extension::new(ROUTING) });
             }
-            "longer" => self.extensions.last_mut().context("no extension header is before it")?.units = number(words)?,
+            "longer" => self.last_extension()?.units = number(words)?,
+            "units" => self.last_extension()?.says = Some(number(words)?),
+            "names" => self.last_extension()?.names = Some(number(words)?),
             "more" => self.fragment |= 0x2000,
             "keep-whole" => self.fragment |= 0x4000,
             "offset" => self.fragment |= number::<u16>(words)?,
@@ -219,6 +243,9 @@ impl Spec {
             "length" => self.lies.ip_words = Some(number(words)?),
             "header" => self.lies.tcp_words = Some(number(words)?),
             "version" => self.lies.version = Some(number(words)?),
+            "udp-length" => self.lies.udp_length = Some(number(words)?),
+            "wrong-ip-sum" => self.lies.ip_sum = true,
+            "wrong-transport-sum" => self.lies.transport_sum = true,
             "type" => self.ether_type = u16::from_str_radix(next(words)?, 16)?,
             "vlan" | "provider" => self.tags.push(tag(word, number(words)?)),
             "echo" => self.echo = Some(Echo::Request),
@@ -230,6 +257,10 @@ impl Spec {
             letters => self.flags = flags(letters)?,
         }
         Ok(())
+    }
+
+    fn last_extension(&mut self) -> Result<&mut Extension> {
+        self.extensions.last_mut().context("no extension header is before it")
     }
 
     /// The frame.
@@ -273,6 +304,13 @@ pub fn tag(word: &str, control: u16) -> [u8; 4] {
 
 fn hex(text: &str) -> Result<Vec<u8>> {
     text.as_bytes().chunks(2).map(|digits| Ok(u8::from_str_radix(str::from_utf8(digits)?, 16)?)).collect()
+}
+
+/// The text of a frame that has no other.
+#[must_use]
+pub fn as_bytes(frame: &[u8]) -> String {
+    let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("bytes {digits}")
 }
 
 /// `ADDRESS:PORT`.

@@ -9,6 +9,7 @@ use xlb_common::twin::PROBES;
 use super::flows::{FlowKey, Flows};
 use super::frame::{Echo, Extension, ICMP, ICMP_V6, OTHER_MAC, Spec, tag};
 use super::icmp::{KINDS, Message};
+use super::lies;
 use super::outcome::Hook;
 use super::random::Random;
 use super::rows::IDLE;
@@ -84,7 +85,8 @@ pub fn flows(random: &mut Random, tables: &MemoryTables) -> Flows {
     (0..random.below(FLOWS_MAX)).filter_map(|_| flow(random, tables)).collect()
 }
 
-fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey), FlowEntry)> {
+/// One entry; none if the pod does not exist in that.
+pub fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey), FlowEntry)> {
     let (table, version) = (random.below(2 * PORTS.len()) as u8, random.pick(&Version::ALL));
     let (protocol, vip_port, pod_port) = PORTS[usize::from(table / 2)];
     let pod = pod_address(version, 1 + random.below(usize::from(PODS)) as u8);
@@ -163,6 +165,9 @@ fn vary(random: &mut Random, spec: &mut Spec) {
         9 => spec.frame_length = Some(spec.build().len().max(60) + 20),
         _ => {}
     }
+    if random.one_in(8) {
+        lies::tell(random, spec);
+    }
 }
 
 /// Mostly what opens, carries and ends an association.
@@ -188,6 +193,7 @@ fn shape(random: &mut Random, spec: &mut Spec) {
             kind: random.pick(&kinds),
             units: random.pick(&[0, 0, 1, 5, 12]),
             route: [random.pick(&[0, 2, 4]), u8::from(random.one_in(4))],
+            ..Extension::new(0)
         };
         spec.extensions = (0..=random.below(3)).map(|_| extension(random)).collect();
         if random.one_in(8) {

@@ -152,8 +152,14 @@ pub(super) fn ipv4(spec: &Spec, addresses: [[u8; 4]; 2], payload: usize) -> Vec<
     // No-operation options (RFC 791).
     header.resize(words * 4, 1);
     let sum = checksum(0, &header);
-    header[10..12].copy_from_slice(&sum);
+    header[10..12].copy_from_slice(&if spec.lies.ip_sum { wrong(sum) } else { sum });
     header
+}
+
+/// A sum that is wrong by one, in its own arithmetic.
+fn wrong(sum: [u8; 2]) -> [u8; 2] {
+    let (more, carried) = u16::from_be_bytes(sum).overflowing_add(1);
+    (more + u16::from(carried)).to_be_bytes()
 }
 
 /// IPv6's header (RFC 8200), and its extension headers.
@@ -183,12 +189,13 @@ fn with_fragment_header(spec: &Spec) -> Vec<Extension> {
 }
 
 /// Options of padding (RFC 8200 chapter 4.2); or a fragment's place and identification (chapter 4.5).
-fn extension(&Extension { kind, units, route }: &Extension, next: u8, fragment: u16) -> Vec<u8> {
+fn extension(&Extension { kind, units, route, says, names }: &Extension, next: u8, fragment: u16) -> Vec<u8> {
+    let next = names.unwrap_or(next);
     if kind == FRAGMENT {
         let [p0, p1] = (fragment << 3 | fragment >> 13 & 1).to_be_bytes();
         return vec![next, 0, p0, p1, 0, 0, 0, 0x1c];
     }
-    let mut header = vec![next, units, route[0], route[1]];
+    let mut header = vec![next, says.unwrap_or(units), route[0], route[1]];
     let length = if kind == AUTHENTICATION { (usize::from(units) + 2) * 4 } else { (usize::from(units) + 1) * 8 };
     header.resize(length, 0);
     header
@@ -196,6 +203,20 @@ fn extension(&Extension { kind, units, route }: &Extension, next: u8, fragment: 
 
 /// The transport header and its payload, with the sum that the text asks for.
 pub(super) fn transport(spec: &Spec) -> Vec<u8> {
+    let mut bytes = with_right_sum(spec);
+    let sum_at = match spec.protocol {
+        TCP => 16,
+        UDP => 6,
+        SCTP => sctp::SUM_AT,
+        _ => 2,
+    };
+    if let Some(field) = bytes[sum_at..].first_chunk_mut().filter(|_| spec.lies.transport_sum) {
+        *field = wrong(*field);
+    }
+    bytes
+}
+
+fn with_right_sum(spec: &Spec) -> Vec<u8> {
     if let (Some(echo), ICMP | ICMP_V6) = (spec.echo, spec.protocol) {
         return icmp::echo(spec, echo);
     }
@@ -213,7 +234,7 @@ pub(super) fn transport(spec: &Spec) -> Vec<u8> {
             16
         }
         UDP => {
-            bytes.extend(((8 + spec.data) as u16).to_be_bytes());
+            bytes.extend(spec.lies.udp_length.unwrap_or((8 + spec.data) as u16).to_be_bytes());
             bytes.extend([0, 0]);
             6
         }

@@ -3,7 +3,7 @@
 //!
 //! Read in this order: [`outcome`] (what a run is compared by), [`host`] and [`dataplane`] (the two runners), [`sample`]
 //! (the tables), [`flows`], [`frame`] and [`describe`] (packets as text), [`rows`] (the row files),
-//! [`pieces`] and [`datagrams`] (fragments), [`generate`] (random packets).
+//! [`pieces`] and [`datagrams`] (fragments), [`generate`] and [`lies`] (random packets).
 
 pub mod outcome;
 pub mod host;
@@ -23,5 +23,6 @@ pub mod twins;
 pub mod rows;
 pub mod pieces;
 pub mod datagrams;
+pub mod lies;
 pub mod generate;
 pub mod random;

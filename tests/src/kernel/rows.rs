@@ -27,7 +27,7 @@ use xlb_common::twin::IDLE_MAX;
 
 use super::describe::{FLOW_TABLES, describe, describe_flows};
 use super::flows::{self, FlowKey, Flows};
-use super::frame::{Spec, endpoint, mac, number, tag};
+use super::frame::{Spec, endpoint, frame, mac, number, tag};
 use super::host;
 use super::outcome::{Hook, Outcome, Verdict};
 use super::refusal;
@@ -49,6 +49,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/shapes.txt"),
     include_str!("../../tests/rows/twins.txt"),
     include_str!("../../tests/rows/ways.txt"),
+    include_str!("../../tests/rows/malformed.txt"),
 ];
 /// Rows that hold while clients are followed to other ways, with [`sample::following`](super::sample::following).
 const FOLLOWING: &str = include_str!("../../tests/rows/following.txt");
@@ -209,10 +210,10 @@ fn row(name: &str, lines: &[String], tables: &MemoryTables) -> Result<Row> {
     Ok(Row {
         name: name.to_owned(),
         hooks: hooks.split(',').map(hook).collect::<Result<_>>()?,
-        frame: Spec::parse(packet)?.build(),
+        frame: frame(packet)?,
         given,
         settings: of("settings").flat_map(str::split_whitespace).try_fold(Settings::NONE, setting)?,
-        before: of("before").map(|packet| Ok(Spec::parse(packet)?.build())).collect::<Result<_>>()?,
+        before: of("before").map(frame).collect::<Result<_>>()?,
         verdict: self::verdict(verdict)?,
         reason: self::reason(reason)?,
         out: of("out").next().map(str::to_owned),
