@@ -11,7 +11,7 @@ use xlb_common::abi::{Config, FlowEntry, NETNS_HOST, Settings};
 use xlb_common::budget::ANSWERS_BURST;
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::Proof;
-use xlb_tests::kernel::dataplane::Dataplane;
+use xlb_tests::kernel::dataplane::{Dataplane, is_no_skb};
 use xlb_tests::kernel::describe::{Sums, describe, describe_flows, sums};
 use xlb_tests::kernel::flows::{FlowKey, Flows};
 use xlb_tests::kernel::frame::Spec;
@@ -214,12 +214,6 @@ fn difference(kernel: &Outcome, host: &Outcome) -> String {
         format!("{:?} {:?}\n{}\n{:02x?}", outcome.verdict, outcome.reason, describe(&outcome.frame), outcome.frame)
     };
     format!("in the kernel\n{}\non the host\n{}", side(kernel), side(host))
-}
-
-/// Test-run makes no skb of a frame that ends inside its IPv4 or IPv6 header.
-fn is_no_skb(hook: Hook, frame: &[u8]) -> bool {
-    let header = if frame[12..14] == [0x86, 0xdd] { 40 } else { 20 };
-    !hook.is_xdp() && frame.len() < 14 + header
 }
 
 #[test]

@@ -29,9 +29,9 @@ pub enum Group {
 /// The packages of the host group, with every feature. Conventions are a test of xtask.
 const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-userspace", "-p", "xtask"];
 
-/// The helpers of the lab have logic of their own; `path` and `fragments` are the packet path without a kernel, `scenarios` the
-/// runner of scenario files.
-const HOST_OF_LAB: [&str; 19] = [
+/// The helpers of the lab have logic of their own; `path`, `linear`, `malformed` and `fragments` are the packet path without a
+/// kernel, `scenarios` the runner of scenario files.
+const HOST_OF_LAB: [&str; 21] = [
     "-p",
     "xlb-tests",
     "--lib",
@@ -39,6 +39,8 @@ const HOST_OF_LAB: [&str; 19] = [
     "path",
     "--test",
     "linear",
+    "--test",
+    "malformed",
     "--test",
     "fragments",
     "--test",
@@ -53,8 +55,18 @@ const HOST_OF_LAB: [&str; 19] = [
     "kube_source",
 ];
 
-const KERNEL: [&str; 8] =
-    ["-p", "xlb-tests", "--test", "kernel", "--test", "service_stats", "--test", "kernel_fragments"];
+const KERNEL: [&str; 10] = [
+    "-p",
+    "xlb-tests",
+    "--test",
+    "kernel",
+    "--test",
+    "service_stats",
+    "--test",
+    "kernel_fragments",
+    "--test",
+    "kernel_malformed",
+];
 
 /// `lab_selftest` are the tests of the lab itself.
 const LAB: [&str; 14] = [

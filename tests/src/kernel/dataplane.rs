@@ -149,6 +149,13 @@ pub fn object_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf").join(name)
 }
 
+/// Test-run makes no skb of a frame that ends inside its IPv4 or IPv6 header.
+#[must_use]
+pub fn is_no_skb(hook: Hook, frame: &[u8]) -> bool {
+    let header = if frame[12..14] == [0x86, 0xdd] { 40 } else { 20 };
+    !hook.is_xdp() && frame.len() < 14 + header
+}
+
 /// A network namespace for this thread alone, with loopback up, and Ethernet's MTU as in ordinary memory.
 fn enter_namespace() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace; the kernel tests need root")?;

@@ -3,7 +3,8 @@
 //!
 //! Read in this order: [`outcome`] (what a run is compared by), [`host`] and [`dataplane`] (the two runners), [`sample`]
 //! (the tables), [`flows`], [`frame`] and [`describe`] (packets as text), [`rows`] (the row files),
-//! [`pieces`] and [`datagrams`] (fragments), [`generate`] and [`lies`] (random packets).
+//! [`pieces`] and [`datagrams`] (fragments), [`generate`] and [`lies`] (random packets), [`properties`], [`sound`] and [`rewritten`]
+//! (what holds for all of them), [`bent`] (rows with wrong bytes).
 
 pub mod outcome;
 pub mod host;
@@ -26,3 +27,7 @@ pub mod datagrams;
 pub mod lies;
 pub mod generate;
 pub mod random;
+pub mod rewritten;
+pub mod sound;
+pub mod properties;
+pub mod bent;
