@@ -34,6 +34,11 @@ impl Checkout {
         self.target().join("bpf-build")
     }
 
+    /// What `cargo xtask fuzz` compiles, begins with and finds: a folder of its own, because it has other flags.
+    pub fn fuzz(&self) -> PathBuf {
+        self.target().join("fuzz")
+    }
+
     /// The BPF objects that the agent, the tests and the benchmarks load.
     pub fn bpf_objects(&self) -> PathBuf {
         self.target().join("bpf")

@@ -8,6 +8,8 @@ mod test;
 
 mod programs;
 
+mod fuzz;
+
 mod tidy;
 
 mod checkout;
@@ -21,6 +23,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::checkout::Checkout;
+use crate::fuzz::Target;
 use crate::test::Group;
 
 /// The developer's commands of xlb.
@@ -71,6 +74,22 @@ enum Command {
         /// What follows `--` goes to the test binaries: a filter, `--nocapture`, `--test-threads=1`
         #[arg(last = true)]
         args: Vec<String>,
+    },
+    /// Look for packets on which the path breaks its promises, guided by coverage [1 min cold, then as long as it is told]
+    ///
+    /// Runs `setup` first. Compiles the targets of tests/fuzz with libFuzzer into `target/fuzz`, and runs them one after the other. What was found
+    /// interesting stays in `target/fuzz/corpus`, from where the next run goes on. A packet on which something does not hold
+    /// is printed as a row for tests/tests/rows, and kept in `target/fuzz/found`.
+    Fuzz {
+        /// Which target
+        #[arg(value_enum)]
+        target: Option<Target>,
+        /// Only runs the input that a target left in this file
+        #[arg(requires = "target")]
+        input: Option<PathBuf>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
     },
     /// Play xlb in a cluster of network namespaces [1 min; root]
     ///
@@ -138,6 +157,13 @@ fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
         Command::Test { .. } => {
             bail!("--file, --id and --remote belong to the group scenarios: cargo xtask test scenarios")
         }
+        Command::Fuzz { target, input, seconds } => {
+            setup::install(checkout)?;
+            match (target, input) {
+                (Some(target), Some(input)) => fuzz::replay(checkout, target, &input)?,
+                (target, _) => fuzz::run(checkout, target, seconds)?,
+            }
+        }
         Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded(), demo.clean),
         Command::Bench { args } => return programs::bench(checkout, &args),
         Command::Verify { write } => return programs::verify(checkout, write),
@@ -176,6 +202,14 @@ mod tests {
         let cli = Cli::parse_from(["xtask", "test", "scenarios", "--file", "f.yaml", "--id", "SEL-*"]);
         let Command::Test { group, file, id, .. } = cli.command else { panic!("not a test") };
         assert_eq!((group, file, id), (Group::Scenarios, Some("f.yaml".into()), Some("SEL-*".into())));
+    }
+
+    #[test]
+    fn an_input_that_was_found_is_one_of_a_target() {
+        let cli = Cli::parse_from(["xtask", "fuzz", "bytes", "target/fuzz/found/bytes-1"]);
+        let Command::Fuzz { target, input, .. } = cli.command else { panic!("not the fuzzer") };
+        assert_eq!((target, input), (Some(Target::Bytes), Some("target/fuzz/found/bytes-1".into())));
+        assert!(Cli::try_parse_from(["xtask", "fuzz", "target/fuzz/found/bytes-1"]).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use crate::checkout::Checkout;
-use crate::{build_ebpf, command, programs, setup};
+use crate::{build_ebpf, command, fuzz, programs, setup};
 use tally::Tally;
 
 /// A part of the tests.
@@ -20,9 +20,11 @@ pub enum Group {
     Kernel,
     /// Whole clusters of network namespaces [minutes; root]
     Lab,
+    /// Packets that coverage leads to, for 20 s [1 min cold]
+    Fuzz,
     /// Cases of a scenario file, a line for each, in memory and, as root, in this kernel [1 min; not part of all: the file lies elsewhere]
     Scenarios,
-    /// host, kernel and lab
+    /// host, kernel, lab and fuzz
     All,
 }
 
@@ -86,6 +88,9 @@ const LAB: [&str; 14] = [
     "lab_selftest",
 ];
 
+/// How long each target of the fuzzer runs.
+const FUZZ_S: u32 = 10;
+
 /// Prepares, runs the groups, and prints the sum as the last line.
 pub fn run(checkout: &Checkout, group: Group, args: &[String]) -> ExitCode {
     let sum = match prepare(checkout) {
@@ -108,9 +113,10 @@ impl Group {
             Self::Host => &[Self::Host],
             Self::Kernel => &[Self::Kernel],
             Self::Lab => &[Self::Lab],
+            Self::Fuzz => &[Self::Fuzz],
             // They have a command of their own: `programs::scenarios`.
             Self::Scenarios => &[],
-            Self::All => &[Self::Host, Self::Kernel, Self::Lab],
+            Self::All => &[Self::Host, Self::Kernel, Self::Lab, Self::Fuzz],
         }
     }
 
@@ -124,6 +130,7 @@ impl Group {
             Self::Lab => as_root(self)
                 .and_then(|()| programs::build_agent(checkout))
                 .map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &LAB, args)),
+            Self::Fuzz => Tally::of_step(fuzz::run(checkout, None, FUZZ_S)),
             Self::All | Self::Scenarios => self.parts().iter().map(|part| part.run(checkout, args)).sum(),
         }
     }

@@ -8,8 +8,6 @@ use xlb_common::abi::{FlowEntry, FlowKeyV4, FlowKeyV6};
 use xlb_common::memory::{FamilyTables, InMemory, MemoryTables};
 use xlb_common::{Family, V4, V6};
 
-use super::fragment_maps;
-
 /// Flows by table and key.
 pub type Flows = BTreeMap<(u8, FlowKey), FlowEntry>;
 
@@ -72,7 +70,8 @@ pub fn of(tables: &MemoryTables) -> Flows {
 
 /// Replaces all flows of the tables, which know nothing of fragments then.
 pub fn set(tables: &MemoryTables, flows: &Flows) {
-    fragment_maps::forget(tables);
+    tables.v4.fragments.borrow_mut().clear();
+    tables.v6.fragments.borrow_mut().clear();
     clear::<V4>(tables).flows.borrow_mut().extend(flows.iter().filter_map(|((table, key), entry)| match key {
         FlowKey::V4(key) => Some(((*table, *key), *entry)),
         FlowKey::V6(_) => None,

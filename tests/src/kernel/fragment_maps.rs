@@ -78,12 +78,6 @@ pub fn records_of(tables: &MemoryTables) -> Records {
     v4.chain(v6.iter().map(|(key, entry)| (named(key), timeless(*entry)))).collect()
 }
 
-/// The tables know of no datagram any more.
-pub fn forget(tables: &MemoryTables) {
-    tables.v4.fragments.borrow_mut().clear();
-    tables.v6.fragments.borrow_mut().clear();
-}
-
 fn named(key: &impl std::fmt::Debug) -> String {
     format!("{key:?}")
 }

@@ -53,5 +53,5 @@ fn is_tagged_anew(hook: Hook, decided: &Result<Delivery, Reason>) -> bool {
 
 /// PACKET_OTHERHOST, as `eth_type_trans` sets it: neither the device's MAC nor a group's.
 fn is_for_other_host(frame: &[u8]) -> bool {
-    frame[..6] != UPLINK_MAC && frame[0] & 1 == 0
+    frame.first_chunk().is_some_and(|mac| *mac != UPLINK_MAC && mac[0] & 1 == 0)
 }

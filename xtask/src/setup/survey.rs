@@ -62,7 +62,14 @@ pub fn all(checkout: &Checkout) -> Vec<Item> {
         packages,
         is_linker: false,
     });
-    [compiler, linker].into_iter().chain(programs).collect()
+    // Of libFuzzer, which is C++.
+    let cxx = Item {
+        name: "C++ compiler",
+        is_found: command::find_program("c++").is_some(),
+        packages: &["g++"],
+        is_linker: false,
+    };
+    [compiler, linker, cxx].into_iter().chain(programs).collect()
 }
 
 impl fmt::Display for Item {

@@ -29,6 +29,11 @@ impl Tally {
         eprintln!("error: {error:#}");
         Self { passed: 0, failed: 1 }
     }
+
+    /// A step without tests of its own is one test.
+    pub fn of_step(result: Result<()>) -> Self {
+        result.map_or_else(|error| Self::of_error(&error), |()| Self { passed: 1, failed: 0 })
+    }
 }
 
 /// Runs `cargo test`, shows its output as it comes, and adds up its results. The screen is an argument because the
@@ -141,6 +146,12 @@ mod tests {
             let tally = of_run(Command::new("sh").args(["-c", script]), std::io::sink()).unwrap();
             assert_eq!(tally, Tally { passed, failed }, "{script}");
         }
+    }
+
+    #[test]
+    fn a_step_is_one_test() {
+        assert_eq!(Tally::of_step(Ok(())), Tally { passed: 1, failed: 0 });
+        assert_eq!(Tally::of_step(Err(Error::msg("for a test"))), Tally { passed: 0, failed: 1 });
     }
 
     #[test]
