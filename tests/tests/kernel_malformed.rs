@@ -15,10 +15,11 @@ use xlb_tests::kernel::{flows, host, sample};
 const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
 /// A CPU may send so many refusals at once, and more soon.
 const PACKETS_PER_REFILL: usize = 40;
-/// One of so many bent packets goes through the kernel in a run: all would take minutes. Over the host's path go all.
-const BENT_ONE_IN: usize = 16;
+/// One of so many cut and bent packets goes through the kernel in a run: all would take minutes. Over the host's path go all.
+const CUT_ONE_IN: usize = 3;
+const BENT_ONE_IN: usize = 40;
 /// What a run is to reach at least.
-const PACKETS_MIN: usize = 60_000;
+const PACKETS_MIN: usize = 20_000;
 
 #[test]
 fn rows_cut_and_bent_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
@@ -28,7 +29,9 @@ fn rows_cut_and_bent_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
     rows::check_each(&sample::tables(), |row, hook| {
         both.begin(row, hook)?;
         for frame in cut(&row.frame) {
-            both.compare(hook, &frame)?;
+            if random.one_in(CUT_ONE_IN) {
+                both.compare(hook, &frame)?;
+            }
         }
         for frame in with_each_byte_bent(&row.frame) {
             if random.one_in(BENT_ONE_IN) {
@@ -37,6 +40,7 @@ fn rows_cut_and_bent_fare_alike_in_the_kernel_and_on_the_host() -> Result<()> {
         }
         both.compare_flows()
     })?;
+    println!("{} packets went through the kernel", both.run);
     ensure!(both.run > PACKETS_MIN, "only {} packets went through the kernel", both.run);
     Ok(())
 }
