@@ -2,7 +2,7 @@
 //! byte.
 
 use anyhow::{Context as _, Result, ensure};
-use xlb_common::abi::Config;
+use xlb_common::abi::{Config, Settings};
 use xlb_common::memory::MemoryTables;
 use xlb_tests::kernel::bent::{cut, with_each_byte_bent};
 use xlb_tests::kernel::dataplane::{Dataplane, is_no_skb};
@@ -12,7 +12,7 @@ use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::rows::{self, Row, without_times};
 use xlb_tests::kernel::{flows, host, sample};
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, zero: 0, generation: 0 };
+const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: Settings::NONE, generation: 0 };
 /// A CPU may send so many refusals at once, and more soon.
 const PACKETS_PER_REFILL: usize = 40;
 /// One of so many cut and bent packets goes through the kernel in a run: all would take minutes. Over the host's path go all.
@@ -56,13 +56,14 @@ impl Both {
     fn begin(&mut self, row: &Row, hook: Hook) -> Result<()> {
         row.prepare(&self.tables, hook);
         self.tables.stages.borrow_mut().clear();
+        self.dataplane.set_settings(row.settings)?;
         self.dataplane.maps.set_flows(&row.given)?;
         row.before.iter().try_for_each(|frame| self.dataplane.run(hook, frame).map(drop))
     }
 
     fn compare(&mut self, hook: Hook, frame: &[u8]) -> Result<()> {
         if self.run.is_multiple_of(PACKETS_PER_REFILL) {
-            self.dataplane.maps.refill_reports()?;
+            self.dataplane.maps.refill_answers()?;
         }
         self.run += 1;
         let Some(in_kernel) = self.dataplane.run(hook, frame)? else {

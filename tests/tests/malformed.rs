@@ -88,6 +88,7 @@ fn what_holds_for_every_packet_holds_for_random_ones() -> Result<()> {
     for number in 0..PACKETS {
         if number % 100 == 0 {
             flows::set(&tables, &generate::flows(&mut random, &tables));
+            tables.settings.set(generate::settings(&mut random));
             tables.stages.borrow_mut().clear();
         }
         let hook = random.pick(&Hook::ALL);

@@ -15,10 +15,11 @@ use crate::tables::Tables;
 /// Bytes of an echo message in front of its data.
 const HEADER_LENGTH: u32 = 8;
 
-/// Whether the ICMP packet is an echo request.
+/// Whether the ICMP packet is an echo request, with all of its header.
 #[inline(always)]
 pub fn is_request<F: Quoting, P: Packet>(packet: &P) -> bool {
-    packet.load::<2>(F::TRANSPORT_AT) == Some([F::ECHO_REQUEST, 0])
+    let header = packet.load::<{ HEADER_LENGTH as usize }>(F::TRANSPORT_AT);
+    header.is_some_and(|[kind, code, ..]| [kind, code] == [F::ECHO_REQUEST, 0])
 }
 
 /// Answers the request, if it is to a VIP that has somebody behind it, and may be answered now.

@@ -13,6 +13,8 @@ pub mod sctp;
 mod addresses;
 #[path = "../../src/kernel/flows.rs"]
 pub mod flows;
+#[path = "../../src/kernel/twins.rs"]
+pub mod twins;
 #[path = "../../src/kernel/frame.rs"]
 pub mod frame;
 #[path = "../../src/kernel/headers.rs"]
