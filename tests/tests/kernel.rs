@@ -256,6 +256,63 @@ fn a_former_owner_keeps_what_its_kernel_proves() -> Result<()> {
     Ok(())
 }
 
+/// The client's port has a connection with pod 1 by VIP .10, which .1 leads to as well, and .11 did. A flow's entry says so.
+#[test]
+fn what_a_kernel_holds_for_one_frontend_is_no_other_ones() -> Result<()> {
+    let tables = sample::tables();
+    for version in Version::ALL {
+        let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+        let pod = Listening::start(&dataplane, version)?;
+        for (client, proof) in pod.clients() {
+            let held = |table: &str| {
+                let vip = SocketAddr::new(sample::vip_address(version, 10), 80);
+                rows::flow(&format!("{table} {client} {} vip {vip}", pod.address), &tables)
+            };
+            for table in ["flow", "pending"] {
+                for (vip, flags) in [(11, "S"), (11, "A"), (1, "S"), (1, "A")] {
+                    let flows: Flows = [held(table)?].into();
+                    dataplane.maps.set_flows(&flows)?;
+                    flows::set(&tables, &flows);
+                    let vip_socket = SocketAddr::new(sample::vip_address(version, vip), 80);
+                    let frame = Spec::parse(&format!("tcp {client} {vip_socket} {flags}"))?.build();
+                    let outcome = run_with_proof(&tables, &dataplane, Hook::Xdp, &frame, (&pod, client, proof))?;
+                    // A handshake is what the half-open entry says; without one the pod's kernel is believed.
+                    let is_claimed = table == "flow" && proof == Proof::HalfOpen;
+                    let is_in_use = proof == Proof::Owned || (table == "pending" && proof == Proof::HalfOpen);
+                    let expected = match (vip, flags) {
+                        (11, _) if is_claimed => Reason::ProvenOwner,
+                        (11, _) => Reason::UnprovenOwner,
+                        (_, "S") if is_in_use => Reason::PortInUse,
+                        _ => Reason::SoleBackend,
+                    };
+                    assert_eq!(outcome.reason, Some(expected), "{version:?} {proof:?} {table} .{vip} {flags}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A SYN to VIP .11 was noted, and the pod has the port's connection from before: what it sends is not of that SYN.
+#[test]
+fn a_pending_entry_without_a_syn_ack_admits_no_connection_of_the_pods_kernel() -> Result<()> {
+    let tables = sample::tables();
+    let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+    let pod = Listening::start(&dataplane, Version::V4)?;
+    for (client, proof) in pod.clients() {
+        let pending = rows::flow(&format!("pending {client} {} vip {}", pod.address, vip(Version::V4)), &tables)?;
+        dataplane.maps.set_flows(&[pending].into())?;
+        flows::set(&tables, &[pending].into());
+        let frame = Spec::parse(&format!("tcp {} {client} PA data 10", pod.address))?.build();
+        let outcome = run_with_proof(&tables, &dataplane, Hook::Pod, &frame, (&pod, client, proof))?;
+        let is_other = matches!(proof, Proof::Owned | Proof::TimeWait);
+        let reason = if is_other { Reason::ReplyUnknown } else { Reason::RepliedHalfOpen };
+        assert_eq!(outcome.reason, Some(reason), "{proof:?}");
+        assert!(dataplane.maps.flow(0, &pending.0.1).is_none(), "{proof:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_reply_admits_its_flow_if_the_pods_kernel_holds_the_connection() -> Result<()> {
     let tables = sample::tables();

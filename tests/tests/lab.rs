@@ -14,6 +14,8 @@ mod served;
 mod connections;
 #[path = "lab/several_vips.rs"]
 mod several_vips;
+#[path = "lab/twins.rs"]
+mod twins;
 #[path = "lab/fragments.rs"]
 mod fragments;
 #[path = "lab/untouched.rs"]

@@ -20,6 +20,8 @@
 //! Their places for later: the unique frontend (rules 3 and 9) and the hint (rule 9) at the end of [`find_reply`], UDP's
 //! second datagram (rule 15) in [`udp_reply`], ageing (rule 10) where [`closed`] marks.
 
+use bytemuck::cast;
+
 use crate::abi::{Backend, FlowEntry, SCTP, UDP, flow_flags};
 use crate::family::Family;
 use crate::parse::{Endpoint, Parsed, TcpView};
@@ -37,28 +39,38 @@ pub fn note_client<F: Family, T: Tables<F>>(
     parsed: &Parsed<F>,
     key: &F::FlowKey,
     entry: &FlowEntry,
-    backend: &Backend,
 ) -> Result<bool, Reason> {
     if parsed.transport.is_udp() {
         return note_datagram(tables, key, entry);
     }
-    let is_sctp = parsed.transport.is_sctp();
-    if if is_sctp { is_associated(tables, key, entry) } else { is_connected(tables, key, entry, backend) } {
-        return Err(Reason::PortInUse);
-    }
-    tables.remember(if is_sctp { FlowTable::SctpPending } else { FlowTable::TcpPending }, key, entry);
+    let table = if parsed.transport.is_sctp() { FlowTable::SctpPending } else { FlowTable::TcpPending };
+    tables.remember(table, key, entry);
     Ok(true)
 }
 
-/// Whether the pod's kernel has a connection of the client's port to another frontend, or a handshake: it would take the
-/// SYN for one of that. A kernel that cannot be asked decides for itself.
+/// Whether the pod would take a SYN or an INIT for one of a connection of the client's port to another frontend. Asked
+/// before the entry is made: the verifier walks through it once for each way to make one.
 #[inline(always)]
-fn is_connected<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry, backend: &Backend) -> bool {
-    let is_others = |table| tables.flow_at(table, key).is_some_and(|known| !is_same_frontend(&known, entry));
-    let is_others_flow = tables
-        .flow_at(FlowTable::Tcp, key)
-        .is_some_and(|known| !known.is_superseded() && !is_same_frontend(&known, entry));
-    let is_others_handshake = is_others(FlowTable::TcpPending);
+pub fn is_port_in_use<F: Family, T: Tables<F>>(
+    tables: &T,
+    parsed: &Parsed<F>,
+    key: &F::FlowKey,
+    backend: &Backend,
+) -> bool {
+    match (parsed.transport.is_udp(), parsed.transport.is_sctp()) {
+        (true, _) => false,
+        (_, true) => is_associated(tables, parsed, key),
+        _ => is_connected(tables, parsed, key, backend),
+    }
+}
+
+/// Whether the pod's kernel has a connection of the client's port to another frontend, or a handshake. A kernel that cannot
+/// be asked decides for itself.
+#[inline(never)]
+fn is_connected<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, key: &F::FlowKey, backend: &Backend) -> bool {
+    let accepted = tables.flow_at(FlowTable::Tcp, key);
+    let is_others_flow = accepted.is_some_and(|known| !known.is_superseded() && !is_to(&known, parsed));
+    let is_others_handshake = tables.flow_at(FlowTable::TcpPending, key).is_some_and(|known| !is_to(&known, parsed));
     if !(is_others_flow || is_others_handshake) || backend.is_hidden() {
         return false;
     }
@@ -72,10 +84,10 @@ fn is_connected<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &F
 /// Whether the pod has an association of the client's port to another frontend, as far as its packets say: it would take
 /// the INIT for a restart of that (RFC 9260 chapter 5.2.2).
 #[inline(always)]
-fn is_associated<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> bool {
-    tables.flow_at(FlowTable::Sctp, key).is_some_and(|known| {
-        !known.is_closed() && !is_idle(&known, entry.last_seen) && !is_same_frontend(&known, entry)
-    })
+fn is_associated<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, key: &F::FlowKey) -> bool {
+    tables
+        .flow_at(FlowTable::Sctp, key)
+        .is_some_and(|known| !known.is_closed() && !is_to(&known, parsed) && !is_idle(&known, tables.now()))
 }
 
 /// Rule 3 for datagrams. True if the flow is new; a way out if the client's port has a flow with another frontend, or is
@@ -111,39 +123,51 @@ fn note_known<F: Family, T: Tables<F>>(
     } else if known.last_seen != entry.last_seen {
         tables.change(table, key, |known| known.last_seen = entry.last_seen);
     }
-    Ok(!(is_of_same_service(known, entry) && known.backend == entry.backend))
+    Ok(!is_of_same_service(known, entry) || known.backend != entry.backend)
 }
 
 /// Whether both are flows to one frontend, from the same port.
 #[inline(always)]
 fn is_same_frontend(known: &FlowEntry, new: &FlowEntry) -> bool {
-    known.vip == new.vip && known.vip_port == new.vip_port && known.client_port == new.client_port
+    is_between(known, new.vip, new.vip_port, new.client_port)
 }
 
 /// Whether the entry's flow is the packet's, from the port that it has.
 #[inline(always)]
 pub fn is_to<F: Family>(entry: &FlowEntry, parsed: &Parsed<F>) -> bool {
     let Endpoint(vip, port) = parsed.destination;
-    entry.vip == F::to_stored(vip) && entry.vip_port == port && entry.client_port == [0; 2]
+    is_between(entry, F::to_stored(vip), port, [0; 2])
+}
+
+/// Whether the entry's flow goes to this frontend, from a client whose own port is this one, or the one that the pod sees.
+/// One comparison, as all others of entries: the verifier walks through what follows for each of several.
+#[inline(always)]
+pub fn is_between(entry: &FlowEntry, vip: [u8; 16], vip_port: [u8; 2], client_port: [u8; 2]) -> bool {
+    let port = |bytes: [u8; 2]| u64::from(u16::from_ne_bytes(bytes));
+    let vips = u128::from_ne_bytes(entry.vip) ^ u128::from_ne_bytes(vip);
+    let ports = (port(entry.vip_port) ^ port(vip_port)) | (port(entry.client_port) ^ port(client_port));
+    vips as u64 | (vips >> 64) as u64 | ports == 0
 }
 
 /// Whether both are flows of one service, and not of one and of another that has its id now.
 #[inline(always)]
 fn is_of_same_service(known: &FlowEntry, new: &FlowEntry) -> bool {
-    known.service == new.service && known.generation == new.generation
+    (known.service ^ new.service) | u32::from(known.generation ^ new.generation) == 0
 }
 
 /// Whether a reply by either entry would take the same way, and count alike.
 #[inline(always)]
 fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
-    is_same_frontend(known, new)
-        && is_of_same_service(known, new)
-        && known.backend == new.backend
-        && known.ingress_ifindex == new.ingress_ifindex
-        && known.is_stack() == new.is_stack()
-        && known.next_hop_mac == new.next_hop_mac
-        && known.uplink_mac == new.uplink_mac
-        && known.tags == new.tags
+    let mac = |[a, b, c, d, e, f]: [u8; 6]| u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+    let numbers = |entry: &FlowEntry| u64::from(entry.service) << 32 | u64::from(entry.ingress_ifindex);
+    let flags = |entry: &FlowEntry| u64::from(entry.flags & flow_flags::STACK) << 32;
+    let backend = |entry: &FlowEntry| u64::from(entry.generation) << 16 | u64::from(entry.backend) | flags(entry);
+    let difference = (numbers(known) ^ numbers(new))
+        | (backend(known) ^ backend(new))
+        | (mac(known.next_hop_mac) ^ mac(new.next_hop_mac))
+        | (mac(known.uplink_mac) ^ mac(new.uplink_mac))
+        | (cast::<_, u64>(known.tags) ^ cast::<_, u64>(new.tags));
+    is_same_frontend(known, new) && difference == 0
 }
 
 /// The entry by which a packet of a pod becomes a reply of its VIP; a way out if it is none.

@@ -4,7 +4,7 @@ use core::num::NonZeroU32;
 use core::ops::Deref;
 
 use crate::abi::{Backend, FlowEntry, Frontend, Tags, flow_flags, frontend_flags};
-use crate::admit::note_client;
+use crate::admit::{is_port_in_use, note_client};
 use crate::affinity;
 use crate::echo;
 use crate::errors::{self, Quoting};
@@ -386,8 +386,11 @@ fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Re
     let parsed = opening.parsed;
     let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+    if is_port_in_use(tables, parsed, &key, &backend) {
+        return Err(Reason::PortInUse);
+    }
     let entry = opening.entry(tables, &backend);
-    let is_new = note_client(tables, parsed, &key, &entry, &backend)?;
+    let is_new = note_client(tables, parsed, &key, &entry)?;
     if is_new && parsed.transport.is_udp() {
         count_flow(tables, &entry);
     }

@@ -30,7 +30,7 @@ use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
-use crate::twin::{SeatKind, seat};
+use crate::twin::{PLACES, SeatKind, look};
 
 /// A backend as the rules name it, or why there is none. It fits a register, and has a value in each case: the verifier
 /// refuses to copy what one of two cases leaves open, as `Result` does.
@@ -158,9 +158,13 @@ fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
     word: SlotWord,
 ) -> Option<Pick> {
     let nobody = Pick::none(Reason::UnprovenOwner);
-    let asking = Asking::<F, TWINS> { frontend, parsed, word, pick: nobody };
-    let Asking { pick, .. } = tables.each_until(OWNERS as u32, asking);
-    if !TWINS && pick.reason == Reason::OtherFrontend {
+    if TWINS && parsed.transport.is_udp() {
+        let count = OWNERS as u32 * PLACES;
+        let AskingTwins { pick, .. } = tables.each_until(count, AskingTwins { frontend, parsed, word, pick: nobody });
+        return pick.has_backend().then_some(pick.because(Reason::RememberedOwner));
+    }
+    let Asking { pick, .. } = tables.each_until(OWNERS as u32, Asking { frontend, parsed, word, pick: nobody });
+    if pick.reason == Reason::OtherFrontend {
         return Some(Pick::none(Reason::OtherFrontend));
     }
     let reason = if pick.reason == Reason::ProvenOwner { Reason::ProvenOwner } else { Reason::RememberedOwner };
@@ -168,7 +172,7 @@ fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
 }
 
 /// A slot's owners, asked one by one.
-struct Asking<'a, F: Family, const TWINS: bool> {
+struct Asking<'a, F: Family> {
     frontend: &'a Frontend,
     parsed: &'a Parsed<F>,
     word: SlotWord,
@@ -176,7 +180,7 @@ struct Asking<'a, F: Family, const TWINS: bool> {
     pick: Pick,
 }
 
-impl<F: Family, T: Tables<F>, const TWINS: bool> Step<T> for Asking<'_, F, TWINS> {
+impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
     #[inline(always)]
     fn step(&mut self, tables: &T, position: u32) -> bool {
         let Some(owner) = self.word.owner(position as usize) else {
@@ -184,7 +188,7 @@ impl<F: Family, T: Tables<F>, const TWINS: bool> Step<T> for Asking<'_, F, TWINS
             return position != 0;
         };
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
-        let claim = claims::<F, T, TWINS>(tables, owner, member.id(), &backend, self.parsed);
+        let claim = claims(tables, owner, member.id(), &backend, self.parsed);
         let Some(reason) = claim else { return false };
         self.pick = Pick::of(member, reason);
         true
@@ -193,7 +197,7 @@ impl<F: Family, T: Tables<F>, const TWINS: bool> Step<T> for Asking<'_, F, TWINS
 
 /// Whether `backend` has a claim on the packet's flow, and by what; [`Reason::OtherFrontend`]: that has to be seen.
 #[inline(always)]
-fn claims<F: Family, T: Tables<F>, const TWINS: bool>(
+fn claims<F: Family, T: Tables<F>>(
     tables: &T,
     owner: u8,
     id: u32,
@@ -214,7 +218,7 @@ fn claims<F: Family, T: Tables<F>, const TWINS: bool>(
             }
             return Some(Reason::ProvenOwner);
         }
-        None if parsed.transport.is_udp() => return claims_datagram::<F, T, TWINS>(tables, owner, id, backend, parsed),
+        None if parsed.transport.is_udp() => return claims_datagram(tables, owner, id, &key, parsed),
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
         None => (FlowTable::Sctp, FlowTable::SctpPending),
     };
@@ -227,28 +231,47 @@ fn claims<F: Family, T: Tables<F>, const TWINS: bool>(
     found.then_some(Reason::RememberedOwner)
 }
 
-/// Of a datagram: by the flow's entry, at whichever port with `TWINS`.
+/// Of a datagram: by the flow's entry.
 #[inline(always)]
-fn claims_datagram<F: Family, T: Tables<F>, const TWINS: bool>(
+fn claims_datagram<F: Family, T: Tables<F>>(
     tables: &T,
     owner: u8,
     id: u32,
-    backend: &Backend,
+    key: &F::FlowKey,
     parsed: &Parsed<F>,
 ) -> Option<Reason> {
-    let found = if TWINS {
-        let seat = seat(tables, &parsed.source, &parsed.destination, backend);
-        seat.kind == SeatKind::Own && u32::from(seat.backend) == id
-    } else {
-        let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-        match newest_udp(tables, &key) {
-            None => false,
-            Some(entry) if is_to(&entry, parsed) => u32::from(entry.backend) == id,
-            Some(_) => return Some(Reason::OtherFrontend),
-        }
+    let found = match newest_udp(tables, key) {
+        None => false,
+        Some(entry) if is_to(&entry, parsed) => u32::from(entry.backend) == id,
+        Some(_) => return Some(Reason::OtherFrontend),
     };
     tables.note(Stage::LookedUp { owner, backend: id, found });
     found.then_some(Reason::RememberedOwner)
+}
+
+/// A slot's owners, of which each is looked for at all places of a datagram's flow.
+struct AskingTwins<'a, F: Family> {
+    frontend: &'a Frontend,
+    parsed: &'a Parsed<F>,
+    word: SlotWord,
+    /// The first that has the flow.
+    pick: Pick,
+}
+
+impl<F: Family, T: Tables<F>> Step<T> for AskingTwins<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: &T, index: u32) -> bool {
+        let (position, place) = (index / PLACES, index % PLACES);
+        let Some(owner) = self.word.owner(position as usize) else { return position != 0 };
+        let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
+        let seat = look(tables, &self.parsed.source, &self.parsed.destination, &backend, place);
+        let found = seat.kind == SeatKind::Own && u32::from(seat.backend) == member.id();
+        if found {
+            tables.note(Stage::LookedUp { owner, backend: member.id(), found });
+            self.pick = Pick::of(member, Reason::RememberedOwner);
+        }
+        found
+    }
 }
 
 /// What counts as proof. Every packet follows a half-open request: a SYN sent again, and the acknowledgement that ends the

@@ -14,7 +14,7 @@
 //! their clients hear that the port is in use by nobody's answer ([`crate::admit`]), and choose another.
 
 use crate::abi::{Backend, FlowEntry, Frontend};
-use crate::admit::{newest_udp, note_datagram};
+use crate::admit::{is_between, newest_udp, note_datagram};
 use crate::affinity;
 use crate::family::Family;
 use crate::hash::{FlowParts, flow_hash, slot_of};
@@ -26,10 +26,12 @@ use crate::refusal::refuse;
 use crate::rewrite::{Ports, readdress};
 use crate::select::{Pick, backend_of};
 use crate::stats::{count_flow, count_forward};
-use crate::tables::{FlowTable, NOW_NS, Stage, Tables};
+use crate::tables::{FlowTable, NOW_NS, Stage, Step, Tables};
 
 /// Twin ports of a flow.
 pub const PROBES: u32 = 4;
+/// With the client's own port in front.
+pub(crate) const PLACES: u32 = PROBES + 1;
 /// A UDP flow without a packet for so long may lose its port, in units of [`NOW_NS`]: what netfilter gives an answered one
 /// (`nf_conntrack_udp_timeout_stream`, 120 s).
 pub const IDLE_MAX: u32 = (120_000_000_000 / NOW_NS) as u32;
@@ -163,65 +165,76 @@ fn deliver<F: Family, P: Packet, T: Tables<F>>(
 /// The port that the flow from `client` to `vip` has with the pod, else one that it may have.
 #[inline(never)]
 pub fn seat<F: Family, T: Tables<F>>(tables: &T, client: &Endpoint<F>, vip: &Endpoint<F>, backend: &Backend) -> Seat {
-    let mut best = Seat { port: [0; 2], backend: 0, kind: SeatKind::Taken };
-    let (hash, is_reserved) = (hash_of(client, vip), u16::from_be_bytes(client.1) < RESERVED);
-    for place in 0..=PROBES {
-        let port = if place == 0 { client.1 } else { probed(hash, is_reserved, place - 1) };
-        let next = look(tables, client, vip, backend, port);
-        if next.kind == SeatKind::Own || best.kind == SeatKind::Taken {
-            best = next;
+    let nowhere = Seat { port: [0; 2], backend: 0, kind: SeatKind::Taken };
+    let Seating { best, .. } = tables.each_until(PLACES, Seating { client, vip, backend, best: nowhere });
+    best
+}
+
+/// The places of a flow, looked at one by one.
+struct Seating<'a, F: Family> {
+    client: &'a Endpoint<F>,
+    vip: &'a Endpoint<F>,
+    backend: &'a Backend,
+    /// The flow's own, or the first that is free.
+    best: Seat,
+}
+
+impl<F: Family, T: Tables<F>> Step<T> for Seating<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: &T, place: u32) -> bool {
+        let next = look(tables, self.client, self.vip, self.backend, place);
+        if next.kind == SeatKind::Own || self.best.kind == SeatKind::Taken {
+            self.best = next;
         }
         // Nothing comes from port zero, and an entry could not tell it from none.
-        if best.kind == SeatKind::Own || client.1 == [0; 2] {
-            break;
-        }
+        next.kind == SeatKind::Own || self.client.1 == [0; 2]
     }
-    best
 }
 
 /// The twin ports of the flow, in the order in which they are looked at, network byte order.
 pub fn ports<F: Family>(client: &Endpoint<F>, vip: &Endpoint<F>) -> impl Iterator<Item = [u8; 2]> {
-    let (hash, is_reserved) = (hash_of(client, vip), u16::from_be_bytes(client.1) < RESERVED);
-    (0..PROBES).map(move |probe| probed(hash, is_reserved, probe))
+    (1..PLACES).map(|place| port_at(client, vip, place))
 }
 
+/// The client's own port, then the twin ports. A step of the golden ratio lies far from all steps before it.
 #[inline(always)]
-fn hash_of<F: Family>(client: &Endpoint<F>, vip: &Endpoint<F>) -> u32 {
-    flow_hash(FlowParts {
+fn port_at<F: Family>(client: &Endpoint<F>, vip: &Endpoint<F>, place: u32) -> [u8; 2] {
+    let client_port = u16::from_be_bytes(client.1);
+    if place == 0 {
+        return client.1;
+    }
+    let hash = flow_hash(FlowParts {
         client: F::to_hash(client.0),
         vip: F::to_hash(vip.0),
-        client_port: u16::from_be_bytes(client.1),
+        client_port,
         vip_port: u16::from_be_bytes(vip.1),
         protocol: 0,
-    })
-}
-
-/// A step of the golden ratio lies far from all steps before it.
-#[inline(always)]
-const fn probed(hash: u32, is_reserved: bool, probe: u32) -> [u8; 2] {
+    });
     let (first, count) =
-        if is_reserved { (1, RESERVED as u32 - 1) } else { (RESERVED as u32, 65_536 - RESERVED as u32) };
-    let port = first + slot_of(hash.wrapping_add(probe.wrapping_mul(0x9e37_79b9)), count);
+        if client_port < RESERVED { (1, RESERVED - 1) } else { (RESERVED, 0_u16.wrapping_sub(RESERVED)) };
+    let port = u32::from(first) + slot_of(hash.wrapping_add(place.wrapping_mul(0x9e37_79b9)), count.into());
     (port as u16).to_be_bytes()
 }
 
-/// What is known of one port with the pod.
+/// What is known of one place with the pod: zero is the client's own port.
 #[inline(always)]
-fn look<F: Family, T: Tables<F>>(
+pub(crate) fn look<F: Family, T: Tables<F>>(
     tables: &T,
     client: &Endpoint<F>,
     vip: &Endpoint<F>,
     backend: &Backend,
-    port: [u8; 2],
+    place: u32,
 ) -> Seat {
+    let port = port_at(client, vip, place);
     let key = F::flow_key((client.0, port), (F::from_stored(backend.address), backend.port));
     let Some(entry) = newest_udp(tables, &key) else { return Seat { port, backend: 0, kind: SeatKind::Free } };
     let client_port = if port == client.1 { [0; 2] } else { client.1 };
-    let is_own = entry.vip == F::to_stored(vip.0) && entry.vip_port == vip.1 && entry.client_port == client_port;
-    let kind = match is_own {
-        true => SeatKind::Own,
-        false if is_idle(&entry, tables.now()) => SeatKind::Free,
-        false => SeatKind::Taken,
+    let kind = if is_between(&entry, F::to_stored(vip.0), vip.1, client_port) {
+        SeatKind::Own
+    } else if is_idle(&entry, tables.now()) {
+        SeatKind::Free
+    } else {
+        SeatKind::Taken
     };
     Seat { port, backend: entry.backend, kind }
 }

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+use nix::sys::socket::sockopt::ReuseAddr;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket};
 
 use super::namespace::Namespace;
 use super::pattern::Pattern;
@@ -155,6 +156,8 @@ impl LineClient {
 /// The standard library cannot choose the port. The time-out for sending holds for connect(2) as well (socket(7)).
 fn bound_stream(port: u16, to: SocketAddrV4) -> Result<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // One port may have several connections, to several servers.
+    setsockopt(&socket, ReuseAddr, &true)?;
     bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
     let stream = TcpStream::from(socket);
     stream.set_write_timeout(Some(PATIENCE))?;
