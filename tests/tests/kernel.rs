@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use xlb_common::Reason;
 use xlb_common::abi::{Config, FlowEntry, NETNS_HOST, Settings};
-use xlb_common::budget::ANSWERS_BURST;
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::Proof;
 use xlb_tests::kernel::dataplane::{Dataplane, is_no_skb};
@@ -24,15 +22,15 @@ use xlb_tests::kernel::rows::{self, Row, without_times};
 use xlb_tests::kernel::sample::{Version, client_address, pod_address};
 use xlb_tests::kernel::{flows, generate, host, refusal, sample};
 use xlb_tests::lab::wait_for;
-use xlb_tests::scenarios::case::File;
-use xlb_tests::scenarios::in_kernel::InKernel;
-use xlb_tests::scenarios::report::rows;
-use xlb_tests::scenarios::run::{self, Terms};
 
 use crate::sockets::{any_address, connect_from, prepare_loopback, silent};
 
 #[path = "kernel/sockets.rs"]
 mod sockets;
+#[path = "kernel/budgets.rs"]
+mod budgets;
+#[path = "kernel/scenarios.rs"]
+mod scenarios;
 
 const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: Settings::NONE, generation: 0 };
 
@@ -41,8 +39,6 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// Random packets of a run: each program sees a fifth.
 const PACKETS: usize = 30_000;
-/// Packets within which a CPU's budget of refusals is used up.
-const REFUSALS_MAX: usize = 20_000;
 /// Records of affinity that a run leaves at least.
 const AFFINE_CLIENTS_MIN: usize = 50;
 /// After so many packets the flow maps are compared as a whole, and begin anew.
@@ -77,45 +73,6 @@ fn check_rows(tables: &MemoryTables, rows: Vec<Row>) -> Result<()> {
         ensure!(outcome == on_host, "the host's path made of it\n{}", describe(&on_host.frame));
         Ok(())
     })
-}
-
-#[test]
-fn refusals_beyond_the_budget_are_silence() -> Result<()> {
-    let mut dataplane = Dataplane::load(&sample::tables(), Config::default())?;
-    let frame = Spec::parse("tcp 198.51.100.9:40000 203.0.113.33:80 S")?.build();
-    for hook in Hook::ALL.into_iter().filter(|hook| hook.is_ingress()) {
-        dataplane.maps.refill_answers()?;
-        let refuse = || dataplane.run(hook, &frame)?.context("the kernel refused the packet");
-        for number in 0..ANSWERS_BURST {
-            ensure!(refuse()?.reason == Some(Reason::EmptyRejected), "number {number} at {hook:?}");
-        }
-        // Each CPU has a budget of its own, and gets a report a millisecond meanwhile.
-        let silent = (0..REFUSALS_MAX)
-            .map(|_| refuse())
-            .find(|outcome| outcome.as_ref().map_or(true, |outcome| outcome.reason != Some(Reason::EmptyRejected)));
-        let silence = Outcome { verdict: Verdict::Drop, reason: Some(Reason::RejectSuppressed), frame: frame.clone() };
-        assert_eq!(silent.context("every packet was answered")??, silence);
-    }
-    Ok(())
-}
-
-#[test]
-fn echo_requests_beyond_the_budget_are_silence() -> Result<()> {
-    let mut dataplane = Dataplane::load(&sample::tables(), Config::default())?;
-    dataplane.set_settings(Settings::NONE.with_echo())?;
-    let frame = Spec::parse("icmp 198.51.100.9:0 203.0.113.1:0 echo")?.build();
-    for hook in Hook::ALL.into_iter().filter(|hook| hook.is_ingress()) {
-        dataplane.maps.refill_answers()?;
-        let ask =
-            || Ok::<_, anyhow::Error>(dataplane.run(hook, &frame)?.context("the kernel refused the packet")?.reason);
-        for number in 0..ANSWERS_BURST {
-            ensure!(ask()? == Some(Reason::EchoAnswered), "number {number} at {hook:?}");
-        }
-        // Each CPU has a budget of its own, and gets an answer a millisecond meanwhile.
-        let other = (0..REFUSALS_MAX).map(|_| ask()).find(|reason| !matches!(reason, Ok(Some(Reason::EchoAnswered))));
-        ensure!(other.context("every request was answered")?? == Some(Reason::EchoSuppressed), "at {hook:?}");
-    }
-    Ok(())
 }
 
 #[test]
@@ -365,31 +322,6 @@ fn an_accepted_flow_is_of_the_family_of_its_packets() -> Result<()> {
 }
 
 /// What holds in memory (`scenarios`) holds in the kernel; a difference is a failure that names both.
-#[test]
-fn every_scenario_of_our_own_fares_in_the_kernel_as_in_memory() -> Result<()> {
-    let file = File::parse(include_str!("scenarios/own.yaml"))?;
-    let terms = Terms { wants_remote: false, kernel: Some(Rc::new(InKernel::load()?)) };
-    for row in rows(&file, "*", &terms) {
-        let is_different = matches!(&row.verdict, run::Verdict::Failed(why) if why.contains("in the kernel"));
-        assert!(row.packets_in_kernel > 0 && !is_different, "{row}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_difference_between_kernel_and_memory_is_noticed() -> Result<()> {
-    let kernel = InKernel::load()?;
-    let mut tables = sample::tables();
-    let frame = Spec::parse(&format!("tcp {} {} S", stranger(Version::V4), vip(Version::V4)))?.build();
-    kernel.run(&tables, Hook::Tc, &frame)?;
-    tables.v4.frontends.clear();
-    let error = kernel.run(&tables, Hook::Tc, &frame).expect_err("the kernel was not told").to_string();
-    assert!(error.starts_with("in the kernel Redirect") && error.contains("in memory Pass"), "{error}");
-    kernel.is_behind();
-    kernel.run(&tables, Hook::Tc, &frame)?;
-    Ok(())
-}
-
 /// Runs on both sides, the host's being told what the kernel knows, and returns what both did.
 fn run_with_proof(
     tables: &MemoryTables,

@@ -13,7 +13,7 @@ pub use self::inside::{
 };
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
 pub use self::links::{CLIENT_LINKS_MAX, LINK_AFFINITY_MAX, LINK_FLOWS_MAX, LINK_UDP_FLOWS_MAX, LinkFlowKey};
-pub use self::settings::{Settings, vip_flags};
+pub use self::settings::{Config, Settings, vip_flags};
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
 pub use self::tags::Tags;
 pub use self::ways::{WAYS_MAX, Way, WayKey, uplink_flags};
@@ -332,19 +332,6 @@ impl FlowEntry {
         self.flags & flow_flags::CLOSED != 0
     }
 }
-
-/// The one entry of `CONFIG`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Config {
-    /// Not zero while a backend is served through the stack: `uplink_egress` has work.
-    pub stack_in_use: u32,
-    /// What the operator chose.
-    pub settings: Settings,
-    /// Counts the completed updates of the maps.
-    pub generation: u64,
-}
-const _: () = assert!(size_of::<Config>() == 16);
 
 /// Value of `UPLINKS` at index `ifindex % UPLINKS_MAX`: which frames are addressed to this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

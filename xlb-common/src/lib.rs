@@ -7,6 +7,7 @@
 //! [`sources`] (who may connect),
 //! [`handover`] (which connections are the host's),
 //! [`affinity`] (whose clients return to their backend),
+//! [`opening`] (what its first packet leaves behind),
 //! [`admit`] (when a flow is remembered),
 //! [`reply`] (what a pod answers),
 //! [`way`] (by which uplink and next hop it leaves, when they change),
@@ -35,6 +36,7 @@ pub mod select;
 pub mod sources;
 pub mod handover;
 pub mod affinity;
+mod opening;
 pub mod admit;
 pub mod reply;
 pub mod way;

@@ -3,8 +3,7 @@
 use core::num::NonZeroU32;
 use core::ops::Deref;
 
-use crate::abi::{Backend, FlowEntry, Frontend, Tags, flow_flags, frontend_flags};
-use crate::admit::{is_port_in_use, note_client};
+use crate::abi::{Backend, Frontend, Tags, frontend_flags};
 use crate::affinity;
 use crate::echo;
 use crate::errors::{self, Quoting};
@@ -12,6 +11,7 @@ use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::fragments;
 use crate::handover::{may_be_hosts, pick_by_entry};
 use crate::hook::Kind;
+use crate::opening::{Opening, note_opening};
 use crate::packet::Packet;
 use crate::parse::{Endpoint, EtherType, Parsed, ether_type, wanted};
 use crate::reason::Reason;
@@ -23,7 +23,7 @@ use crate::select::{Pick, backend_of, opens_flow, pick_at_once, pick_by_asking};
 use crate::shape::measure;
 use crate::shaped;
 use crate::sources;
-use crate::stats::{count_flow, count_forward, generation_of};
+use crate::stats::count_forward;
 use crate::tables::{Stage, Tables};
 use crate::twin;
 use crate::unowned::unowned;
@@ -340,61 +340,6 @@ pub(crate) fn frontend_of<'a, F: Family, T: Tables<F>>(
 ) -> Result<impl Deref<Target = Frontend> + use<'a, F, T>, Reason> {
     let Endpoint(vip, port) = parsed.destination;
     tables.frontend(F::endpoint_key(vip, port, parsed.transport.number())).ok_or(Reason::NotOurs)
-}
-
-/// A packet that may begin a flow, and where it was picked to go.
-pub(crate) struct Opening<'a, F: Family> {
-    /// Id of the Service port.
-    pub service: u32,
-    /// The packet.
-    pub parsed: &'a Parsed<F>,
-    /// Its pod.
-    pub pick: Pick,
-    /// How it came.
-    pub arrival: &'a Arrival,
-}
-
-impl<F: Family> Opening<'_, F> {
-    /// What a reply of the flow needs.
-    #[inline(always)]
-    pub fn entry<T: Tables<F>>(&self, tables: &T, backend: &Backend) -> FlowEntry {
-        let Self { service, parsed, pick, arrival } = *self;
-        // Asked for before the rest is read: what a register holds then does not outlive a call of the kernel's.
-        let (generation, last_seen) = (generation_of(tables, service), tables.now());
-        FlowEntry {
-            vip: F::to_stored(parsed.destination.0),
-            vip_port: parsed.destination.1,
-            flags: if backend.is_direct() { 0 } else { flow_flags::STACK },
-            service,
-            backend: pick.reference().0 as u16,
-            generation,
-            ingress_ifindex: arrival.ifindex,
-            next_hop_mac: parsed.macs.source,
-            uplink_mac: parsed.macs.destination,
-            syn_ack_acknowledged: 0,
-            last_seen,
-            tags: arrival.tags,
-            client_port: [0; 2],
-            zero: [0; 2],
-        }
-    }
-}
-
-/// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated.
-#[inline(never)]
-fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
-    let parsed = opening.parsed;
-    let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
-    let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-    if is_port_in_use(tables, parsed, &key, &backend) {
-        return Err(Reason::PortInUse);
-    }
-    let entry = opening.entry(tables, &backend);
-    let is_new = note_client(tables, parsed, &key, &entry)?;
-    if is_new && parsed.transport.is_udp() {
-        count_flow(tables, &entry);
-    }
-    Ok(is_new)
 }
 
 /// Whether the door leads to the pod, for a packet with so many hops left. An XDP program redirects to links that take

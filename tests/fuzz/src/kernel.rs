@@ -7,6 +7,8 @@ pub mod outcome;
 pub mod host;
 #[path = "../../src/kernel/sample.rs"]
 pub mod sample;
+#[path = "../../src/kernel/surroundings.rs"]
+mod surroundings;
 #[path = "../../src/kernel/sctp.rs"]
 pub mod sctp;
 #[path = "../../src/kernel/addresses.rs"]

@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod kernel_maps;
 pub mod fragment_maps;
 pub mod sample;
+mod surroundings;
 pub mod sctp;
 mod addresses;
 pub mod flows;

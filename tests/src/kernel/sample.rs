@@ -43,14 +43,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::abi::{
-    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, Way, WayKey, backend_flags,
-    frontend_flags, member_flags, uplink_flags, vip_flags,
+    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, backend_flags, frontend_flags,
+    member_flags, uplink_flags,
 };
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::{OWNERS, SlotWord};
 use xlb_common::{Family as _, V4, V6};
 
 use super::flows::{FlowKey, stored};
+use super::surroundings::{add_vips, ways};
 
 pub use super::addresses::{Version, client_address, in_ipv6, pod_address, vip_address};
 
@@ -103,32 +104,12 @@ pub fn tables() -> MemoryTables {
     tables
 }
 
-/// As the agent would write them: usable are those whose slots have owners.
-fn add_vips(tables: &mut MemoryTables) {
-    let usable = |frontend: &Frontend| {
-        let word = tables.slots.get(&frontend.slots_base).copied().map_or(SlotWord::EMPTY, SlotWord);
-        if frontend.slots == 0 || word.current().is_some() { vip_flags::USABLE } else { 0 }
-    };
-    let v4 = tables.v4.frontends.iter().map(|(key, frontend)| (V4::to_stored(key.address), usable(frontend)));
-    let v6 = tables.v6.frontends.iter().map(|(key, frontend)| (key.address, usable(frontend)));
-    (tables.v4.vips, tables.v6.vips) = (v4.collect(), v6.collect());
-}
-
 /// The same, while clients are followed to other ways.
 #[must_use]
 pub fn following() -> MemoryTables {
     let mut tables = tables();
     tables.uplink_flags.insert(UPLINK, uplink_flags::FOLLOW);
     tables
-}
-
-fn ways() -> [(WayKey, Way); 3] {
-    let way = |ifindex, next_hop_mac| Way { ifindex, next_hop_mac, uplink_mac: UPLINK_2_MAC };
-    [
-        (WayKey::of(2, ROUTER_MAC), way(2, ROUTER_2_MAC)),
-        (WayKey::any(3), way(2, [0; 6])),
-        (WayKey::any(4), Way::default()),
-    ]
 }
 
 /// MAC of a pod's end of its link.

@@ -2,6 +2,19 @@
 
 use bytemuck::{Pod, Zeroable};
 
+/// The one entry of `CONFIG`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Config {
+    /// Not zero while a backend is served through the stack: `uplink_egress` has work.
+    pub stack_in_use: u32,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// Counts the completed updates of the maps.
+    pub generation: u64,
+}
+const _: () = assert!(size_of::<Config>() == 16);
+
 /// A part of `CONFIG`: bits, so that a new choice takes effect with one store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]

@@ -1,0 +1,66 @@
+//! The first packet of a flow: what has to be known of it before its pod answers.
+
+use crate::abi::{Backend, FlowEntry, flow_flags};
+use crate::admit::{is_port_in_use, note_client};
+use crate::family::Family;
+use crate::parse::Parsed;
+use crate::path::Arrival;
+use crate::reason::Reason;
+use crate::select::{Pick, backend_of};
+use crate::stats::{count_flow, generation_of};
+use crate::tables::Tables;
+
+/// A packet that may begin a flow, and where it was picked to go.
+pub(crate) struct Opening<'a, F: Family> {
+    /// Id of the Service port.
+    pub service: u32,
+    /// The packet.
+    pub parsed: &'a Parsed<F>,
+    /// Its pod.
+    pub pick: Pick,
+    /// How it came.
+    pub arrival: &'a Arrival,
+}
+
+impl<F: Family> Opening<'_, F> {
+    /// What a reply of the flow needs.
+    #[inline(always)]
+    pub fn entry<T: Tables<F>>(&self, tables: &T, backend: &Backend) -> FlowEntry {
+        let Self { service, parsed, pick, arrival } = *self;
+        // Asked for before the rest is read: what a register holds then does not outlive a call of the kernel's.
+        let (generation, last_seen) = (generation_of(tables, service), tables.now());
+        FlowEntry {
+            vip: F::to_stored(parsed.destination.0),
+            vip_port: parsed.destination.1,
+            flags: if backend.is_direct() { 0 } else { flow_flags::STACK },
+            service,
+            backend: pick.reference().0 as u16,
+            generation,
+            ingress_ifindex: arrival.ifindex,
+            next_hop_mac: parsed.macs.source,
+            uplink_mac: parsed.macs.destination,
+            syn_ack_acknowledged: 0,
+            last_seen,
+            tags: arrival.tags,
+            client_port: [0; 2],
+            zero: [0; 2],
+        }
+    }
+}
+
+/// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated.
+#[inline(never)]
+pub(crate) fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
+    let parsed = opening.parsed;
+    let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
+    let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+    if is_port_in_use(tables, parsed, &key, &backend) {
+        return Err(Reason::PortInUse);
+    }
+    let entry = opening.entry(tables, &backend);
+    let is_new = note_client(tables, parsed, &key, &entry)?;
+    if is_new && parsed.transport.is_udp() {
+        count_flow(tables, &entry);
+    }
+    Ok(is_new)
+}
