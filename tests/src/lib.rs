@@ -9,4 +9,5 @@ pub mod kernel;
 pub mod scenarios;
 pub mod scale;
 pub mod bench;
+pub mod sim;
 pub mod verify;

@@ -5,6 +5,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use xlb_tests::bench::report::{self, Report};
 use xlb_tests::bench::{agent, path};
 use xlb_tests::scale::Scale;
+use xlb_tests::sim::compare::{self, Terms};
+
+/// Violations of a run that are told in sentences.
+const EXPLAINED: usize = 5;
 
 /// Measures xlb. Run it by `cargo xtask bench`, which builds everything for release.
 #[derive(Parser)]
@@ -43,6 +47,27 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Connections that went astray, in a simulation of xlb and of other designs [10 s]
+    Sim {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Flows of each row
+        #[arg(long, default_value_t = 25_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        flows: u64,
+        /// Seed of each row's first run
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only a row (`xlb/roll`), a design (`xlb`) or a scenario (`roll`)
+        #[arg(long)]
+        only: Option<String>,
+        /// Tell of the first violations of each run
+        #[arg(long)]
+        explain: bool,
+        /// Runs at a time; the rows do not depend on it
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -62,10 +87,25 @@ fn main() -> Result<()> {
             let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
             (report::env(changes, rounds), agent::measure(scale, changes, rounds)?, output, Report::plain_table)
         }
+        Command::Sim { output, flows, seed, only, explain, threads } => {
+            let explains = if explain { EXPLAINED } else { 0 };
+            return simulate(&Terms { flows, seed, only, explains, threads }, output);
+        }
     };
     match output {
         Output::Table => println!("{}\n\n{}", one_line(&env), table(&report)),
         Output::Json => println!("{:#}", report.json(&env)),
+    }
+    Ok(())
+}
+
+fn simulate(terms: &Terms, output: Output) -> Result<()> {
+    let rows = compare::compare(terms);
+    ensure!(!rows.is_empty(), "no row, design or scenario has this name");
+    let env = report::env(u32::try_from(terms.seed).unwrap_or_default(), terms.threads);
+    match output {
+        Output::Table => println!("{}", compare::table(&rows)),
+        Output::Json => println!("{:#}", compare::json(&rows, &env)),
     }
     Ok(())
 }

@@ -1,0 +1,233 @@
+//! The maps as the path reads them, in arrays and LRU maps of their real sizes; and what a new agent finds in them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::ops::Deref;
+
+use xlb_common::abi::{
+    self, AffinityEntry, Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FragmentEntry, FragmentKeyV4, Frontend, Member,
+    ServiceStats, Settings,
+};
+use xlb_common::budget::Answer;
+use xlb_common::family::{Family, V4};
+use xlb_common::reason::Reason;
+use xlb_common::slot::SlotWord;
+use xlb_common::tables::{FlowTable, Proof, Tables};
+use xlb_userspace::plan::observed::{Observed, Resting};
+use xlb_userspace::plan::{Endpoint, Op};
+
+use super::clock::TICKS_PER_MS;
+use super::lru::Lru;
+use super::packet::{Held, Holders, State};
+
+#[path = "tables/v6.rs"]
+mod v6;
+
+/// Possible CPUs of the machine that the maps are on.
+const CPUS: u32 = 1;
+
+/// The maps.
+pub struct SimTables {
+    frontends: Vec<(EndpointKeyV4, Frontend)>,
+    slots: Vec<u64>,
+    members: Vec<Member>,
+    backends: Vec<Backend>,
+    backend_ids: HashSet<EndpointKeyV4>,
+    flows: [RefCell<Lru<FlowKeyV4, FlowEntry>>; 4],
+    /// All of it as the agent's own words have it.
+    whole: Observed,
+    /// What the pods' kernels have of the packet under way.
+    pub holders: Cell<Holders>,
+    /// The tick.
+    pub now: Cell<u64>,
+    /// Whether slots forget their former owners: a mistake that has to be found.
+    pub forgets_owners: bool,
+}
+
+impl SimTables {
+    /// Empty maps.
+    #[must_use]
+    pub fn new() -> Self {
+        let flows = |entries| RefCell::new(Lru::new(entries, CPUS));
+        Self {
+            frontends: Vec::new(),
+            slots: Vec::new(),
+            members: Vec::new(),
+            backends: Vec::new(),
+            backend_ids: HashSet::new(),
+            flows: [abi::FLOWS_MAX, abi::PENDING_MAX, abi::UDP_FLOWS_MAX, abi::UDP_PENDING_MAX].map(flows),
+            whole: Observed::default(),
+            holders: Cell::new(Holders::NONE),
+            now: Cell::new(0),
+            forgets_owners: false,
+        }
+    }
+
+    /// Does one operation of the agent.
+    pub fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::PutBackend { id, backend } => put(&mut self.backends, id, backend),
+            Op::PutMember { index, member } => put(&mut self.members, index, member),
+            Op::PutSlot { index, word } => {
+                put(&mut self.slots, index, if self.forgets_owners { word.0 | !0xff } else { word.0 });
+            }
+            Op::PutBackendId { ref key, .. } => drop(self.backend_ids.insert(key_of(key))),
+            Op::RemoveBackendId { ref key } => drop(self.backend_ids.remove(&key_of(key))),
+            Op::PutFrontend { ref key, frontend } => {
+                self.frontends.retain(|(other, _)| *other != key_of(key));
+                self.frontends.push((key_of(key), frontend));
+            }
+            Op::RemoveFrontend { ref key } => self.frontends.retain(|(other, _)| *other != key_of(key)),
+            _ => {}
+        }
+        self.whole.apply(op, self.now.get() / TICKS_PER_MS);
+    }
+
+    /// What a new agent reads: nothing of what rests, and words only where a service's record says that there are any.
+    #[must_use]
+    pub fn read_back(&self) -> Observed {
+        let mut found = self.whole.clone();
+        found.resting = Resting::default();
+        found.inside.resting.clear();
+        found.unclaimed_slots.clear();
+        for service in found.services.values() {
+            let words = self.slots.iter().skip(service.slots_base as usize).take(service.slots as usize);
+            if service.slots > 0 {
+                found.slots.insert(service.slots_base, words.map(|&word| SlotWord(word)).collect());
+            }
+        }
+        let is_recorded = |index: &u32| {
+            let mut services = found.services.values();
+            services.any(|one| (one.members_base..one.members_base + one.members).contains(index))
+        };
+        let members = self.whole.members.iter().filter(|(index, _)| is_recorded(index));
+        found.members = members.map(|(&index, &member)| (index, member)).collect();
+        found
+    }
+
+    /// Whether the flow has an entry in one of the two maps of its protocol.
+    #[must_use]
+    pub fn knows(&self, tables: [FlowTable; 2], key: &FlowKeyV4) -> bool {
+        tables.iter().any(|&table| self.flows[table as usize].borrow().peek(key).is_some())
+    }
+
+    /// Entries that made room for others so far: TCP's, its pending, UDP's, its pending.
+    #[must_use]
+    pub fn evicted(&self) -> [u64; 4] {
+        [0, 1, 2, 3].map(|table: usize| self.flows[table].borrow().evicted())
+    }
+}
+
+impl Default for SimTables {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The word that an array has where nothing was written yet.
+fn put<T: Copy + Default>(array: &mut Vec<T>, index: u32, value: T) {
+    let index = index as usize;
+    if array.len() <= index {
+        array.resize(index + 1, T::default());
+    }
+    array[index] = value;
+}
+
+fn key_of(endpoint: &Endpoint) -> EndpointKeyV4 {
+    let address = match endpoint.socket.ip() {
+        std::net::IpAddr::V4(address) => address.octets(),
+        std::net::IpAddr::V6(_) => [0; 4],
+    };
+    V4::endpoint_key(address, endpoint.socket.port().to_be_bytes(), endpoint.protocol.number())
+}
+
+impl Tables<V4> for SimTables {
+    fn frontend(&self, key: EndpointKeyV4) -> Option<impl Deref<Target = Frontend>> {
+        self.frontends.iter().find(|(other, _)| *other == key).map(|(_, frontend)| frontend)
+    }
+
+    fn slot(&self, index: u32) -> Option<SlotWord> {
+        self.slots.get(index as usize).copied().map(SlotWord)
+    }
+
+    fn member(&self, index: u32) -> Option<Member> {
+        self.members.get(index as usize).copied()
+    }
+
+    fn backend(&self, id: u32) -> Option<impl Deref<Target = Backend>> {
+        self.backends.get(id as usize)
+    }
+
+    fn is_backend(&self, key: &EndpointKeyV4) -> bool {
+        self.backend_ids.contains(key)
+    }
+
+    fn is_our_mac(&self, _ifindex: u32, _mac: [u8; 6]) -> bool {
+        true
+    }
+
+    fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
+        self.flows.get(table as usize)?.borrow_mut().get(key)
+    }
+
+    fn remember(&self, table: FlowTable, key: &FlowKeyV4, entry: &FlowEntry) {
+        if let Some(flows) = self.flows.get(table as usize) {
+            flows.borrow_mut().insert(*key, *entry);
+        }
+    }
+
+    fn is_allowed_source(&self, _service: u32, _client: [u8; 4]) -> bool {
+        true
+    }
+
+    fn affinity(&self, _service: u32, _client: [u8; 4]) -> Option<AffinityEntry> {
+        None
+    }
+
+    fn record_affinity(&self, _service: u32, _client: [u8; 4], _entry: &AffinityEntry) {}
+
+    fn fragment(&self, _key: &FragmentKeyV4) -> Option<FragmentEntry> {
+        None
+    }
+
+    fn record_fragment(&self, _key: &FragmentKeyV4, _entry: &FragmentEntry) {}
+
+    fn prove(&self, backend: &Backend, key: &FlowKeyV4) -> Proof {
+        let now = self.now.get() as u32;
+        let is_it = |held: &&Held| {
+            held.netns_id == backend.netns_id && held.address == key.pod && now < held.until
+        };
+        let holders = self.holders.get();
+        holders.0.iter().find(is_it).map_or(State::Nothing, |held| held.state).proof()
+    }
+
+    fn now(&self) -> u32 {
+        (self.now.get() / TICKS_PER_MS) as u32
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now.get() * 1_000_000 / TICKS_PER_MS
+    }
+
+    fn report_address(&self, _ifindex: u32) -> Option<[u8; 4]> {
+        None
+    }
+
+    fn may_answer(&self, _answer: Answer) -> bool {
+        true
+    }
+
+    fn vip(&self, _address: [u8; 4]) -> Option<u32> {
+        None
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+
+    fn count(&self, _reason: Reason) {}
+
+    fn count_service(&self, _index: u16, change: impl FnOnce(&mut ServiceStats)) {
+        change(&mut ServiceStats::default());
+    }
+}
