@@ -33,7 +33,7 @@ const HOST: [&str; 7] = ["-p", "xlb-common", "--all-features", "-p", "xlb-usersp
 
 /// The helpers of the lab have logic of their own; `path`, `linear`, `malformed` and `fragments` are the packet path without a
 /// kernel, `scenarios` the runner of scenario files.
-const HOST_OF_LAB: [&str; 21] = [
+const HOST_OF_LAB: [&str; 23] = [
     "-p",
     "xlb-tests",
     "--lib",
@@ -55,9 +55,11 @@ const HOST_OF_LAB: [&str; 21] = [
     "api_server",
     "--test",
     "kube_source",
+    "--test",
+    "sim",
 ];
 
-const KERNEL: [&str; 10] = [
+const KERNEL: [&str; 12] = [
     "-p",
     "xlb-tests",
     "--test",
@@ -68,6 +70,8 @@ const KERNEL: [&str; 10] = [
     "kernel_fragments",
     "--test",
     "kernel_malformed",
+    "--test",
+    "kernel_lru",
 ];
 
 /// `lab_selftest` are the tests of the lab itself.

@@ -47,7 +47,7 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
-    /// Connections that went astray, in a simulation of xlb and of other designs [10 s]
+    /// Connections that went astray, in a simulation of xlb and of other designs [1 min]
     Sim {
         /// How to print the rows
         #[arg(short, long, value_enum, default_value_t = Output::Table)]

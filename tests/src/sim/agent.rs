@@ -63,11 +63,11 @@ fn desired(cluster: &Cluster) -> Desired {
     let mut services = BTreeMap::new();
     for (number, service) in SERVICES.iter().enumerate() {
         let takers: BTreeSet<Pod> = cluster.takers(number).into_iter().collect();
-        let is_listed = |pod: &PodState| {
-            pod.service == number && matches!(pod.known, Some(Phase::Ready | Phase::Terminating))
-        };
+        let is_listed =
+            |pod: &PodState| pod.service == number && matches!(pod.known, Some(Phase::Ready | Phase::Terminating));
         let listed = (0..).zip(&cluster.pods).filter(|(_, pod)| is_listed(pod) && pod.lives());
-        let backends = listed.map(|(pod, state)| (socket_of(state.socket()), backend(pod, state, takers.contains(&pod))));
+        let backends =
+            listed.map(|(pod, state)| (socket_of(state.socket()), backend(pod, state, takers.contains(&pod))));
         let protocol = Protocol::of_number(service.protocol);
         let backends: BTreeMap<_, _> = backends.collect();
         let name = ServiceName {

@@ -54,6 +54,8 @@ pub struct Connection {
     pub stage: Stage,
     /// The pod whose answer the client took.
     pub own: Pod,
+    /// [`PodState::departures`](super::cluster::PodState::departures) of that pod when a UDP flow came to it.
+    pub departures: u32,
     /// Whether that pod accepted it.
     pub is_accepted: bool,
     /// Exchanges that are left.
@@ -90,6 +92,7 @@ impl Connection {
             kind: Kind::Http,
             stage: Stage::Idle,
             own: Pod::MAX,
+            departures: 0,
             is_accepted: false,
             exchanges: 0,
             asked: 0,

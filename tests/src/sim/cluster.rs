@@ -73,6 +73,10 @@ pub struct PodState {
     pub known: Option<Phase>,
     /// When the agent has all news of it that are under way.
     pub told_at: u64,
+    /// How often it became unready: its UDP flows of before may be another pod's.
+    pub departures: u32,
+    /// Whether it was chosen to end.
+    pub is_ending: bool,
     /// Whether it takes new connections: some close their listener when they are told to end.
     pub listens: bool,
     /// Whether the node's kernel does not have its sockets.
@@ -120,6 +124,8 @@ impl Cluster {
             phase: Phase::Ready,
             known: None,
             told_at: 0,
+            departures: 0,
+            is_ending: false,
             listens: true,
             is_hidden,
             half_open: [0; EXPIRY_S],
@@ -138,14 +144,15 @@ impl Cluster {
     pub fn set(&mut self, pod: Pod, phase: Phase) {
         let state = &mut self.pods[pod as usize];
         state.phase = phase;
+        state.departures += u32::from(phase == Phase::Unready);
         if phase == Phase::Gone {
             self.free_addresses.push(state.address);
         }
     }
 
-    /// The pods of a service in a phase, oldest first.
-    pub fn in_phase(&self, service: usize, phase: Phase) -> impl Iterator<Item = Pod> {
-        let is_it = move |pod: &PodState| pod.service == service && pod.phase == phase;
+    /// The pods of a service that are ready and shall not end, oldest first.
+    pub fn ready(&self, service: usize) -> impl Iterator<Item = Pod> {
+        let is_it = move |pod: &PodState| pod.service == service && pod.phase == Phase::Ready && !pod.is_ending;
         (0..).zip(&self.pods).filter(move |(_, pod)| is_it(pod)).map(|(number, _)| number)
     }
 

@@ -179,7 +179,9 @@ pub fn table(rows: &[Row]) -> String {
         ));
     }
     lines.push(String::new());
-    lines.extend(rows.iter().filter_map(Row::replay).map(|terms| format!("replay: cargo xtask bench sim {terms} --explain")));
+    lines.extend(
+        rows.iter().filter_map(Row::replay).map(|terms| format!("replay: cargo xtask bench sim {terms} --explain")),
+    );
     lines.extend(rows.iter().flat_map(|row| row.sum.examples.iter().map(|text| format!("{}: {text}", row.name))));
     lines.join("\n")
 }

@@ -127,8 +127,7 @@ pub const HOLDERS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub struct Holders(pub [Held; HOLDERS]);
 
-const NOBODY: Held =
-    Held { pod: Pod::MAX, netns_id: i32::MIN, address: [0; 4], state: State::Nothing, until: 0 };
+const NOBODY: Held = Held { pod: Pod::MAX, netns_id: i32::MIN, address: [0; 4], state: State::Nothing, until: 0 };
 
 impl Holders {
     /// Nobody has anything.

@@ -21,7 +21,7 @@ const ARRIVALS_S: u64 = 180;
 /// Then those that are left have so much time until the end.
 const END_S: u64 = 240;
 /// When floods are on.
-const FLOOD_S: std::ops::Range<u64> = 20..140;
+const FLOOD_S: std::ops::Range<u64> = 30..90;
 /// Map operations that the agent does in a tick of 100 us.
 const OPERATIONS_PER_TICK: usize = 20;
 

@@ -44,7 +44,7 @@ pub struct Scenario {
     pub change: Change,
     /// Pods of each service at the start.
     pub pods: usize,
-    /// SYNs of nobody in a second, from the 20th to the 140th.
+    /// SYNs of nobody in a second, from the 30th to the 90th.
     pub spoofed_syns_per_s: u32,
     /// Other segments of nobody in a second, at the same time.
     pub spoofed_acks_per_s: u32,
@@ -113,7 +113,13 @@ pub const SCENARIOS: [Scenario; 11] = [
         reuses_addresses: true,
         ..CALM
     },
-    Scenario { name: "hidden", what: "as roll, with pods whose sockets cannot be seen", change: ROLL, are_hidden: true, ..CALM },
+    Scenario {
+        name: "hidden",
+        what: "as roll, with pods whose sockets cannot be seen",
+        change: ROLL,
+        are_hidden: true,
+        ..CALM
+    },
     Scenario {
         name: "roll+flood",
         what: "as roll, under 200 000 SYN/s and 20 000 ACK/s of nobody",

@@ -194,9 +194,7 @@ impl Tables<V4> for SimTables {
 
     fn prove(&self, backend: &Backend, key: &FlowKeyV4) -> Proof {
         let now = self.now.get() as u32;
-        let is_it = |held: &&Held| {
-            held.netns_id == backend.netns_id && held.address == key.pod && now < held.until
-        };
+        let is_it = |held: &&Held| held.netns_id == backend.netns_id && held.address == key.pod && now < held.until;
         let holders = self.holders.get();
         holders.0.iter().find(is_it).map_or(State::Nothing, |held| held.state).proof()
     }

@@ -42,14 +42,14 @@ impl<D: Design> Run<D> {
     /// One more, and as the agent hears of it, one less.
     fn replace(&mut self, service: usize, drain_s: [u64; 2]) {
         self.start(service);
-        let oldest = self.cluster.in_phase(service, Phase::Ready).next();
+        let oldest = self.cluster.ready(service).next();
         if let Some(oldest) = oldest {
             self.end(oldest, drain_s, TICKS_PER_S);
         }
     }
 
     fn scale(&mut self, service: usize, wanted: usize) {
-        let ready: Vec<Pod> = self.cluster.in_phase(service, Phase::Ready).collect();
+        let ready: Vec<Pod> = self.cluster.ready(service).collect();
         for _ in ready.len()..wanted {
             self.start(service);
         }
@@ -59,7 +59,7 @@ impl<D: Design> Run<D> {
     }
 
     fn flap(&mut self, service: usize) {
-        let ready: Vec<Pod> = self.cluster.in_phase(service, Phase::Ready).collect();
+        let ready: Vec<Pod> = self.cluster.ready(service).collect();
         // A deployment is never as a whole unready here.
         if ready.len() < 3 {
             return;
@@ -76,6 +76,7 @@ impl<D: Design> Run<D> {
     }
 
     fn end(&mut self, pod: Pod, [least, most]: [u64; 2], first: u64) {
+        self.cluster.pods[pod as usize].is_ending = true;
         let drain = TICKS_PER_S * (least + self.random.below((most - least) as usize + 1) as u64);
         self.clock.after(first, Event::Set(pod, Phase::Terminating));
         self.clock.after(first + drain, Event::Set(pod, Phase::Gone));
@@ -83,7 +84,9 @@ impl<D: Design> Run<D> {
 
     /// A pod changes, and its node and the API server tell of it.
     pub(super) fn set(&mut self, pod: Pod, phase: Phase) {
-        if !self.cluster.pod(pod).lives() {
+        let state = self.cluster.pod(pod);
+        // One that is to end is not ready again.
+        if !state.lives() || (state.phase == Phase::Terminating && phase == Phase::Ready) {
             return;
         }
         self.cluster.set(pod, phase);

@@ -1,7 +1,9 @@
 //! Whether a packet came where it belongs; if not, how the connection broke, and why.
 
 use super::{Run, Step};
+use crate::sim::client::{Kind, Stage};
 use crate::sim::clock::TICKS_PER_S;
+use crate::sim::cluster::PodState;
 use crate::sim::design::{Cause, Design};
 use crate::sim::packet::{Packet, Pod, Segment, Socket};
 use crate::sim::tally::Violation;
@@ -33,9 +35,11 @@ impl<D: Design> Run<D> {
         let connection = &mut self.connections[at as usize];
         let own = connection.own;
         let is_udp = segment == Segment::Datagram;
-        if is_udp && (!connection.is_accepted || !self.cluster.pod(own).serves()) {
+        let has_left = |pod: &PodState| !pod.serves() || pod.departures != connection.departures;
+        if is_udp && (!connection.is_accepted || has_left(self.cluster.pod(own))) {
             let taken = got.filter(|&pod| self.cluster.pod(pod).lives());
             connection.own = taken.unwrap_or(Pod::MAX);
+            connection.departures = taken.map_or(0, |pod| self.cluster.pod(pod).departures);
             if taken.is_none() {
                 self.tally.unanswered += 1;
                 self.finish(at);
@@ -51,7 +55,6 @@ impl<D: Design> Run<D> {
         }
         let packet = Packet { source: connection.client, destination: connection.vip, segment };
         let holders = connection.holders;
-        self.design.at(self.clock.now());
         let cause = self.design.cause(&packet, own, &self.cluster, &holders);
         self.violate(at, Violation::Moved, cause, segment, got);
         false
@@ -64,7 +67,7 @@ impl<D: Design> Run<D> {
             return true;
         }
         let connection = &mut self.connections[at as usize];
-        if connection.stage == crate::sim::client::Stage::Idle {
+        if connection.stage == Stage::Idle {
             return false;
         }
         connection.was_late = true;
@@ -74,7 +77,7 @@ impl<D: Design> Run<D> {
             self.violate(at, Violation::Hung, Cause::ReplyUnknown, segment, None);
             return false;
         }
-        let is_asked = !matches!(connection.kind, crate::sim::client::Kind::Push | crate::sim::client::Kind::ServerFirst);
+        let is_asked = !matches!(connection.kind, Kind::Push | Kind::ServerFirst);
         let again = (TICKS_PER_S / 5) << lost;
         self.after(at, again, if is_asked { Step::Request } else { Step::Speak });
         false
@@ -84,7 +87,7 @@ impl<D: Design> Run<D> {
     pub(super) fn answers_once(&mut self, at: u32, segment: Segment) -> bool {
         let is_restored = self.restored(at, segment);
         let connection = &mut self.connections[at as usize];
-        let is_over = connection.stage == crate::sim::client::Stage::Idle;
+        let is_over = connection.stage == Stage::Idle;
         connection.was_late |= !is_restored && !is_over;
         !is_over
     }
@@ -128,7 +131,8 @@ impl<D: Design> Run<D> {
             return;
         }
         let connection = &self.connections[at as usize];
-        let (seconds, own) = (self.clock.now() as f64 / TICKS_PER_S as f64, self.cluster.pods.get(connection.own as usize));
+        let (seconds, own) =
+            (self.clock.now() as f64 / TICKS_PER_S as f64, self.cluster.pods.get(connection.own as usize));
         let went = got.map_or("no pod".to_owned(), |pod| format!("pod {pod}, {:?}", self.cluster.pod(pod).phase));
         self.tally.examples.push(format!(
             "{seconds:.4} s: {violation:?}, {}: {segment:?} of a {:?} connection {:?} to {:?} of pod {}, {:?}, accepted {}; it went to {went}; {}",
