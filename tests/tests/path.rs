@@ -2,13 +2,15 @@
 //! neither root nor a kernel.
 
 use anyhow::{Result, ensure};
-use xlb_common::abi::ServiceStats;
+use xlb_common::abi::{NETNS_HOST, ServiceStats};
 use xlb_common::memory::MemoryTables;
 use xlb_common::packet::{BytePacket, Packet as _};
 use xlb_common::path::{self, Arrival, Door};
 use xlb_common::reason::Direction;
-use xlb_common::{Disposition, Reason};
+use xlb_common::tables::Proof;
+use xlb_common::{Disposition, Family as _, Reason, V4};
 use xlb_tests::kernel::describe::{Sums, describe, sums};
+use xlb_tests::kernel::frame::Spec;
 use xlb_tests::kernel::headers::Layout;
 use xlb_tests::kernel::icmp::all_sums;
 use xlb_tests::kernel::outcome::{Hook, Outcome};
@@ -109,7 +111,7 @@ fn every_shorter_packet_is_left_alone() {
         "sctp 198.51.100.9:40000 203.0.113.1:38 INIT",
         "sctp [2001:db8:100::9]:40000 [2001:db8:113::1]:38 INIT",
     ] {
-        let frame = xlb_tests::kernel::frame::Spec::parse(text).unwrap().build();
+        let frame = Spec::parse(text).unwrap().build();
         for length in 0..frame.len() {
             let mut cut = frame[..length].to_vec();
             let arrival = Arrival::at(Door::Xdp, sample::UPLINK);
@@ -117,6 +119,31 @@ fn every_shorter_packet_is_left_alone() {
             assert_eq!((verdict.err(), &cut[..]), (Some(Reason::Truncated), &frame[..length]));
         }
     }
+}
+
+/// The simulator's bug "hpa, seed 1": the tuple was used again, and the owner of the earlier connection got the slot back.
+#[test]
+fn a_connection_is_found_behind_an_earlier_one_that_waits_with_a_newer_owner() -> Result<()> {
+    let client = ([198, 51, 100, 9], 40_000u16.to_be_bytes());
+    let frame = Spec::parse("tcp 198.51.100.9:40000 203.0.113.11:80 A")?.build();
+    for (newer, older, expected) in [
+        (Proof::TimeWait, Proof::Owned, 1),
+        (Proof::TimeWait, Proof::HalfOpen, 1),
+        (Proof::TimeWait, Proof::TimeWait, 2),
+        (Proof::TimeWait, Proof::Listening, 2),
+        (Proof::Owned, Proof::TimeWait, 2),
+        (Proof::Listening, Proof::TimeWait, 1),
+    ] {
+        let mut tables = sample::tables();
+        for (pod, proof) in [(2, newer), (1, older)] {
+            let key = V4::flow_key(client, ([10, 244, 1, pod], 8080u16.to_be_bytes()));
+            tables.v4.sockets.insert((NETNS_HOST, key), proof);
+        }
+        let outcome = host::run(&tables, Hook::Xdp, &frame);
+        assert_eq!(outcome.reason, Some(Reason::ProvenOwner));
+        assert_eq!(outcome.frame[30..34], [10, 244, 1, expected], "{newer:?} {older:?}");
+    }
+    Ok(())
 }
 
 fn is_forwarded(outcome: &Outcome) -> bool {

@@ -5,7 +5,7 @@
 //! | 1 | SYN | one owner | that owner; nothing is looked up |
 //! | 2 | SYN | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
-//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
+//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the newest where an earlier connection waits (TIME_WAIT); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | UDP, SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
 //!
@@ -176,7 +176,7 @@ struct Asking<'a, F: Family> {
     frontend: &'a Frontend,
     parsed: &'a Parsed<F>,
     word: SlotWord,
-    /// The first that had a claim.
+    /// The first that had a claim; until there is one, the first where an earlier connection of the tuple waits.
     pick: Pick,
 }
 
@@ -188,14 +188,43 @@ impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
             return position != 0;
         };
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
-        let claim = claims(tables, owner, member.id(), &backend, self.parsed);
-        let Some(reason) = claim else { return false };
-        self.pick = Pick::of(member, reason);
+        let Some(claim) = claims(tables, owner, member.id(), &backend, self.parsed) else { return false };
+        if claim == Claim::Waits {
+            if !self.pick.has_backend() {
+                self.pick = Pick::of(member, Reason::ProvenOwner);
+            }
+            return false;
+        }
+        self.pick = Pick::of(member, claim.reason());
         true
     }
 }
 
-/// Whether `backend` has a claim on the packet's flow, and by what; [`Reason::OtherFrontend`]: that has to be seen.
+/// By what an owner has a claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// Its kernel has the connection, or the request for it.
+    Holds,
+    /// Its kernel has an earlier connection of the tuple in TIME_WAIT: the present one may be with another owner.
+    Waits,
+    /// A flow map names it.
+    Remembered,
+    /// A flow map names it with another frontend, which has to be looked into.
+    OtherFrontend,
+}
+
+impl Claim {
+    #[inline(always)]
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Holds | Self::Waits => Reason::ProvenOwner,
+            Self::Remembered => Reason::RememberedOwner,
+            Self::OtherFrontend => Reason::OtherFrontend,
+        }
+    }
+}
+
+/// Whether `backend` has a claim on the packet's flow, and by what.
 #[inline(always)]
 fn claims<F: Family, T: Tables<F>>(
     tables: &T,
@@ -203,7 +232,7 @@ fn claims<F: Family, T: Tables<F>>(
     id: u32,
     backend: &Backend,
     parsed: &Parsed<F>,
-) -> Option<Reason> {
+) -> Option<Claim> {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
     let (accepted, pending) = match parsed.transport.tcp() {
         Some(tcp) if !backend.is_hidden() => {
@@ -216,7 +245,7 @@ fn claims<F: Family, T: Tables<F>>(
                 tables.note(Stage::OtherFrontend { owner });
                 return None;
             }
-            return Some(Reason::ProvenOwner);
+            return Some(if proof == Proof::TimeWait { Claim::Waits } else { Claim::Holds });
         }
         None if parsed.transport.is_udp() => return claims_datagram(tables, owner, id, &key, parsed),
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
@@ -228,7 +257,7 @@ fn claims<F: Family, T: Tables<F>>(
     let is_live = |table| tables.flow_at(table, &key).is_some_and(|entry| is_claim(&entry));
     let found = is_live(accepted) || is_live(pending);
     tables.note(Stage::LookedUp { owner, backend: id, found });
-    found.then_some(Reason::RememberedOwner)
+    found.then_some(Claim::Remembered)
 }
 
 /// Of a datagram: by the flow's entry.
@@ -239,14 +268,14 @@ fn claims_datagram<F: Family, T: Tables<F>>(
     id: u32,
     key: &F::FlowKey,
     parsed: &Parsed<F>,
-) -> Option<Reason> {
+) -> Option<Claim> {
     let found = match newest_udp(tables, key) {
         None => false,
         Some(entry) if is_to(&entry, parsed) => u32::from(entry.backend) == id,
-        Some(_) => return Some(Reason::OtherFrontend),
+        Some(_) => return Some(Claim::OtherFrontend),
     };
     tables.note(Stage::LookedUp { owner, backend: id, found });
-    found.then_some(Reason::RememberedOwner)
+    found.then_some(Claim::Remembered)
 }
 
 /// A slot's owners, of which each is looked for at all places of a datagram's flow.

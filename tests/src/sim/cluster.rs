@@ -73,7 +73,7 @@ pub struct PodState {
     pub known: Option<Phase>,
     /// When the agent has all news of it that are under way.
     pub told_at: u64,
-    /// How often it became unready: its UDP flows of before may be another pod's.
+    /// How often it became unready, and the agent heard of it: its UDP flows of before may be another pod's.
     pub departures: u32,
     /// Whether it was chosen to end.
     pub is_ending: bool,
@@ -175,10 +175,10 @@ impl PodState {
         self.phase != Phase::Gone
     }
 
-    /// Whether it serves what it has.
+    /// Whether it serves what it has, and the agent has not heard otherwise.
     #[must_use]
     pub fn serves(&self) -> bool {
-        matches!(self.phase, Phase::Ready | Phase::Terminating)
+        matches!(self.phase, Phase::Ready | Phase::Terminating) && self.known != Some(Phase::Unready)
     }
 
     /// Its address and the port of its service.

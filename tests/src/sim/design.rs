@@ -14,8 +14,10 @@ pub enum Cause {
     ForgottenOwner,
     /// The pod answered by a SYN cookie, which nobody checks.
     CookieUnproven,
-    /// A newer owner holds a request of the same connection, and counts as its owner.
+    /// Another owner holds a request of the same connection, or an earlier connection of the tuple, and counts as its owner.
     HalfOpenUnproven,
+    /// A newer owner has the entry of a UDP flow that was its own before.
+    UdpOlderEntry,
     /// The pod's sockets cannot be seen, and no flow map knows the flow.
     Hidden,
     /// No flow map knows the UDP flow.
@@ -36,6 +38,7 @@ impl Cause {
             Self::ForgottenOwner => "forgotten-owner",
             Self::CookieUnproven => "cookie-unproven",
             Self::HalfOpenUnproven => "half-open-unproven",
+            Self::UdpOlderEntry => "udp-older-entry",
             Self::Hidden => "hidden",
             Self::UdpUnknown => "udp-unknown",
             Self::ReplyUnknown => "reply-unknown",

@@ -153,7 +153,9 @@ impl<D: Design> Run<D> {
             Event::Change => self.change(),
             Event::Set(pod, phase) => self.set(pod, phase),
             Event::Seen(pod, phase) => {
-                self.cluster.pods[pod as usize].known = Some(phase);
+                let state = &mut self.cluster.pods[pod as usize];
+                state.known = Some(phase);
+                state.departures += u32::from(phase == Phase::Unready);
                 self.clock.after(0, Event::Round);
             }
             Event::Round => self.round(),

@@ -6,13 +6,13 @@ use std::ops::Deref;
 
 use xlb_common::abi::{
     self, AffinityEntry, Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FragmentEntry, FragmentKeyV4, Frontend, Member,
-    ServiceStats, Settings,
+    ServiceStats, Settings, Way, WayKey,
 };
 use xlb_common::budget::Answer;
 use xlb_common::family::{Family, V4};
 use xlb_common::reason::Reason;
 use xlb_common::slot::SlotWord;
-use xlb_common::tables::{FlowTable, Proof, Tables};
+use xlb_common::tables::{FlowTable, Proof, Tables, now_of};
 use xlb_userspace::plan::observed::{Observed, Resting};
 use xlb_userspace::plan::{Endpoint, Op};
 
@@ -141,7 +141,20 @@ fn key_of(endpoint: &Endpoint) -> EndpointKeyV4 {
     V4::endpoint_key(address, endpoint.socket.port().to_be_bytes(), endpoint.protocol.number())
 }
 
+/// A flow's entry, as it was when it was looked up.
+pub struct Found(FlowEntry);
+
+impl Deref for Found {
+    type Target = FlowEntry;
+
+    fn deref(&self) -> &FlowEntry {
+        &self.0
+    }
+}
+
 impl Tables<V4> for SimTables {
+    type Flow = Found;
+
     fn frontend(&self, key: EndpointKeyV4) -> Option<impl Deref<Target = Frontend>> {
         self.frontends.iter().find(|(other, _)| *other == key).map(|(_, frontend)| frontend)
     }
@@ -166,8 +179,22 @@ impl Tables<V4> for SimTables {
         true
     }
 
-    fn flow(&self, table: FlowTable, key: &FlowKeyV4) -> Option<FlowEntry> {
-        self.flows.get(table as usize)?.borrow_mut().get(key)
+    fn uplink_flags(&self, _ifindex: u32) -> u16 {
+        0
+    }
+
+    fn way(&self, _key: &WayKey) -> Option<Way> {
+        None
+    }
+
+    fn flow_at(&self, table: FlowTable, key: &FlowKeyV4) -> Option<Found> {
+        self.flows.get(table as usize)?.borrow_mut().get(key).map(Found)
+    }
+
+    fn change(&self, table: FlowTable, key: &FlowKeyV4, change: impl FnOnce(&mut FlowEntry)) {
+        if let Some(flows) = self.flows.get(table as usize) {
+            flows.borrow_mut().change(key, change);
+        }
     }
 
     fn remember(&self, table: FlowTable, key: &FlowKeyV4, entry: &FlowEntry) {
@@ -200,7 +227,7 @@ impl Tables<V4> for SimTables {
     }
 
     fn now(&self) -> u32 {
-        (self.now.get() / TICKS_PER_MS) as u32
+        now_of(Tables::<V4>::now_ns(self))
     }
 
     fn now_ns(&self) -> u64 {

@@ -135,7 +135,7 @@ impl Design for Xlb {
         let (key, pod) = (Self::key(packet.source, cluster.pod(own).socket()), cluster.pod(own));
         if packet.segment == Segment::Datagram {
             let is_known = self.tables.knows([FlowTable::Udp, FlowTable::UdpPending], &key);
-            return if is_known { Cause::Other } else { Cause::UdpUnknown };
+            return if is_known { Cause::UdpOlderEntry } else { Cause::UdpUnknown };
         }
         if pod.is_hidden {
             let is_known = self.tables.knows([FlowTable::Tcp, FlowTable::TcpPending], &key);

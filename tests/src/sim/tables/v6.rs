@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, FragmentKeyV6, Frontend, Member,
-    ServiceStats, Settings,
+    ServiceStats, Settings, Way, WayKey,
 };
 use xlb_common::budget::Answer;
 use xlb_common::family::{V4, V6};
@@ -12,9 +12,11 @@ use xlb_common::reason::Reason;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Tables};
 
-use super::SimTables;
+use super::{Found, SimTables};
 
 impl Tables<V6> for SimTables {
+    type Flow = Found;
+
     fn frontend(&self, _key: EndpointKeyV6) -> Option<impl Deref<Target = Frontend>> {
         None::<&Frontend>
     }
@@ -39,9 +41,19 @@ impl Tables<V6> for SimTables {
         true
     }
 
-    fn flow(&self, _table: FlowTable, _key: &FlowKeyV6) -> Option<FlowEntry> {
+    fn uplink_flags(&self, _ifindex: u32) -> u16 {
+        0
+    }
+
+    fn way(&self, _key: &WayKey) -> Option<Way> {
         None
     }
+
+    fn flow_at(&self, _table: FlowTable, _key: &FlowKeyV6) -> Option<Found> {
+        None
+    }
+
+    fn change(&self, _table: FlowTable, _key: &FlowKeyV6, _change: impl FnOnce(&mut FlowEntry)) {}
 
     fn remember(&self, _table: FlowTable, _key: &FlowKeyV6, _entry: &FlowEntry) {}
 
