@@ -34,7 +34,7 @@ fn rows_do_not_depend_on_the_threads() {
 
 #[test]
 fn nothing_moves_while_pods_are_replaced_swing_or_the_agent_dies() {
-    for name in ["calm", "roll", "crash", "reuse"] {
+    for name in ["calm", "roll", "hpa", "crash"] {
         let tally = xlb(name, 1, 4_000);
         assert_eq!(tally.broken(), 0, "{name}: {:?}", tally.examples);
         // Pods accept nearly all connections: a world in which nothing arrives has no violations either.

@@ -45,6 +45,12 @@ impl<E> Ord for Later<E> {
     }
 }
 
+impl<E: Copy> Default for Clock<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<E: Copy> Clock<E> {
     /// At tick zero, with nothing to come.
     #[must_use]
