@@ -142,8 +142,8 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
         (Kind::Fragment, EtherType::V6) => fragments::serve::<V6, P, T>(packet, tables, &arrival),
         (Kind::Sctp, EtherType::V4) => sctp::serve::<V4, P, T>(packet, tables, &arrival),
         (Kind::Sctp, EtherType::V6) => sctp::serve::<V6, P, T>(packet, tables, &arrival),
-        (Kind::Twin, EtherType::V4) => twin::serve::<V4, P, T>(packet, tables, &arrival),
-        (Kind::Twin, EtherType::V6) => twin::serve::<V6, P, T>(packet, tables, &arrival),
+        (Kind::Twin, EtherType::V4) => twin::answered::<V4, P, T>(packet, tables, &arrival),
+        (Kind::Twin, EtherType::V6) => twin::answered::<V6, P, T>(packet, tables, &arrival),
     }
 }
 

@@ -113,7 +113,7 @@ reasons! {
     TagsNotMoved = "tags_not_moved", Forward, Drop,
         "its VLAN tags could not be taken off or put back, for want of memory: dropped";
     OtherFrontend = "other_frontend", Forward, Drop,
-        "a datagram whose port has a flow with another VIP of the same pod, in fragments, or with VLAN tags, IPv4 options or IPv6 extension headers: dropped";
+        "a datagram in fragments whose port has a flow with another VIP of the same pod: dropped";
     PortInUse = "port_in_use", Forward, Drop,
         "the pod has a connection of this client port to another VIP, and could not tell a second one from it: dropped";
     PortsTaken = "ports_taken", Forward, Drop,

@@ -18,6 +18,7 @@ use crate::shape::{Shape, is_tagged, tags_of};
 use crate::shifted::Shifted;
 use crate::stats::count_forward;
 use crate::tables::Tables;
+use crate::twin;
 
 /// Why XDP leaves such a packet alone: tc serves it, if it is behind.
 #[inline(always)]
@@ -42,12 +43,21 @@ pub fn serve<F: Quoting, P: Packet, T: Tables<F>>(
     shape: Shape,
 ) -> Result<Delivery, Reason> {
     let pick = decide_shaped::<F, P, T>(packet, tables, arrival, shape);
-    match pick.reason() {
-        Reason::Icmp => return Err(answer_shaped::<F, P, T>(packet, tables, arrival, shape)),
-        reason if reason.refuses() => return Err(refuse_shaped::<F, P, T>(packet, tables, arrival, shape, reason)),
-        _ => {}
+    if pick.reason() == Reason::Icmp {
+        return Err(answer_shaped::<F, P, T>(packet, tables, arrival, shape));
     }
-    let delivery = deliver_shaped::<F, P, T>(packet, tables, arrival.door, shape, pick)?;
+    let verdict = if pick.reason() == Reason::OtherFrontend {
+        let arrival = Arrival { tags: tags_of(packet, shape), ..*arrival };
+        twin::serve::<F, _, T>(&mut Shifted::<F, P>::of(packet, shape), tables, &arrival)
+    } else {
+        deliver_shaped::<F, P, T>(packet, tables, arrival.door, shape, pick)
+    };
+    let delivery = match verdict {
+        Err(reason) if reason.refuses() => {
+            return Err(refuse_shaped::<F, P, T>(packet, tables, arrival, shape, reason));
+        }
+        verdict => verdict?,
+    };
     if delivery.to.is_some() && !untag(packet, shape) { Err(Reason::TagsNotMoved) } else { Ok(delivery) }
 }
 

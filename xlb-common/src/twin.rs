@@ -63,8 +63,22 @@ pub enum SeatKind {
     Taken,
 }
 
-/// A datagram that the usual program has called one of [`Reason::OtherFrontend`]. Each part is a function: together they
-/// need more than the stack of a kernel program.
+/// A datagram that the usual program has called one of [`Reason::OtherFrontend`], or refused by an answer.
+#[inline(always)]
+pub fn answered<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    arrival: &Arrival,
+) -> Result<Delivery, Reason> {
+    match serve::<F, P, T>(packet, tables, arrival) {
+        Err(reason) if reason.refuses() => {
+            Err(refuse::<F, P, T, { wanted::TCP_AND_UDP }>(packet, tables, arrival, reason))
+        }
+        verdict => verdict,
+    }
+}
+
+/// The same, that is not answered. Each part is a function: together they need more than the stack of a kernel program.
 #[inline(always)]
 pub fn serve<F: Family, P: Packet, T: Tables<F>>(
     packet: &mut P,
@@ -72,9 +86,6 @@ pub fn serve<F: Family, P: Packet, T: Tables<F>>(
     arrival: &Arrival,
 ) -> Result<Delivery, Reason> {
     let pick = choose::<F, P, T>(packet, tables, arrival);
-    if pick.reason().refuses() {
-        return Err(refuse::<F, P, T, { wanted::TCP_AND_UDP }>(packet, tables, arrival, pick.reason()));
-    }
     let seat = take_seat::<F, P, T>(packet, tables, arrival, pick);
     deliver::<F, P, T>(packet, tables, arrival.door, pick, seat)
 }
@@ -113,7 +124,10 @@ fn read<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F>) -> Result<(), 
 fn take_seat<F: Family, P: Packet, T: Tables<F>>(packet: &P, tables: &T, arrival: &Arrival, pick: Pick) -> Seat {
     let nowhere = Seat { port: [0; 2], backend: 0, kind: SeatKind::Taken };
     let Ok(backend) = backend_of::<F, T>(tables, &pick) else { return nowhere };
-    let Ok(parsed) = F::parse::<P, { wanted::TCP_AND_UDP }>(packet) else { return nowhere };
+    let mut parsed = Parsed::nothing();
+    if read(packet, &mut parsed).is_err() {
+        return nowhere;
+    }
     let Ok(frontend) = frontend_of(tables, &parsed) else { return nowhere };
     let frontend: &Frontend = &frontend;
     let seat = seat(tables, &parsed.source, &parsed.destination, &backend);

@@ -21,7 +21,7 @@ use super::twins::twin_of;
 /// Few clients, so that packets of one flow meet.
 const CLIENTS: usize = 12;
 /// Flows that packets may meet, of the 1 800 that there could be.
-const FLOWS_MAX: usize = 1_080;
+const FLOWS_MAX: usize = 1_300;
 /// Bytes of a header that a bent packet may have wrong.
 const HEADER_BYTES: usize = 80;
 /// The same of an error, with what it quotes.
@@ -99,7 +99,8 @@ pub fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey)
         entry.client_port = client.port().to_be_bytes();
     }
     entry.last_seen = random.pick(&[0, 0, 0, IDLE]);
-    entry.flags = random.below(16) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
+    entry.flags = random.below(8) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
+    entry.flags |= flow_flags::SUPERSEDED * u16::from(random.one_in(8));
     entry.syn_ack_acknowledged = acknowledged(random);
     if random.one_in(8) {
         entry.ingress_ifindex = random.pick(&UPLINKS);
@@ -121,7 +122,7 @@ fn from_pod(random: &mut Random, version: Version) -> Spec {
     let (protocol, _, port) = random.pick(&PORTS);
     let pod = 1 + random.below(usize::from(PODS) + 1) as u8;
     let mut to = client(random, version);
-    if protocol == UDP && random.one_in(3) {
+    if protocol == UDP && random.one_in(6) {
         let vip = SocketAddr::new(vip_address(version, random.pick(&VIPS)), PORTS[1].1);
         to = twin_of(to, vip, random.below(2)).unwrap_or(to);
     }
