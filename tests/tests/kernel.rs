@@ -235,7 +235,7 @@ fn what_a_kernel_holds_for_one_frontend_is_no_other_ones() -> Result<()> {
                     let outcome = run_with_proof(&tables, &dataplane, Hook::Xdp, &frame, (&pod, client, proof))?;
                     // A handshake is what the half-open entry says; without one the pod's kernel is believed.
                     let is_claimed = table == "flow" && proof == Proof::HalfOpen;
-                    let is_in_use = proof == Proof::Owned || (table == "pending" && proof == Proof::HalfOpen);
+                    let is_in_use = table == "pending" && matches!(proof, Proof::Owned | Proof::HalfOpen);
                     let expected = match (vip, flags) {
                         (11, _) if is_claimed => Reason::ProvenOwner,
                         (11, _) => Reason::UnprovenOwner,

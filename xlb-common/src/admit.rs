@@ -2,8 +2,8 @@
 //!
 //! | rule | event | what is written | what is read |
 //! |---|---|---|---|
-//! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | FLOWS, PENDING |
-//! | 3 | SYN while the pod's kernel has the client's port connected to another frontend | nothing: it is dropped | FLOWS, PENDING |
+//! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | PENDING |
+//! | 3 | SYN while the pod's kernel has the client's port connected to another frontend | nothing: it is dropped | PENDING |
 //! | 3 | UDP datagram of a port that has a flow with another frontend | nothing here ([`crate::twin`]) | PENDING, else FLOWS |
 //! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
@@ -64,21 +64,14 @@ pub fn is_port_in_use<F: Family, T: Tables<F>>(
     }
 }
 
-/// Whether the pod's kernel has a connection of the client's port to another frontend, or a handshake. A kernel that cannot
-/// be asked decides for itself.
+/// Whether the pod's kernel has a connection of the client's port to another frontend, or a handshake, as far as PENDING
+/// tells: an accepted flow stays there until it is evicted. Of an older one the pod's kernel answers by an acknowledgement,
+/// which leaves as that one's VIP: the SYN is refused all the same, and not counted. A look into FLOWS would cost every SYN
+/// two cache misses. A kernel that cannot be asked decides for itself.
 #[inline(never)]
 fn is_connected<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, key: &F::FlowKey, backend: &Backend) -> bool {
-    let accepted = tables.flow_at(FlowTable::Tcp, key);
-    let is_others_flow = accepted.is_some_and(|known| !known.is_superseded() && !is_to(&known, parsed));
-    let is_others_handshake = tables.flow_at(FlowTable::TcpPending, key).is_some_and(|known| !is_to(&known, parsed));
-    if !(is_others_flow || is_others_handshake) || backend.is_hidden() {
-        return false;
-    }
-    match tables.prove(backend, key) {
-        Proof::Owned => true,
-        Proof::HalfOpen => is_others_handshake,
-        Proof::Absent | Proof::Listening | Proof::TimeWait => false,
-    }
+    let is_others = tables.flow_at(FlowTable::TcpPending, key).is_some_and(|known| !is_to(&known, parsed));
+    is_others && !backend.is_hidden() && matches!(tables.prove(backend, key), Proof::Owned | Proof::HalfOpen)
 }
 
 /// Whether the pod has an association of the client's port to another frontend, as far as its packets say: it would take
