@@ -36,6 +36,10 @@ mod handover;
 mod restart;
 #[path = "lab/empty.rs"]
 mod empty;
+#[path = "lab/jumbo.rs"]
+mod jumbo;
+#[path = "lab/neighbours.rs"]
+mod neighbours;
 #[path = "lab/vips.rs"]
 mod vips;
 #[path = "lab/source_ranges.rs"]

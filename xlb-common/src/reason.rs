@@ -97,7 +97,7 @@ reasons! {
     TtlExpired = "ttl_expired", Forward, Pass, "its TTL ends here: left to the stack, which reports it to the sender";
     LeftToTc = "left_to_tc", Forward, Pass, "the pod's link takes no XDP frames, or the frame has VLAN tags, IPv4 options or IPv6 extension headers: left to the tc program";
     LinkNotReady = "link_not_ready", Forward, Drop,
-        "generic XDP does not know the pod's MAC yet, or its link is no veth: dropped; the agent is asking for the MAC";
+        "generic XDP, and the pod's link takes no frames: dropped; the agent is about to follow";
     EmptyPassed = "empty_passed", Forward, Pass,
         "the service has no usable pod on this node (externalTrafficPolicy Cluster): left to the stack, where kube-proxy may serve it";
     EmptyDropped = "empty_dropped", Forward, Drop,

@@ -1,5 +1,7 @@
 //! `xlb explain`: each stage in words, and the same backend that a real connection meets.
 
+use std::net::{SocketAddr, UdpSocket};
+
 use anyhow::{Context, Result};
 use xlb_tests::lab::{EndpointSpec, LabSpec, LineClient, udp_ask};
 
@@ -61,6 +63,40 @@ fn udp_is_explained_as_it_is_served() -> Result<()> {
         told.says(&["udp ", "default/dns:http/udp", "(slot_owner)"]);
         assert_eq!(backend(&stage, &told)?, server);
     }
+    Ok(())
+}
+
+#[test]
+fn a_port_that_another_vip_of_the_pod_has_is_explained_and_shown() -> Result<()> {
+    let mut stage = Stage::with(LabSpec { pod_count: 1, ..LabSpec::default() }, &[])?;
+    for (name, vip) in [("first", 1), ("second", 2)] {
+        let yaml = service(&stage.lab, name, vip, &[0]).replace("protocol: TCP", "protocol: UDP");
+        stage.manifests.write(&format!("{name}.yaml"), &yaml)?;
+    }
+    stage.lab.serve_udp(0, 8080)?;
+    stage.until(|maps| maps["services"].to_string().contains("default/second:http/udp"));
+    stage.until(|maps| maps["services"].to_string().contains("default/first:http/udp"));
+    let socket = stage.lab.client(0).run(|| UdpSocket::bind("0.0.0.0:0"))?;
+    socket.set_read_timeout(Some(LATER))?;
+    let mut seen = Vec::new();
+    for vip in [1, 2] {
+        socket.send_to(b"who", stage.vip(vip))?;
+        let mut buffer = [0; 100];
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        assert_eq!(from, stage.vip(vip).into());
+        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let peer: SocketAddr = answer.split(' ').nth(1).context("an answer names the client")?.parse()?;
+        seen.push(peer.port());
+    }
+    let client = SocketAddr::new(stage.lab.client_address(0).into(), socket.local_addr()?.port());
+    assert!(seen[0] == client.port() && seen[1] != client.port(), "{client} is seen as {seen:?}");
+    let (vip, port) = (stage.vip(2).to_string(), seen[1].to_string());
+    let told = explain(&stage, &client.to_string(), &vip, &["--proto", "udp"])?;
+    let (line, becomes) = (format!("seen as    port {port} of"), format!("becomes    {}:{port} > ", client.ip()));
+    told.says(&["default/second:http/udp", "another VIP of one of the pods", &line, &becomes, "(port_changed)"]);
+    assert_eq!(told.text.matches("frontend ").count(), 1, "{}", told.text);
+    let shown = xlb(&stage.lab, &["inspect", "flows"])?;
+    shown.says(&[&format!("{client} > {vip} at "), &format!("seen there from port {port}")]);
     Ok(())
 }
 

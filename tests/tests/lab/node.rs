@@ -1,9 +1,15 @@
-//! Nodes that are not as usual: two uplinks, and one that does not forward.
+//! Nodes that are not as usual: two uplinks, one that does not forward, and one that is a pod itself.
+
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
-use xlb_tests::lab::{Capture, Frame, Lab, LabSpec, LineClient, PodShape};
+use serde_json::Value;
+use xlb_tests::lab::{
+    Capture, EndpointSpec, Frame, Greeting, Lab, LabSpec, LineClient, PodShape, TcpServer, UdpClient, UdpServer,
+    Version,
+};
 
-use crate::scene::{Delivery, Door, Scene};
+use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, PORT, Scene, TARGET_PORT, service_name, takers, web_slice};
 
 const TRIES: usize = 20;
 const BULK_BYTES: u64 = 1_000_000;
@@ -44,6 +50,39 @@ fn direct_delivery_needs_no_forwarding() -> Result<()> {
         for _ in 0..TRIES {
             scene.check_connection(0)?;
             scene.check_datagram(0)?;
+        }
+    }
+    Ok(())
+}
+
+/// A pod on the host's network has the node's address: what it answers, the node itself sends.
+#[test]
+fn a_pod_on_the_hosts_network_is_served() -> Result<()> {
+    for door in [Door::Tc, Door::XdpGeneric, Door::XdpNative] {
+        let spec = LabSpec { dual_stack: true, pod_count: 1, ..LabSpec::default() };
+        let mut scene = Scene::new(spec, Delivery::Stack, door)?;
+        let uplink = scene.lab.uplink(0);
+        let addresses: [IpAddr; 2] = [uplink.node_address.into(), uplink.node_address_v6.into()];
+        let sockets = addresses.map(|address| SocketAddr::new(address, TARGET_PORT));
+        let serve_tcp = |socket| TcpServer::start(scene.lab.node(), socket, "node", Greeting::OnRequest);
+        let _tcp = sockets.map(serve_tcp).into_iter().collect::<Result<Vec<_>>>()?;
+        let serve_udp = |socket| UdpServer::start(scene.lab.node(), socket, "node");
+        let _udp = sockets.map(serve_udp).into_iter().collect::<Result<Vec<_>>>()?;
+        scene.manifests.write("slice.yaml", &web_slice(&addresses.map(EndpointSpec::ready)))?;
+        for (version, socket) in Version::ALL.into_iter().zip(sockets) {
+            let services = ["default/web:http", "default/web:udp/udp"].map(|name| service_name(name, version));
+            let serves = |maps: &Value, name: &String| takers(maps, name) == [socket].into();
+            scene.agent.wait_until(|maps| services.iter().all(|name| serves(maps, name)));
+            let vip = SocketAddr::new(scene.lab.vip_in(version, 0), PORT);
+            for _ in 0..TRIES {
+                let mut connection = LineClient::connect(scene.lab.client(0), vip)?;
+                let (identity, client) = (connection.identity()?, connection.local_address()?);
+                assert_eq!((&*identity.server, identity.peer, identity.local), ("node", client, socket));
+                connection.download(BULK_BYTES)?;
+                let asking = UdpClient::connect(scene.lab.client(0), vip)?;
+                let expected = format!("node {} hello", asking.local_address()?);
+                assert_eq!(asking.ask("hello", ANSWER_TIMEOUT)?, expected);
+            }
         }
     }
     Ok(())

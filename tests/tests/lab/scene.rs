@@ -120,6 +120,16 @@ impl Scene {
 
     /// The same on a lab that was prepared.
     pub fn on(lab: Lab, delivery: Delivery, door: Door, arguments: &[&str]) -> Result<Scene> {
+        let pods: Vec<usize> = lab.pods().collect();
+        Scene::started(lab, delivery, door, arguments, &pods)
+    }
+
+    /// The same on a lab of whose pods only these are served at first.
+    pub fn waiting_for(lab: Lab, delivery: Delivery, door: Door, takers: &[usize]) -> Result<Scene> {
+        Scene::started(lab, delivery, door, &[], takers)
+    }
+
+    fn started(lab: Lab, delivery: Delivery, door: Door, arguments: &[&str], takers: &[usize]) -> Result<Scene> {
         println!("{:?} pods, {delivery:?}, {door:?}", lab.spec().pods);
         let manifests = Manifests::new()?;
         manifests.write("web.yaml", &web(&lab, false, &[]))?;
@@ -132,7 +142,7 @@ impl Scene {
         for &pod in &pods {
             scene.serve(pod)?;
         }
-        scene.wait_for_takers(&pods);
+        scene.wait_for_takers(takers);
         if door.redirects(delivery, scene.lab.spec().pod_gro) {
             scene.wait_for_xdp();
         }

@@ -119,7 +119,9 @@ impl Agent {
             true => self.provoke(address).await,
             false => drop(self.provoked.remove(&address)),
         }
-        self.beyond_uplinks(location)
+        let is_generic = self.uplinks.iter().any(|uplink| uplink.door == FrontDoor::XdpGeneric);
+        let location = self.beyond_uplinks(location);
+        if is_generic { with_mac(location) } else { location }
     }
 
     /// What lies behind an uplink is no pod of this node, also where the uplink's network looks like a pod's link.
@@ -172,5 +174,15 @@ fn is_wanting(location: &Location, is_unlearned: bool, uses_xdp: bool) -> bool {
     match location {
         Location::Link(link) => uses_xdp && link.pod_mac.is_none(),
         _ => is_unlearned,
+    }
+}
+
+/// Generic XDP has nobody behind it that could hand a packet to a pod whose MAC is not known: until it is, the pod is none.
+fn with_mac(location: Location) -> Location {
+    match location {
+        Location::Link(link) if link.is_veth && link.pod_mac.is_none() => {
+            Location::Unreachable(format!("its MAC is not known yet, the node is asking for it by {}", link.name))
+        }
+        location => location,
     }
 }
