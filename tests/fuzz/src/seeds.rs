@@ -16,7 +16,7 @@ const RANDOM_SEEDS: u64 = 200;
 /// Choices of a random seed.
 const CHOICES: usize = 120;
 
-/// One seed for each row at each of its hooks.
+/// One seed for each row at each of its hooks. A few rows have flows that no input says: of other ports, uplinks or times.
 pub fn write_rows() -> Result<()> {
     let tables = sample::tables();
     let (mut seeds, mut rows_at_hooks) = (Vec::new(), 0);
@@ -26,7 +26,7 @@ pub fn write_rows() -> Result<()> {
         let cases = row.hooks.iter().map(|hook| Case { hook: *hook, given: row.given.clone(), frames: frames.clone() });
         seeds.extend(cases.filter_map(|case| bytes_of(&case, &tables)));
     }
-    ensure!(seeds.len() * 100 > rows_at_hooks * 98, "only {} of {rows_at_hooks} rows have a seed", seeds.len());
+    ensure!(seeds.len() * 100 > rows_at_hooks * 95, "only {} of {rows_at_hooks} rows have a seed", seeds.len());
     write(&seeds)
 }
 
