@@ -7,12 +7,14 @@ use aya::EbpfLoader;
 use aya::maps::HashMap;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use xlb_common::abi::SCTP_PENDING_MAX;
+use xlb_common::abi::{FlowEntry, FlowKeyV4, SCTP_PENDING_MAX};
 use xlb_tests::kernel::dataplane::object_path;
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::sim::lru::Lru;
 
 const MAP: &str = "SCTP_PENDING_V4";
+const KEY: usize = size_of::<FlowKeyV4>();
+const VALUE: usize = size_of::<FlowEntry>();
 /// Maps that the test does not touch: their real size would only take memory.
 const OTHERS: [&str; 8] = [
     "FLOWS_V4",
@@ -51,21 +53,21 @@ fn both_after(random: &mut Random, again_one_in: usize) -> Result<(BTreeSet<u32>
     }
     let mut object = loader.load_file(object_path("xlb-ebpf.o")).context("making the maps")?;
     let map = object.take_map(MAP).context("no such map")?;
-    let mut kernel: HashMap<_, [u8; 12], [u8; 60]> = HashMap::try_from(map)?;
+    let mut kernel: HashMap<_, [u8; KEY], [u8; VALUE]> = HashMap::try_from(map)?;
     let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
     let mut simulated: Lru<u32, u8> = Lru::new(SCTP_PENDING_MAX, cpus as u32);
     for number in 0..WRITES {
         let is_again = again_one_in > 0 && number > 0 && random.one_in(again_one_in);
         let key = if is_again { number - 1 - random.below(number.min(6000) as usize) as u32 } else { number };
-        kernel.insert(key_of(key), [0; 60], 0).context("writing an entry")?;
+        kernel.insert(key_of(key), [0; VALUE], 0).context("writing an entry")?;
         simulated.insert(key, 0);
     }
     let kernel = kernel.keys().map(|key| Ok(u32::from_be_bytes(*key?.first_chunk().context("a short key")?)));
     Ok((kernel.collect::<Result<_>>()?, simulated.keys().collect()))
 }
 
-fn key_of(number: u32) -> [u8; 12] {
-    let mut key = [0; 12];
+fn key_of(number: u32) -> [u8; KEY] {
+    let mut key = [0; KEY];
     key[..4].copy_from_slice(&number.to_be_bytes());
     key
 }
