@@ -30,7 +30,7 @@ pub fn may_be_hosts<F: Family>(frontend: &Frontend, parsed: &Parsed<F>) -> bool 
 }
 
 /// The newest owner that the packet's flow came to through xlb; else the host's stack.
-#[inline(never)]
+#[inline(always)]
 pub fn pick_by_entry<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
     let mut is_by_client = frontend.affinity_s != 0;
     for _ in 0..HASHES {

@@ -36,7 +36,7 @@ pub mod select;
 pub mod sources;
 pub mod handover;
 pub mod affinity;
-mod opening;
+pub mod opening;
 pub mod admit;
 pub mod reply;
 pub mod way;

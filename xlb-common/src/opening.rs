@@ -11,7 +11,7 @@ use crate::stats::{count_flow, generation_of};
 use crate::tables::Tables;
 
 /// A packet that may begin a flow, and where it was picked to go.
-pub(crate) struct Opening<'a, F: Family> {
+pub struct Opening<'a, F: Family> {
     /// Id of the Service port.
     pub service: u32,
     /// The packet.
@@ -49,8 +49,8 @@ impl<F: Family> Opening<'_, F> {
 }
 
 /// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated.
-#[inline(never)]
-pub(crate) fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
+#[inline(always)]
+pub fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
     let parsed = opening.parsed;
     let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));

@@ -9,9 +9,9 @@ use crate::echo;
 use crate::errors::{self, Quoting};
 use crate::family::{End, Family, HeaderChange, V4, V6};
 use crate::fragments;
-use crate::handover::{may_be_hosts, pick_by_entry};
+use crate::handover::may_be_hosts;
 use crate::hook::Kind;
-use crate::opening::{Opening, note_opening};
+use crate::opening::Opening;
 use crate::packet::Packet;
 use crate::parse::{Endpoint, EtherType, Parsed, ether_type, wanted};
 use crate::reason::Reason;
@@ -256,8 +256,7 @@ pub(crate) fn answered<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
 
 /// A packet whose IP version is known, and by its number the door, so that a program has what its own door needs and no more.
 /// A function for each: both in one need more than the 512 bytes of stack that a kernel program has. What few packets need
-/// is in functions beside it ([`pick_by_asking`], [`sources::admit`],
-/// [`note_opening`]), which answer in one register: of a larger answer the verifier refuses the pointer that is left in it.
+/// is in functions beside it ([`Tables::ask_owners`] and those after it).
 #[inline(never)]
 fn serve<F: Family, P: Packet, T: Tables<F>, const WANTED: u8, const DOOR: u8>(
     packet: &mut P,
@@ -291,7 +290,7 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
     passable(arrival.door, &backend, parsed.hops)?;
     if opens_flow(parsed) {
         let opening = Opening { service: frontend.service, parsed, pick, arrival };
-        if note_opening(tables, &opening)? && frontend.affinity_s != 0 {
+        if tables.open(&opening)? && frontend.affinity_s != 0 {
             affinity::record(tables, frontend.service, parsed, pick);
         }
     } else if way::is_to_follow(tables, arrival) {
@@ -310,11 +309,16 @@ pub(crate) fn pick<F: Family, T: Tables<F>, const TWINS: bool>(
 ) -> Result<Pick, Reason> {
     let pick = match pick_at_once(tables, frontend, parsed) {
         Some(pick) => pick,
-        None if may_be_hosts(frontend, parsed) => pick_by_entry(tables, frontend, parsed),
-        None => pick_by_asking::<F, T, TWINS>(tables, frontend, parsed),
+        None if may_be_hosts(frontend, parsed) => tables.ask_entries(frontend, parsed),
+        None if TWINS => pick_by_asking::<F, T, TWINS>(tables, frontend, parsed),
+        None => tables.ask_owners(frontend, parsed),
     };
     if frontend.has(frontend_flags::SOURCE_RANGES) {
-        sources::admit::<F, T, TWINS>(tables, frontend, parsed, pick)?;
+        if TWINS {
+            sources::admit::<F, T, TWINS>(tables, frontend, parsed, pick)?;
+        } else {
+            tables.admit_source(frontend, parsed, pick)?;
+        }
     }
     Ok(pick)
 }

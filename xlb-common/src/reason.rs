@@ -1,6 +1,9 @@
 //! Each way out of the packet path, named once: counter index, metric label, event field, and the sentence in
 //! `xlb explain`.
 
+use bytemuck::checked::try_cast;
+use bytemuck::{CheckedBitPattern, NoUninit};
+
 /// What becomes of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
@@ -30,7 +33,7 @@ pub enum Direction {
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $label:literal, $direction:ident, $disposition:ident, $sentence:literal;)*) => {
         /// Why a packet went the way it went. The number is the index into `REASONS`; a verdict with it fits a register.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, CheckedBitPattern, NoUninit)]
         #[repr(u16)]
         pub enum Reason { $(#[doc = $sentence] $name,)* }
 
@@ -180,6 +183,13 @@ reasons! {
 impl Reason {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// The reason of this number; of a number that none has, [`Reason::StaleReference`].
+    #[inline(always)]
+    #[must_use]
+    pub fn of_number(number: u16) -> Self {
+        try_cast(number).unwrap_or(Self::StaleReference)
+    }
 
     /// Whether the packet is to become a refusal of itself.
     #[inline(always)]

@@ -67,7 +67,7 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
 }
 
 /// What the owners of the slot say: rules 2 and 5, and the client's record.
-#[inline(never)]
+#[inline(always)]
 pub fn pick_by_asking<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,
@@ -247,6 +247,20 @@ impl Pick {
     #[must_use]
     pub const fn none(reason: Reason) -> Self {
         Self { id: NO_BACKEND, generation: 0, reason }
+    }
+
+    /// In one number, as it passes between functions that the verifier walks through by themselves.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_number(self) -> u64 {
+        (self.generation as u64) << 32 | (self.id as u64) << 16 | self.reason as u64
+    }
+
+    /// What [`Pick::to_number`] made.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        Self { generation: (number >> 32) as u32, id: (number >> 16) as u16, reason: Reason::of_number(number as u16) }
     }
 
     #[inline(always)]

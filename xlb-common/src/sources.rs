@@ -17,7 +17,7 @@ use crate::tables::{FlowTable, Stage, Tables};
 use crate::twin::{SeatKind, seat};
 
 /// Whether a packet of a service with source ranges may go where it was picked to go; why not.
-#[inline(never)]
+#[inline(always)]
 pub fn admit<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,

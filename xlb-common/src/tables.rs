@@ -7,8 +7,13 @@ use crate::abi::{
 };
 use crate::budget::Answer;
 use crate::family::Family;
+use crate::handover::pick_by_entry;
+use crate::opening::{Opening, note_opening};
+use crate::parse::Parsed;
 use crate::reason::Reason;
+use crate::select::{Pick, pick_by_asking};
 use crate::slot::SlotWord;
+use crate::sources;
 
 /// What the pod's kernel knows of a TCP flow (`bpf_skc_lookup_tcp` in the pod's namespace, flow-admission chapter 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +211,39 @@ pub trait Tables<F: Family> {
             }
         }
         body
+    }
+    /// [`pick_by_asking`]. This and the three below are what few packets need: in the kernel each is a function that the
+    /// verifier walks through by itself, whoever calls it.
+    #[inline(always)]
+    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
+    where
+        Self: Sized,
+    {
+        pick_by_asking::<F, Self, false>(self, frontend, parsed)
+    }
+    /// [`pick_by_entry`].
+    #[inline(always)]
+    fn ask_entries(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
+    where
+        Self: Sized,
+    {
+        pick_by_entry(self, frontend, parsed)
+    }
+    /// [`sources::admit`].
+    #[inline(always)]
+    fn admit_source(&self, frontend: &Frontend, parsed: &Parsed<F>, pick: Pick) -> Result<(), Reason>
+    where
+        Self: Sized,
+    {
+        sources::admit::<F, Self, false>(self, frontend, parsed, pick)
+    }
+    /// [`note_opening`].
+    #[inline(always)]
+    fn open(&self, opening: &Opening<F>) -> Result<bool, Reason>
+    where
+        Self: Sized,
+    {
+        note_opening(self, opening)
     }
     /// Hears of a stage; only `explain` listens.
     #[inline(always)]

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
 #![allow(dead_code, reason = "the adapters serve more hooks than are measured here")]
 
+mod apart;
 mod bytes;
 mod forward;
 mod frame;

@@ -20,6 +20,7 @@ use xlb_common::inside::{self, Call, InsideTables, Peer, Request, Socket};
 use xlb_common::{Family, Reason};
 
 use self::place::{Place, is_mapped, peer, protocol, set_peer};
+use crate::apart::Apart;
 use crate::maps::{FamilyMaps, Maps, count};
 
 pub use self::place::{Ip4, Ip6, Mapped};
@@ -145,7 +146,7 @@ fn flows(key: &InsideFlowKey) -> &'static LruHashMap<InsideFlowKey, InsideFlow> 
     if key.protocol == TCP { &INSIDE_FLOWS } else { &INSIDE_UDP_FLOWS }
 }
 
-impl<F: FamilyMaps, C: EbpfContext> InsideTables<F> for Maps<'_, C> {
+impl<F: FamilyMaps, C: Apart<F>> InsideTables<F> for Maps<'_, C> {
     #[inline(always)]
     fn inside(&self, key: &F::EndpointKey) -> Option<Inside> {
         // SAFETY: the value is replaced as a whole by the agent, never changed in place; it is read at once.

@@ -3,7 +3,6 @@
 //! Two programs are attached to every link, and write nothing: a program that may write to packets begins by making those
 //! its own that are shared with the sender's socket (`bpf_unclone_prologue`), and each packet of each pod would pay for it.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, TC_ACT_SHOT};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect};
 use aya_ebpf::macros::{classifier, map};
@@ -16,6 +15,7 @@ use xlb_common::abi::{
 use xlb_common::links::{self, Job, Link, LinkTables, errors, fragments};
 use xlb_common::{Disposition, Reason};
 
+use crate::apart::Apart;
 use crate::forward::TC_NEXT;
 use crate::maps::{FamilyMaps, Maps, count};
 use crate::skb::{Skb, device};
@@ -117,7 +117,7 @@ fn flows(key: &LinkFlowKey) -> &'static LruHashMap<LinkFlowKey, InsideFlow> {
     if key.protocol == TCP { &LINK_FLOWS } else { &LINK_UDP_FLOWS }
 }
 
-impl<F: FamilyMaps, C: EbpfContext> LinkTables<F> for Maps<'_, C> {
+impl<F: FamilyMaps, C: Apart<F>> LinkTables<F> for Maps<'_, C> {
     #[inline(always)]
     fn link_flow(&self, key: &LinkFlowKey) -> Option<InsideFlow> {
         // SAFETY: an entry that is evicted meanwhile stays readable until the program has ended (RCU); a torn read is of

@@ -9,6 +9,7 @@
 #![allow(missing_docs, reason = "aya's macros wrap each documented program in a function of their own")]
 
 mod accepted;
+mod apart;
 mod bytes;
 mod forward;
 mod frame;

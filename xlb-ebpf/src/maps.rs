@@ -18,9 +18,13 @@ use xlb_common::abi::{
     Uplink, VIPS_MAX, WAYS_MAX, Way, WayKey, uplink_flags,
 };
 use xlb_common::budget::{Answer, Budget};
+use xlb_common::opening::Opening;
+use xlb_common::parse::Parsed;
+use xlb_common::select::Pick;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Step, Tables, now_of};
 
+use crate::apart::Apart;
 use crate::prove::prove;
 use crate::steps::each_until;
 
@@ -145,7 +149,7 @@ pub fn count(reason: Reason) {
     }
 }
 
-impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
+impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     type Flow = &'static FlowEntry;
 
     #[inline(always)]
@@ -298,6 +302,26 @@ impl<F: FamilyMaps, C: EbpfContext> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn each_until<S: Step<Self>>(&self, count: u32, body: S) -> S {
         each_until(Self::of(self.ctx), count, body)
+    }
+
+    #[inline(always)]
+    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+        self.ctx.ask_owners(frontend, parsed)
+    }
+
+    #[inline(always)]
+    fn ask_entries(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+        self.ctx.ask_entries(frontend, parsed)
+    }
+
+    #[inline(always)]
+    fn admit_source(&self, frontend: &Frontend, parsed: &Parsed<F>, pick: Pick) -> Result<(), Reason> {
+        self.ctx.admit_source(frontend, parsed, pick)
+    }
+
+    #[inline(always)]
+    fn open(&self, opening: &Opening<F>) -> Result<bool, Reason> {
+        self.ctx.open(opening)
     }
 
     #[inline(always)]
