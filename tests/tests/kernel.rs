@@ -29,6 +29,8 @@ use crate::sockets::{any_address, connect_from, prepare_loopback, silent};
 mod sockets;
 #[path = "kernel/budgets.rs"]
 mod budgets;
+#[path = "kernel/cookies.rs"]
+mod cookies;
 #[path = "kernel/scenarios.rs"]
 mod scenarios;
 

@@ -35,7 +35,7 @@ mod v6;
 /// Length of an ICMP header, behind which the quote begins.
 const ICMP_LENGTH: usize = 8;
 /// What is assumed of a quoted segment: it is neither SYN nor RST, which is what has most claims.
-const ESTABLISHED: TcpView = TcpView { flags: tcp_flags::ACK as u32, acknowledged: 0, data_length: 0 };
+const ESTABLISHED: TcpView = TcpView { flags: tcp_flags::ACK as u16, ..TcpView::NOTHING };
 
 /// An IP version's errors.
 pub trait Quoting: Family {

@@ -186,7 +186,7 @@ fn decide<F: Family, P: Packet, T: LinkTables<F>>(
     link: &Link,
     to: &mut Endpoint<F>,
 ) -> Option<Reason> {
-    let parsed = F::parse::<P, { wanted::TCP_AND_UDP }>(packet).ok()?;
+    let parsed = F::parse::<P, { wanted::FLAGS }>(packet).ok()?;
     let service = service_of(tables, parsed.destination.pair(), parsed.transport.number())?;
     Some(choose(tables, &service, &parsed, link, to))
 }

@@ -10,6 +10,7 @@ use crate::abi::{
 };
 use crate::budget::{Answer, Budget};
 use crate::family::{Family, V4, V6};
+use crate::parse::TcpView;
 use crate::reason::Reason;
 use crate::slot::SlotWord;
 use crate::tables::{FlowTable, Proof, Stage, Tables};
@@ -70,6 +71,8 @@ pub struct FamilyTables<F: Family> {
     pub backend_ids: BTreeMap<F::EndpointKey, u32>,
     /// What the pods' kernels know: by namespace id and flow; absent is [`Proof::Absent`].
     pub sockets: BTreeMap<(i32, F::FlowKey), Proof>,
+    /// The SYN cookies that pods' kernels gave: flow, sequence and acknowledgement number of the client's answer.
+    pub cookies: BTreeSet<(F::FlowKey, u32, u32)>,
     /// The flow maps, by table and key.
     pub flows: RefCell<BTreeMap<(u8, F::FlowKey), FlowEntry>>,
     /// `SOURCE_RANGES_V4` or `SOURCE_RANGES_V6`: service, and the range's address and prefix length.
@@ -112,6 +115,7 @@ impl<F: Family> Default for FamilyTables<F> {
             frontends: BTreeMap::new(),
             backend_ids: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            cookies: BTreeSet::new(),
             flows: RefCell::default(),
             source_ranges: BTreeSet::new(),
             affinity: RefCell::default(),
@@ -236,6 +240,10 @@ impl<F: InMemory> Tables<F> for MemoryTables {
 
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
         F::of(self).sockets.get(&(backend.netns_id, *key)).copied().unwrap_or(Proof::Absent)
+    }
+
+    fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool {
+        F::of(self).cookies.contains(&(key, tcp.sequence, tcp.acknowledged))
     }
 
     fn now(&self) -> u32 {

@@ -47,21 +47,37 @@ pub struct Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpView {
     /// Those of [`tcp_flags`], and beside them nothing.
-    pub flags: u32,
+    pub flags: u16,
+    /// Sequence number, host byte order.
+    pub sequence: u32,
     /// Acknowledgement number, host byte order.
     pub acknowledged: u32,
-    /// Bytes after the header.
-    pub data_length: u32,
+    /// Bytes after the header; [`DATA_UNKNOWN`] of a packet whose IP header says nothing of its length.
+    pub data_length: u16,
 }
 
-const SYN_AND_ACK: u32 = (tcp_flags::SYN | tcp_flags::ACK) as u32;
+/// More than any packet has after its TCP header.
+pub const DATA_UNKNOWN: u16 = u16::MAX;
+const UNKNOWN: u32 = DATA_UNKNOWN as u32;
+
+const SYN_AND_ACK: u16 = (tcp_flags::SYN | tcp_flags::ACK) as u16;
 
 impl TcpView {
+    /// What no segment says.
+    pub const NOTHING: Self = Self { flags: 0, sequence: 0, acknowledged: 0, data_length: 0 };
+
+    /// What may end a handshake, or come soon after: a segment inside a connection that does not end it by force.
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledges(&self) -> bool {
+        self.flags & (SYN_AND_ACK | tcp_flags::RST as u16) == tcp_flags::ACK as u16
+    }
+
     /// A first packet: SYN without ACK.
     #[inline(always)]
     #[must_use]
     pub const fn is_syn(&self) -> bool {
-        self.flags & SYN_AND_ACK == tcp_flags::SYN as u32
+        self.flags & SYN_AND_ACK == tcp_flags::SYN as u16
     }
 
     /// The answer to a first packet.
@@ -75,20 +91,20 @@ impl TcpView {
     #[inline(always)]
     #[must_use]
     pub const fn is_reset(&self) -> bool {
-        self.flags & tcp_flags::RST as u32 != 0
+        self.flags & tcp_flags::RST as u16 != 0
     }
 
     /// The sender's last segment with data.
     #[inline(always)]
     #[must_use]
     pub const fn is_fin(&self) -> bool {
-        self.flags & tcp_flags::FIN as u32 != 0
+        self.flags & tcp_flags::FIN as u16 != 0
     }
 }
 
 impl Transport {
     /// UDP.
-    pub const UDP: Self = Self { number: abi::UDP as u32, tcp: TcpView { flags: 0, acknowledged: 0, data_length: 0 } };
+    pub const UDP: Self = Self { number: abi::UDP as u32, tcp: TcpView::NOTHING };
 
     /// TCP.
     #[inline(always)]
@@ -101,8 +117,8 @@ impl Transport {
     #[inline(always)]
     #[must_use]
     pub const fn of_sctp(view: SctpView) -> Self {
-        let flags = if view.asks() { tcp_flags::SYN as u32 } else { 0 };
-        let tcp = TcpView { flags, acknowledged: view.chunk, data_length: 0 };
+        let flags = if view.asks() { tcp_flags::SYN as u16 } else { 0 };
+        let tcp = TcpView { flags, acknowledged: view.chunk, ..TcpView::NOTHING };
         Self { number: abi::SCTP as u32, tcp }
     }
 
@@ -132,6 +148,20 @@ impl Transport {
     #[must_use]
     pub const fn tcp(&self) -> Option<TcpView> {
         if self.number == abi::TCP as u32 { Some(self.tcp) } else { None }
+    }
+
+    /// Whether it is TCP, and may end a handshake.
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledges(&self) -> bool {
+        self.number == abi::TCP as u32 && self.tcp.acknowledges()
+    }
+
+    /// The segment where it is known to be TCP: in place, for there is little room on the stack.
+    #[inline(always)]
+    #[must_use]
+    pub const fn segment(&self) -> &TcpView {
+        &self.tcp
     }
 
     /// What the rules look at, if it is SCTP.
@@ -258,6 +288,8 @@ pub mod wanted {
     pub const TCP_AND_UDP: u8 = 0;
     /// SCTP alone.
     pub const SCTP: u8 = 1;
+    /// TCP and UDP, and of TCP the flags alone.
+    pub const FLAGS: u8 = 2;
 
     /// Whether the protocol is among them.
     #[inline(always)]
@@ -277,6 +309,10 @@ pub fn transport<F: Family, P: Packet, const WANTED: u8>(
     match protocol {
         abi::SCTP if WANTED == wanted::SCTP => Ok(Transport::of_sctp(sctp::read::<F, P>(packet, payload)?)),
         _ if WANTED == wanted::SCTP => Err(Reason::OtherProtocol),
+        abi::TCP if WANTED == wanted::FLAGS => {
+            let TcpView { flags, .. } = tcp::<F, P>(packet, payload)?;
+            Ok(Transport::of_tcp(TcpView { flags, ..TcpView::NOTHING }))
+        }
         abi::TCP => Ok(Transport::of_tcp(tcp::<F, P>(packet, payload)?)),
         abi::UDP => {
             let sum = packet.load::<2>(F::TRANSPORT_AT + 6).ok_or(Reason::Truncated)?;
@@ -293,6 +329,7 @@ pub fn transport<F: Family, P: Packet, const WANTED: u8>(
 
 #[inline(always)]
 fn tcp<F: Family, P: Packet>(packet: &P, payload: u32) -> Result<TcpView, Reason> {
+    let sequence = packet.load::<4>(F::TRANSPORT_AT + 4).ok_or(Reason::Truncated)?;
     let acknowledged = packet.load::<4>(F::TRANSPORT_AT + 8).ok_or(Reason::Truncated)?;
     let [length, flags, ..] = packet.load::<4>(F::TRANSPORT_AT + 12).ok_or(Reason::Truncated)?;
     // Checksum and urgent pointer: only that they are there.
@@ -302,8 +339,9 @@ fn tcp<F: Family, P: Packet>(packet: &P, payload: u32) -> Result<TcpView, Reason
         return Err(Reason::Malformed);
     }
     Ok(TcpView {
-        flags: u32::from(flags),
+        flags: u16::from(flags),
+        sequence: u32::from_be_bytes(sequence),
         acknowledged: u32::from_be_bytes(acknowledged),
-        data_length: payload - header,
+        data_length: if payload - header < UNKNOWN { (payload - header) as u16 } else { DATA_UNKNOWN },
     })
 }

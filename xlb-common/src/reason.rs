@@ -124,7 +124,7 @@ reasons! {
     StaleReference = "stale_reference", Forward, Drop, "the slot names a backend that is gone: dropped; the agent is about to mend it";
     SoleBackend = "sole_backend", Forward, Forward, "forwarded to the service's only pod";
     SlotOwner = "slot_owner", Forward, Forward, "forwarded to the owner of its slot, which nobody owned before";
-    ProvenOwner = "proven_owner", Forward, Forward, "forwarded to a present or former owner of its slot whose kernel holds the connection";
+    ProvenOwner = "proven_owner", Forward, Forward, "forwarded to a present or former owner of its slot whose kernel holds the connection, or gave the SYN cookie that it acknowledges";
     RememberedOwner = "remembered_owner", Forward, Forward, "forwarded to a present or former owner of its slot that has a flow entry for it";
     AffineOwner = "affine_owner", Forward, Forward, "forwarded to the backend that the client's last connection went to";
     PortChanged = "port_changed", Forward, Forward,

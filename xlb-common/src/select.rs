@@ -5,7 +5,7 @@
 //! | 1 | SYN | one owner | that owner; nothing is looked up |
 //! | 2 | SYN | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
-//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the newest where an earlier connection waits (TIME_WAIT); else the current one |
+//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the one that gave the SYN cookie which the packet acknowledges; else the newest where an earlier connection waits (TIME_WAIT); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | UDP, SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
 //!
@@ -15,8 +15,8 @@
 //!
 //! A SYN is also what asks for an association of SCTP.
 //!
-//! Their places for later: proof by initial sequence number and by SYN cookie belong into [`proves`], pins after the last
-//! owner in [`among_owners`], hints and hot mode (rule 7) beside rule 4, the budget (rule 16) in front of rule 5.
+//! Their places for later: proof by initial sequence number belongs into `proves`, pins after the last owner in
+//! `among_owners`, hints and hot mode (rule 7) beside rule 4, the budget (rule 16) in front of rule 5.
 
 use core::ops::Deref;
 
@@ -161,18 +161,20 @@ fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
     parsed: &Parsed<F>,
     word: SlotWord,
 ) -> Option<Pick> {
-    let nobody = Pick::none(Reason::UnprovenOwner);
+    let nobody = Pick::none(WAITS);
     if TWINS && parsed.transport.is_udp() {
         let count = OWNERS as u32 * PLACES;
         let AskingTwins { pick, .. } = tables.each_until(count, AskingTwins { frontend, parsed, word, pick: nobody });
         return pick.has_backend().then_some(pick.because(Reason::RememberedOwner));
     }
-    let Asking { pick, .. } = tables.each_until(OWNERS as u32, Asking { frontend, parsed, word, pick: nobody });
-    if pick.reason == Reason::OtherFrontend {
-        return Some(Pick::none(Reason::OtherFrontend));
+    // Cookies are looked for when no kernel has more than an earlier connection: packets of connections do not pay for it.
+    let steps = if parsed.transport.acknowledges() { 2 * OWNERS as u32 } else { OWNERS as u32 };
+    let Asking { pick, .. } = tables.each_until(steps, Asking { frontend, parsed, word, pick: nobody });
+    match pick.reason {
+        Reason::OtherFrontend => Some(Pick::none(Reason::OtherFrontend)),
+        Reason::RememberedOwner => Some(pick.because(Reason::RememberedOwner)),
+        _ => pick.has_backend().then_some(pick.because(Reason::ProvenOwner)),
     }
-    let reason = if pick.reason == Reason::ProvenOwner { Reason::ProvenOwner } else { Reason::RememberedOwner };
-    pick.has_backend().then_some(pick.because(reason))
 }
 
 /// The slot's current owner.
@@ -212,6 +214,9 @@ fn owner_backend<'a, F: Family, T: Tables<F>>(
     let member = member_at(tables, frontend, owner)?;
     live(tables, member.id(), member.generation).map(|backend| (member, backend))
 }
+
+/// What [`Asking`] ends with if no owner has more than an earlier connection of the tuple.
+const WAITS: Reason = Reason::UnprovenOwner;
 
 /// [`Pick::id`] where there is none: above any id.
 const NO_BACKEND: u16 = u16::MAX;

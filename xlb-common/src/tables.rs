@@ -9,7 +9,7 @@ use crate::budget::Answer;
 use crate::family::Family;
 use crate::handover::pick_by_entry;
 use crate::opening::{Opening, note_opening};
-use crate::parse::Parsed;
+use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
 use crate::select::{Pick, pick_by_asking};
 use crate::slot::SlotWord;
@@ -182,6 +182,9 @@ pub trait Tables<F: Family> {
     fn record_fragment(&self, key: &F::FragmentKey, entry: &FragmentEntry);
     /// What the pod's kernel says of a TCP flow.
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof;
+    /// Whether this kernel gave the SYN cookie that the segment acknowledges, in the name of the key's pod: it keeps nothing of
+    /// such a handshake, and knows its cookies (RFC 4987 chapter 3.6).
+    fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool;
     /// The kernel's monotonic clock in units of [`NOW_NS`], its low bits.
     fn now(&self) -> u32;
     /// The kernel's monotonic clock in nanoseconds, as of its last tick.

@@ -8,6 +8,7 @@
 
 mod apart;
 mod bytes;
+mod cookies;
 mod forward;
 mod frame;
 mod maps;
@@ -144,7 +145,7 @@ fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery
     if kind != [8, 0] || [header[0], header[9]] != [0x45, TCP] {
         return None;
     }
-    let view = TcpView { flags: 0, acknowledged: 0, data_length: 0 };
+    let view = TcpView::NOTHING;
     let [.., s0, s1, s2, s3, d0, d1, d2, d3, c0, c1, v0, v1] = header;
     let parsed: Parsed<V4> = Parsed {
         source: Endpoint([s0, s1, s2, s3], [c0, c1]),

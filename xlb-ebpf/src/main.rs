@@ -11,6 +11,7 @@
 mod accepted;
 mod apart;
 mod bytes;
+mod cookies;
 mod forward;
 mod frame;
 mod inside;

@@ -19,7 +19,7 @@ use xlb_common::abi::{
 };
 use xlb_common::budget::{Answer, Budget};
 use xlb_common::opening::Opening;
-use xlb_common::parse::Parsed;
+use xlb_common::parse::{Parsed, TcpView};
 use xlb_common::select::Pick;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Step, Tables, now_of};
@@ -259,6 +259,11 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
         prove::<F, C>(self.ctx, backend.netns_id, key)
+    }
+
+    #[inline(always)]
+    fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool {
+        F::gave_cookie(key, tcp)
     }
 
     #[inline(always)]

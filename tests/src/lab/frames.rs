@@ -54,8 +54,15 @@ pub struct Capture {
 impl Capture {
     /// Starts capturing; when this returns, no frame is missed.
     pub fn start(namespace: &Namespace, device: &str) -> Result<Capture> {
-        let socket = namespace.run(|| packet_socket(device, libc::ETH_P_ALL as u16));
-        let socket = socket.with_context(|| format!("capturing on {device} in {}", namespace.name()))?;
+        namespace
+            .run(|| Ok(Self::here(device)))
+            .and_then(|capture| capture)
+            .with_context(|| format!("capturing on {device} in {}", namespace.name()))
+    }
+
+    /// The same in the namespace that the caller is in.
+    pub fn here(device: &str) -> Result<Capture> {
+        let socket = packet_socket(device, libc::ETH_P_ALL as u16).with_context(|| format!("opening {device}"))?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(POLL_INTERVAL_MS))?;
         // Buffers that the default limit would cut short; a full buffer loses frames silently.
         setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20))?;

@@ -10,6 +10,7 @@ use xlb_common::abi::{
 };
 use xlb_common::budget::Answer;
 use xlb_common::family::{Family, V4};
+use xlb_common::parse::TcpView;
 use xlb_common::reason::Reason;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Tables, now_of};
@@ -103,6 +104,13 @@ impl SimTables {
         let members = self.whole.members.iter().filter(|(index, _)| is_recorded(index));
         found.members = members.map(|(&index, &member)| (index, member)).collect();
         found
+    }
+
+    /// What a pod's kernel has of the packet under way, by the address and what else tells the pod.
+    fn held(&self, key: &FlowKeyV4, is_pod: impl Fn(&Held) -> bool) -> State {
+        let now = self.now.get() as u32;
+        let is_it = |held: &&Held| held.address == key.pod && now < held.until && is_pod(held);
+        self.holders.get().0.iter().find(is_it).map_or(State::Nothing, |held| held.state)
     }
 
     /// Whether the flow has an entry in one of the two maps of its protocol.
@@ -220,10 +228,11 @@ impl Tables<V4> for SimTables {
     fn record_fragment(&self, _key: &FragmentKeyV4, _entry: &FragmentEntry) {}
 
     fn prove(&self, backend: &Backend, key: &FlowKeyV4) -> Proof {
-        let now = self.now.get() as u32;
-        let is_it = |held: &&Held| held.netns_id == backend.netns_id && held.address == key.pod && now < held.until;
-        let holders = self.holders.get();
-        holders.0.iter().find(is_it).map_or(State::Nothing, |held| held.state).proof()
+        self.held(key, |held| held.netns_id == backend.netns_id).proof()
+    }
+
+    fn gave_cookie(&self, key: FlowKeyV4, _tcp: &TcpView) -> bool {
+        self.held(&key, |_| true) == State::Cookie
     }
 
     fn now(&self) -> u32 {

@@ -4,13 +4,13 @@
 use crate::checksum::Sum;
 use crate::family::{Family, V4, V6};
 use crate::packet::Packet;
-use crate::parse::{ETHER_TYPE_AT, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET_LENGTH, macs, tcp_flags, wanted};
+use crate::parse::{
+    DATA_UNKNOWN, ETHER_TYPE_AT, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET_LENGTH, macs, tcp_flags, wanted,
+};
 use crate::refusal::HOPS;
 use crate::rewrite::readdress_frame;
 
 const TCP_LENGTH: usize = 20;
-/// Of a SYN whose IP header says nothing of its length nobody knows what is to be acknowledged.
-const DATA_MAX: u32 = u16::MAX as u32;
 /// Protocol number of TCP.
 const TCP: u8 = crate::abi::TCP;
 
@@ -18,9 +18,10 @@ const TCP: u8 = crate::abi::TCP;
 #[inline(always)]
 fn segment<F: Family, P: Packet>(packet: &P) -> Option<[u8; TCP_LENGTH]> {
     let parsed = F::parse::<P, { wanted::TCP_AND_UDP }>(packet).ok()?;
-    let tcp = parsed.transport.tcp().filter(|tcp| tcp.data_length <= DATA_MAX)?;
+    // Of a SYN whose IP header says nothing of its length nobody knows what is to be acknowledged.
+    let tcp = parsed.transport.tcp().filter(|tcp| tcp.data_length != DATA_UNKNOWN)?;
     let sequence = u32::from_be_bytes(packet.load::<4>(F::TRANSPORT_AT + 4)?);
-    let [a0, a1, a2, a3] = sequence.wrapping_add(tcp.data_length).wrapping_add(1).to_be_bytes();
+    let [a0, a1, a2, a3] = sequence.wrapping_add(tcp.data_length.into()).wrapping_add(1).to_be_bytes();
     let ([s0, s1], [d0, d1]) = (parsed.destination.1, parsed.source.1);
     let flags = tcp_flags::RST | tcp_flags::ACK;
     Some([s0, s1, d0, d1, 0, 0, 0, 0, a0, a1, a2, a3, (TCP_LENGTH as u8 / 4) << 4, flags, 0, 0, 0, 0, 0, 0])

@@ -1,16 +1,17 @@
 //! Which of a slot's owners has a claim on a packet, and by what.
 
-use super::{Pick, owner_backend};
+use super::{Pick, WAITS, owner_backend};
 use crate::abi::{Backend, FlowEntry, Frontend};
 use crate::admit::{holder, is_to, newest_udp};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::reason::Reason;
-use crate::slot::SlotWord;
+use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
 use crate::twin::{PLACES, SeatKind, look};
 
-/// A slot's owners, asked one by one.
+/// A slot's owners, asked one by one: by the first [`OWNERS`] steps whether they have a claim, by the others whether they gave
+/// the SYN cookie that the packet acknowledges.
 pub(super) struct Asking<'a, F: Family> {
     pub(super) frontend: &'a Frontend,
     pub(super) parsed: &'a Parsed<F>,
@@ -21,16 +22,25 @@ pub(super) struct Asking<'a, F: Family> {
 
 impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
     #[inline(always)]
-    fn step(&mut self, tables: &T, position: u32) -> bool {
-        let Some(owner) = self.word.owner(position as usize) else {
+    fn step(&mut self, tables: &T, index: u32) -> bool {
+        let (position, is_second) = (index as usize % OWNERS, index as usize >= OWNERS);
+        let Some(owner) = self.word.owner(position) else {
             // A slot without a current owner still has previous ones behind the gap.
-            return position != 0;
+            return position != 0 && (is_second || !self.parsed.transport.acknowledges());
         };
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
+        if is_second {
+            let key = F::flow_key(self.parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+            let found = tables.gave_cookie(key, self.parsed.transport.segment());
+            if found {
+                self.pick = Pick::of(member, Reason::ProvenOwner);
+            }
+            return found;
+        }
         let Some(claim) = claims(tables, owner, member.id(), &backend, self.parsed) else { return false };
         if claim == Claim::Waits {
             if !self.pick.has_backend() {
-                self.pick = Pick::of(member, Reason::ProvenOwner);
+                self.pick = Pick::of(member, WAITS);
             }
             return false;
         }

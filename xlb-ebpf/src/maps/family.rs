@@ -5,8 +5,11 @@ use xlb_common::abi::{
     AffinityEntry, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4,
     FragmentKeyV6, Frontend, Inside, SourceKeyV4, SourceKeyV6, Uplink,
 };
+use xlb_common::parse::TcpView;
 use xlb_common::tables::FlowTable;
 use xlb_common::{Family, V4, V6};
+
+use crate::cookies;
 
 use super::{
     AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6,
@@ -37,6 +40,8 @@ pub trait FamilyMaps: Family {
     fn vips() -> &'static HashMap<Self::Address, u32>;
     /// The node's address on an uplink; zero: it has none.
     fn address_of(uplink: &Uplink) -> Self::Address;
+    /// Whether this kernel gave the SYN cookie that the segment acknowledges.
+    fn gave_cookie(key: Self::FlowKey, tcp: &TcpView) -> bool;
 }
 
 impl FamilyMaps for V4 {
@@ -96,6 +101,11 @@ impl FamilyMaps for V4 {
     fn address_of(uplink: &Uplink) -> [u8; 4] {
         uplink.address_v4
     }
+
+    #[inline(always)]
+    fn gave_cookie(key: FlowKeyV4, tcp: &TcpView) -> bool {
+        cookies::gave_v4(key, tcp)
+    }
 }
 
 impl FamilyMaps for V6 {
@@ -154,5 +164,10 @@ impl FamilyMaps for V6 {
     #[inline(always)]
     fn address_of(uplink: &Uplink) -> [u8; 16] {
         uplink.address_v6
+    }
+
+    #[inline(always)]
+    fn gave_cookie(key: FlowKeyV6, tcp: &TcpView) -> bool {
+        cookies::gave_v6(key, tcp)
     }
 }

@@ -12,6 +12,7 @@ use xlb_common::abi::{
     ProofQuestion, ServiceStats, Settings, Way, WayKey,
 };
 use xlb_common::budget::Answer;
+use xlb_common::parse::TcpView;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables, now_of};
 use xlb_common::{Family, Reason};
@@ -144,6 +145,11 @@ where
 
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof {
         self.ask(backend.netns_id, F::VERSION, F::EndpointKey::widened(*key)).unwrap_or(Proof::Absent)
+    }
+
+    /// The packet that is explained has no numbers.
+    fn gave_cookie(&self, _key: F::FlowKey, _tcp: &TcpView) -> bool {
+        false
     }
 
     fn now(&self) -> u32 {

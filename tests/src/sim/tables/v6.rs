@@ -8,6 +8,7 @@ use xlb_common::abi::{
 };
 use xlb_common::budget::Answer;
 use xlb_common::family::{V4, V6};
+use xlb_common::parse::TcpView;
 use xlb_common::reason::Reason;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Tables};
@@ -75,6 +76,10 @@ impl Tables<V6> for SimTables {
 
     fn prove(&self, _backend: &Backend, _key: &FlowKeyV6) -> Proof {
         Proof::Absent
+    }
+
+    fn gave_cookie(&self, _key: FlowKeyV6, _tcp: &TcpView) -> bool {
+        false
     }
 
     fn now(&self) -> u32 {
