@@ -112,7 +112,7 @@ fn a_flow_from_before_affinity_was_switched_keeps_its_backend() -> Result<()> {
 fn refusals_beyond_the_budget_are_silence() -> Result<()> {
     let mut tables = sample::tables();
     tables.now_ns = NS_PER_S;
-    tables.answer_budgets = Some(Cell::default());
+    tables.budgets = Some(Cell::default());
     let refuse = |tables: &MemoryTables| -> Result<Reason> { Ok(send(tables, 33, "S")?.0) };
     for number in 0..ANSWERS_BURST {
         assert_eq!(refuse(&tables)?, Reason::EmptyRejected, "number {number}");

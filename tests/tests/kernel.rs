@@ -215,6 +215,33 @@ fn a_former_owner_keeps_what_its_kernel_proves() -> Result<()> {
     Ok(())
 }
 
+/// VIP .22 leads to pod 2, and led to pod 1 before slots had room for seven others. What is found once is found again.
+#[test]
+fn a_forgotten_owner_keeps_what_its_kernel_proves() -> Result<()> {
+    let tables = sample::tables();
+    for version in Version::ALL {
+        let mut dataplane = Dataplane::load(&tables, STACK_IN_USE)?;
+        let pod = Listening::start(&dataplane, version)?;
+        let vip = SocketAddr::new(sample::vip_address(version, 22), 80);
+        for (client, proof) in pod.clients() {
+            dataplane.maps.set_flows(&Flows::new())?;
+            for flags in ["A", "PA", "S", "A"] {
+                let frame = Spec::parse(&format!("tcp {client} {vip} {flags}"))?.build();
+                let outcome = run_with_proof(&tables, &dataplane, Hook::Xdp, &frame, (&pod, client, proof))?;
+                let is_held = matches!(proof, Proof::Owned | Proof::HalfOpen | Proof::TimeWait);
+                let expected = match is_held && flags != "S" {
+                    true => (Reason::ProvenOwner, pod_address(version, 1)),
+                    false => (Reason::UnprovenOwner, pod_address(version, 2)),
+                };
+                let layout = Layout::of(&outcome.frame).context("no IP packet came out")?;
+                let [_, chosen] = layout.addresses(&outcome.frame);
+                assert_eq!((outcome.reason, chosen), (Some(expected.0), expected.1), "{version:?} {proof:?} {flags}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The client's port has a connection with pod 1 by VIP .10, which .1 leads to as well, and .11 did. A flow's entry says so.
 #[test]
 fn what_a_kernel_holds_for_one_frontend_is_no_other_ones() -> Result<()> {

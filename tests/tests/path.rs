@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use xlb_common::abi::{NETNS_HOST, ServiceStats};
+use xlb_common::budget::SEARCHES_PER_S;
 use xlb_common::memory::MemoryTables;
 use xlb_common::packet::{BytePacket, Packet as _};
 use xlb_common::path::{self, Arrival, Door};
@@ -18,6 +19,9 @@ use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::{flows, generate, host, rows, sample};
 
 const PACKETS: usize = 50_000;
+/// Reasons of what rows do not say: what kernels hold, how much was spent.
+const WITHOUT_ROW: [Reason; 4] =
+    [Reason::ProvenOwner, Reason::TagsNotMoved, Reason::VipLooped, Reason::UnsearchedOwner];
 
 #[test]
 fn every_row_holds_on_the_host() -> Result<()> {
@@ -67,7 +71,7 @@ fn every_reason_of_a_packet_has_a_row() -> Result<()> {
     let without: Vec<_> = Reason::ALL
         .iter()
         .filter(|reason| !matches!(reason.direction(), Direction::Socket | Direction::Inside))
-        .filter(|reason| ![Reason::ProvenOwner, Reason::TagsNotMoved, Reason::VipLooped].contains(reason))
+        .filter(|reason| !WITHOUT_ROW.contains(reason))
         .filter(|&&reason| !rows.iter().any(|row| row.reason == reason))
         .collect();
     ensure!(without.is_empty(), "no row comes out as {without:?}");
@@ -160,4 +164,26 @@ fn for_random_packets(mut check: impl FnMut(&MemoryTables, Hook, &[u8])) {
         let hook = random.pick(&Hook::ALL);
         check(&tables, hook, &generate::packet(&mut random, hook));
     }
+}
+
+/// VIP .22 forgot pod 6, whose sockets nobody sees.
+#[test]
+fn a_flood_of_unknown_packets_hides_no_owner_that_was_found_before() -> Result<()> {
+    let mut tables = sample::tables();
+    tables.now_ns = 1_000_000_000;
+    tables.budgets = Some(Default::default());
+    let flow = "flow 198.51.100.9:40000 10.244.1.6:8080 vip 203.0.113.22:80";
+    flows::set(&tables, &[rows::flow(flow, &tables)?].into());
+    let from = |tables: &MemoryTables, client: &str| -> Result<Option<Reason>> {
+        Ok(host::run(tables, Hook::Xdp, &Spec::parse(&format!("tcp {client} 203.0.113.22:80 A"))?.build()).reason)
+    };
+    assert_eq!(from(&tables, "198.51.100.9:40000")?, Some(Reason::RememberedOwner));
+    for _ in 1..SEARCHES_PER_S {
+        assert_eq!(from(&tables, "198.51.100.7:40000")?, Some(Reason::UnprovenOwner));
+    }
+    assert_eq!(from(&tables, "198.51.100.7:40000")?, Some(Reason::UnsearchedOwner));
+    assert_eq!(from(&tables, "198.51.100.9:40000")?, Some(Reason::RememberedOwner), "it is pinned");
+    tables.now_ns += 1_000_000_000;
+    assert_eq!(from(&tables, "198.51.100.7:40000")?, Some(Reason::UnprovenOwner));
+    Ok(())
 }

@@ -28,7 +28,7 @@ mod tags;
 mod ways;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
@@ -58,6 +58,8 @@ pub const UDP_FLOWS_V6_MAX: u32 = 65_536;
 pub const SCTP_FLOWS_MAX: u32 = 16_384;
 /// SCTP associations of one family that no pod has accepted yet: an entry must outlive the pod's answer, no more.
 pub const SCTP_PENDING_MAX: u32 = 4_096;
+/// Flows of one family whose owner was searched for and found.
+pub const PINS_MAX: u32 = 65_536;
 /// Source ranges of all services of one family.
 pub const SOURCE_RANGES_MAX: u32 = 65_536;
 /// Clients of one family whose last backend is remembered.
@@ -106,6 +108,9 @@ const _: () = assert!(BACKENDS_MAX <= BACKENDS_LIMIT);
 pub mod member_flags {
     /// The backend gets no new connections of this service, whatever a client's affinity says.
     pub const TAKES_NO_NEW: u16 = 1;
+    /// A slot's word had no room for it any more when it was an owner before others: packets of flows that nobody named
+    /// there has a claim on may be its own.
+    pub const FORGOTTEN: u16 = 2;
 }
 
 impl Member {
@@ -121,6 +126,13 @@ impl Member {
     #[must_use]
     pub const fn takes_new(&self) -> bool {
         self.flags & member_flags::TAKES_NO_NEW == 0
+    }
+
+    /// Whether a slot had no room for it any more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_forgotten(&self) -> bool {
+        self.flags & member_flags::FORGOTTEN != 0
     }
 }
 
@@ -139,7 +151,9 @@ pub struct Frontend {
     /// The only backend, when there are no slots.
     pub sole: Member,
     /// [`frontend_flags`].
-    pub flags: u32,
+    pub flags: u16,
+    /// How many entries the service has in `MEMBERS`.
+    pub members: u16,
     /// How long after its last new connection a client's next one goes to the same backend, in seconds; zero: no
     /// affinity.
     pub affinity_s: u32,
@@ -150,7 +164,7 @@ impl Frontend {
     /// Whether one of [`frontend_flags`] is set.
     #[inline(always)]
     #[must_use]
-    pub const fn has(&self, flag: u32) -> bool {
+    pub const fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 }
@@ -158,16 +172,16 @@ impl Frontend {
 /// Bits of [`Frontend::flags`].
 pub mod frontend_flags {
     /// Without a usable backend packets are dropped (`externalTrafficPolicy: Local`); else they are passed on.
-    pub const DROP_WHEN_EMPTY: u32 = 1;
+    pub const DROP_WHEN_EMPTY: u16 = 1;
     /// No backend is usable in the whole cluster: new flows are refused by ICMP.
-    pub const REJECT_WHEN_EMPTY: u32 = 2;
+    pub const REJECT_WHEN_EMPTY: u16 = 2;
     /// New flows only from clients that `SOURCE_RANGES` lists.
-    pub const SOURCE_RANGES: u32 = 4;
+    pub const SOURCE_RANGES: u16 = 4;
     /// Affinity was switched on or off while the service had connections: they may lie where the other hash of their
     /// flow leads.
-    pub const REHASHED: u32 = 8;
+    pub const REHASHED: u16 = 8;
     /// The host's stack served the frontend a while ago and may hold TCP connections to it ([`crate::handover`]).
-    pub const HOST_BEFORE: u32 = 16;
+    pub const HOST_BEFORE: u16 = 16;
 }
 
 /// Value of `BACKENDS`: one pod port on this node, in one cache line.

@@ -1,4 +1,5 @@
-//! How many answers a CPU may send: the kernel limits its own errors in the same way (RFC 1812 chapter 4.3.2.8).
+//! What a CPU may spend on packets that anybody can send: the kernel limits its own errors in the same way (RFC 1812 chapter
+//! 4.3.2.8).
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,24 +7,38 @@ use bytemuck::{Pod, Zeroable};
 pub const ANSWERS_PER_S: u64 = 1_000;
 /// Answers of a kind that a CPU may send at once after a silence.
 pub const ANSWERS_BURST: u64 = 50;
+/// Flows for whose owner a CPU may search all members of a service in a second, and at once after a silence. A member costs a
+/// question to its kernel, which is some 120 ns: with the most that a service can have, it is a tenth of the CPU.
+pub const SEARCHES_PER_S: u64 = 4_096;
 
-const NS_PER_ANSWER: u64 = 1_000_000_000 / ANSWERS_PER_S;
-
-/// Kinds of answers, each with a bucket of its own: its index in `ANSWER_BUDGETS`.
+/// What is limited, each with a bucket of its own: its index in `BUDGETS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Spending {
     /// An ICMP error, or a TCP reset.
     Refusal,
     /// An echo reply.
     Echo,
+    /// A search for a flow's owner among all members of its service.
+    Search,
 }
 
-impl Answer {
+impl Spending {
     /// How many there are.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
+
+    /// How long a token takes to come back, and how many there are at most.
+    #[inline(always)]
+    const fn limits(self) -> (u64, u64) {
+        match self {
+            Self::Refusal | Self::Echo => (NS_PER_S / ANSWERS_PER_S, ANSWERS_BURST),
+            Self::Search => (NS_PER_S / SEARCHES_PER_S, SEARCHES_PER_S),
+        }
+    }
 }
 
-/// Value of `ANSWER_BUDGETS`: a bucket that fills by one token per [`NS_PER_ANSWER`], kept as one number.
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Value of `BUDGETS`: a bucket that fills by one token after the other, kept as one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Budget {
@@ -36,12 +51,13 @@ impl Budget {
     /// Takes one token; false if there is none.
     #[inline(always)]
     #[must_use]
-    pub const fn take(&mut self, now_ns: u64) -> bool {
+    pub const fn take(&mut self, spending: Spending, now_ns: u64) -> bool {
+        let (token_ns, burst) = spending.limits();
         let full_at_ns = if self.full_at_ns > now_ns { self.full_at_ns } else { now_ns };
-        if full_at_ns - now_ns > (ANSWERS_BURST - 1) * NS_PER_ANSWER {
+        if full_at_ns - now_ns > (burst - 1) * token_ns {
             return false;
         }
-        self.full_at_ns = full_at_ns + NS_PER_ANSWER;
+        self.full_at_ns = full_at_ns + token_ns;
         true
     }
 }
@@ -50,27 +66,32 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const S: u64 = 1_000_000_000;
+    const KINDS: [Spending; Spending::COUNT] = [Spending::Refusal, Spending::Echo, Spending::Search];
 
-    fn taken(budget: &mut Budget, now_ns: u64, attempts: usize) -> usize {
-        (0..attempts).filter(|_| budget.take(now_ns)).count()
+    fn taken(budget: &mut Budget, spending: Spending, now_ns: u64, attempts: usize) -> usize {
+        (0..attempts).filter(|_| budget.take(spending, now_ns)).count()
     }
 
     #[test]
-    fn after_a_silence_a_burst_is_sent_and_no_more() {
-        let mut budget = Budget::default();
-        assert_eq!(taken(&mut budget, 5 * S, 1_000), ANSWERS_BURST as usize);
-        assert_eq!(taken(&mut budget, 5 * S + NS_PER_ANSWER, 1_000), 1);
-        assert_eq!(taken(&mut budget, 60 * S, 1_000), ANSWERS_BURST as usize);
+    fn after_a_silence_a_burst_is_spent_and_no_more() {
+        for spending in KINDS {
+            let ((token_ns, burst), mut budget) = (spending.limits(), Budget::default());
+            assert_eq!(taken(&mut budget, spending, 5 * NS_PER_S, 10_000), burst as usize);
+            assert_eq!(taken(&mut budget, spending, 5 * NS_PER_S + token_ns, 10_000), 1);
+            assert_eq!(taken(&mut budget, spending, 60 * NS_PER_S, 10_000), burst as usize);
+        }
     }
 
     #[test]
     fn a_flood_is_answered_at_the_rate_whatever_the_clock_s_grain() {
-        for grain_ns in [100_000, 1_000_000, 4_000_000, 10_000_000] {
-            let mut budget = Budget::default();
-            let sent: usize = (1..=10 * S / grain_ns).map(|tick| taken(&mut budget, tick * grain_ns, 200)).sum();
-            let least = 10 * ANSWERS_PER_S as usize;
-            assert!((least..=least + ANSWERS_BURST as usize).contains(&sent), "{sent} at {grain_ns} ns");
+        for (spending, grain_ns) in
+            KINDS.into_iter().flat_map(|kind| [100_000, 1_000_000, 4_000_000, 10_000_000].map(|grain| (kind, grain)))
+        {
+            let ((token_ns, burst), mut budget) = (spending.limits(), Budget::default());
+            let ticks = 1..=10 * NS_PER_S / grain_ns;
+            let spent: usize = ticks.map(|tick| taken(&mut budget, spending, tick * grain_ns, 200)).sum();
+            let least = (10 * NS_PER_S / token_ns) as usize;
+            assert!((least..=least + burst as usize).contains(&spent), "{spent} at {grain_ns} ns");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! could (RFC 792; RFC 4443 chapter 4). The answer is the packet itself, turned around.
 
 use crate::abi::vip_flags;
-use crate::budget::Answer;
+use crate::budget::Spending;
 use crate::checksum::{Difference, TransportChange};
 use crate::errors::Quoting;
 use crate::packet::Packet;
@@ -39,7 +39,7 @@ pub fn answer<F: Quoting, P: Packet, T: Tables<F>>(packet: &mut P, tables: &T, a
     if vip & vip_flags::USABLE == 0 {
         return Reason::EchoUnanswered;
     }
-    if !has_one_sender(&outer) || !tables.may_answer(Answer::Echo) {
+    if !has_one_sender(&outer) || !tables.may_spend(Spending::Echo) {
         return Reason::EchoSuppressed;
     }
     turn_around::<F, P>(packet).map_or(Reason::Truncated, |()| Reason::EchoAnswered)

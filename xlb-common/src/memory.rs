@@ -8,7 +8,7 @@ use crate::abi::{
     AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats, Settings, Way, WayKey,
     uplink_flags,
 };
-use crate::budget::{Answer, Budget};
+use crate::budget::{Budget, Spending};
 use crate::family::{Family, V4, V6};
 use crate::parse::TcpView;
 use crate::reason::Reason;
@@ -50,8 +50,8 @@ pub struct MemoryTables {
     pub now: u32,
     /// The clock in nanoseconds.
     pub now_ns: u64,
-    /// `ANSWER_BUDGETS`; none: answers are sent without a limit.
-    pub answer_budgets: Option<Cell<[Budget; Answer::COUNT]>>,
+    /// `BUDGETS`; none: answers are sent without a limit.
+    pub budgets: Option<Cell<[Budget; Spending::COUNT]>>,
     /// What the operator chose.
     pub settings: Cell<Settings>,
     /// Counters.
@@ -77,6 +77,8 @@ pub struct FamilyTables<F: Family> {
     pub flows: RefCell<BTreeMap<(u8, F::FlowKey), FlowEntry>>,
     /// `SOURCE_RANGES_V4` or `SOURCE_RANGES_V6`: service, and the range's address and prefix length.
     pub source_ranges: BTreeSet<(u32, [u8; 16], u32)>,
+    /// `PINS_V4` or `PINS_V6`.
+    pub pins: RefCell<BTreeMap<F::FlowKey, Member>>,
     /// `AFFINITY_V4` or `AFFINITY_V6`.
     pub affinity: RefCell<BTreeMap<F::SourceKey, AffinityEntry>>,
     /// `FRAGMENTS_V4` or `FRAGMENTS_V6`.
@@ -118,6 +120,7 @@ impl<F: Family> Default for FamilyTables<F> {
             cookies: BTreeSet::new(),
             flows: RefCell::default(),
             source_ranges: BTreeSet::new(),
+            pins: RefCell::default(),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
             vips: BTreeMap::new(),
@@ -246,6 +249,14 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         F::of(self).cookies.contains(&(key, tcp.sequence, tcp.acknowledged))
     }
 
+    fn pin(&self, key: &F::FlowKey) -> Option<Member> {
+        F::of(self).pins.borrow().get(key).copied()
+    }
+
+    fn record_pin(&self, key: &F::FlowKey, member: &Member) {
+        F::of(self).pins.borrow_mut().insert(*key, *member);
+    }
+
     fn now(&self) -> u32 {
         self.now
     }
@@ -258,10 +269,10 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         F::of(self).report_addresses.get(&ifindex).map(|&address| F::from_stored(address))
     }
 
-    fn may_answer(&self, answer: Answer) -> bool {
-        let Some(cell) = &self.answer_budgets else { return true };
+    fn may_spend(&self, spending: Spending) -> bool {
+        let Some(cell) = &self.budgets else { return true };
         let mut budgets = cell.get();
-        let may = budgets[answer as usize].take(self.now_ns);
+        let may = budgets[spending as usize].take(spending, self.now_ns);
         cell.set(budgets);
         may
     }

@@ -131,6 +131,7 @@ reasons! {
         "a datagram whose port has a flow with another VIP of the same pod: forwarded from another port of the client's address";
     FragmentFollowed = "fragment_followed", Forward, Forward, "a later IP fragment: forwarded to the pod that the first one went to";
     UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
+    UnsearchedOwner = "unsearched_owner", Forward, Forward, "forwarded to the owner of its slot; there were too many packets of flows that nobody knows to look for its owner among all members";
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";
     RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that is not accepted yet: sent out as the VIP";
     RepliedAdmitted = "replied_admitted", Return, Forward, "the reply that showed that the pod accepted the flow: remembered, and sent out as the VIP";

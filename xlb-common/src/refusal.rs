@@ -5,7 +5,7 @@
 //! and to the MAC that it came from. kube-proxy answers TCP in the same way; a client that connects takes it for "refused".
 //! TCP may be told by a reset instead ([`reset`]).
 
-use crate::budget::Answer;
+use crate::budget::Spending;
 use crate::checksum::Sum;
 use crate::family::{Family, V4, V6};
 use crate::packet::Packet;
@@ -58,7 +58,7 @@ pub fn refuse<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
     reason: Reason,
 ) -> Reason {
     let Ok(parsed) = F::parse::<P, WANTED>(packet) else { return Reason::RejectSuppressed };
-    if !has_one_sender(&parsed) || !tables.may_answer(Answer::Refusal) {
+    if !has_one_sender(&parsed) || !tables.may_spend(Spending::Refusal) {
         return Reason::RejectSuppressed;
     }
     if WANTED == wanted::TCP_AND_UDP && !parsed.transport.is_udp() && tables.settings().resets_tcp() {

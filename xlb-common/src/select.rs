@@ -8,6 +8,7 @@
 //! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the one that gave the SYN cookie which the packet acknowledges; else the newest where an earlier connection waits (TIME_WAIT); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | UDP, SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
+//! | 12 | any but a SYN, and no owner claims it | owners forgotten | where the last search for its owner found it; else any member that was forgotten and claims it, within the budget (rule 16); else the current one |
 //!
 //! A pod's port may serve several frontends, and what its kernel holds be a connection of the same client's port to another
 //! one of them: the flow's entry says to which, and one of another frontend is no claim. Of a datagram it may mean that its
@@ -15,24 +16,24 @@
 //!
 //! A SYN is also what asks for an association of SCTP.
 //!
-//! Their places for later: proof by initial sequence number belongs into `proves`, pins after the last owner in
-//! `among_owners`, hints and hot mode (rule 7) beside rule 4, the budget (rule 16) in front of rule 5.
+//! Their places for later: proof by initial sequence number belongs into `proves`, hints and hot mode (rule 7) beside rule 4.
 
 use core::ops::Deref;
 
 use crate::abi::{Backend, Frontend, Member, frontend_flags};
 use crate::affinity::recorded_owner;
+use crate::budget::Spending;
 use crate::family::Family;
 use crate::handover::may_be_hosts;
 use crate::hash::{FlowParts, flow_hash, slot_of};
 use crate::parse::Parsed;
 use crate::reason::Reason;
-use crate::slot::{OWNERS, SlotWord};
+use crate::slot::SlotWord;
 use crate::tables::{Stage, Tables};
 use crate::twin::PLACES;
 
 pub(crate) use self::owners::proves;
-use self::owners::{Asking, AskingTwins};
+use self::owners::{Asking, AskingTwins, pin, pinned, places};
 
 mod owners;
 
@@ -66,7 +67,8 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
     Some(current(tables, frontend, parsed, word, Reason::SlotOwner))
 }
 
-/// What the owners of the slot say: rules 2 and 5, and the client's record.
+/// What the owners of the slot say: rules 2 and 5, and the client's record. Without a backend and with
+/// [`Reason::UnsearchedOwner`] where owners that were forgotten may have more to say ([`pick_by_searching`]).
 #[inline(always)]
 pub fn pick_by_asking<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
@@ -80,6 +82,7 @@ pub fn pick_by_asking<F: Family, T: Tables<F>, const TWINS: bool>(
     if let Some(pick) = among_owners::<F, T, TWINS>(tables, frontend, parsed, word) {
         return pick;
     }
+    let mut has_forgotten = word.has_forgotten();
     if is_rehashed(frontend, parsed) {
         let index = index_apart(frontend, parsed, !is_by_client);
         if let Some(word) = word_at(tables, frontend, index) {
@@ -87,15 +90,56 @@ pub fn pick_by_asking<F: Family, T: Tables<F>, const TWINS: bool>(
             if let Some(pick) = among_owners::<F, T, TWINS>(tables, frontend, parsed, word) {
                 return pick;
             }
+            has_forgotten |= word.has_forgotten();
         }
     }
-    if is_by_client
+    if has_forgotten && !is_syn(parsed) {
+        return Pick::none(Reason::UnsearchedOwner);
+    }
+    unclaimed(tables, frontend, parsed, word, Reason::UnprovenOwner)
+}
+
+/// Rule 12: what those say that slots had no room for. Where the last search found a flow's owner is a hint: it is asked again, so
+/// nobody's hint does harm.
+#[inline(always)]
+pub fn pick_by_searching<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+) -> Pick {
+    let known = pinned(tables, parsed);
+    if known.has_backend() {
+        return known;
+    }
+    let may_search = tables.may_spend(Spending::Search);
+    if may_search
+        && let Some(found) = among_owners::<F, T, TWINS>(tables, frontend, parsed, SlotWord::FORGOTTEN)
+    {
+        pin(tables, parsed, found);
+        return found;
+    }
+    let index = index_apart(frontend, parsed, frontend.affinity_s != 0);
+    let Some(word) = word_at(tables, frontend, index) else { return Pick::none(Reason::StaleReference) };
+    let reason = if may_search { Reason::UnprovenOwner } else { Reason::UnsearchedOwner };
+    unclaimed(tables, frontend, parsed, word, reason)
+}
+
+/// Where a packet goes that nobody has a claim on.
+#[inline(always)]
+fn unclaimed<F: Family, T: Tables<F>>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    word: SlotWord,
+    reason: Reason,
+) -> Pick {
+    if frontend.affinity_s != 0
         && opens_flow(parsed)
         && let Some(member) = recorded_owner(tables, frontend, parsed, word)
     {
         return Pick::of(member, Reason::AffineOwner);
     }
-    current(tables, frontend, parsed, word, Reason::UnprovenOwner)
+    current(tables, frontend, parsed, word, reason)
 }
 
 /// The backend that was picked, if it is still that one.
@@ -162,13 +206,14 @@ fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
     word: SlotWord,
 ) -> Option<Pick> {
     let nobody = Pick::none(WAITS);
+    let places = places(frontend, word);
     if TWINS && parsed.transport.is_udp() {
-        let count = OWNERS as u32 * PLACES;
+        let count = places * PLACES;
         let AskingTwins { pick, .. } = tables.each_until(count, AskingTwins { frontend, parsed, word, pick: nobody });
         return pick.has_backend().then_some(pick.because(Reason::RememberedOwner));
     }
     // Cookies are looked for when no kernel has more than an earlier connection: packets of connections do not pay for it.
-    let steps = if parsed.transport.acknowledges() { 2 * OWNERS as u32 } else { OWNERS as u32 };
+    let steps = if parsed.transport.acknowledges() { 2 * places } else { places };
     let Asking { pick, .. } = tables.each_until(steps, Asking { frontend, parsed, word, pick: nobody });
     match pick.reason {
         Reason::OtherFrontend => Some(Pick::none(Reason::OtherFrontend)),
@@ -205,16 +250,6 @@ const fn when_empty(frontend: &Frontend, opens_flow: bool) -> Reason {
     if frontend.has(frontend_flags::DROP_WHEN_EMPTY) { Reason::EmptyDropped } else { Reason::EmptyPassed }
 }
 
-#[inline(always)]
-fn owner_backend<'a, F: Family, T: Tables<F>>(
-    tables: &'a T,
-    frontend: &Frontend,
-    owner: u8,
-) -> Option<(Member, impl Deref<Target = Backend> + use<'a, F, T>)> {
-    let member = member_at(tables, frontend, owner)?;
-    live(tables, member.id(), member.generation).map(|backend| (member, backend))
-}
-
 /// What [`Asking`] ends with if no owner has more than an earlier connection of the tuple.
 const WAITS: Reason = Reason::UnprovenOwner;
 
@@ -234,6 +269,12 @@ impl Pick {
     #[inline(always)]
     pub(crate) const fn because(self, reason: Reason) -> Self {
         Self { reason, ..self }
+    }
+
+    /// Whether it says that owners who were forgotten are to be searched.
+    #[inline(always)]
+    pub(crate) fn is_to_search(&self) -> bool {
+        !self.has_backend() && self.reason == Reason::UnsearchedOwner
     }
 
     #[inline(always)]

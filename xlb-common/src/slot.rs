@@ -2,17 +2,22 @@
 
 /// Members a word can name.
 pub const OWNERS: usize = 8;
-/// Most backends of one service on one node: a local index is one byte, and 255 means none.
-pub const MEMBERS_PER_SERVICE_MAX: usize = 255;
+/// Most backends of one service on one node: a local index is one byte, and two values of it mean no backend.
+pub const MEMBERS_PER_SERVICE_MAX: usize = 254;
 const NONE: u8 = 0xff;
+/// In the last byte: owners before those that are named are forgotten here, and known by their members' flag alone.
+const OTHERS: u8 = 0xfe;
 
-/// A slot: byte 0 is the local index of the current owner, bytes 1 to 7 the previous owners, newest first; 0xff is none.
+/// A slot: byte 0 is the local index of the current owner, bytes 1 to 7 the previous owners, newest first; 0xff is none. The
+/// last byte is 0xfe once a previous owner that lives had no room any more.
 ///
 /// Invariant: one aligned 64-bit store changes it as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotWord(pub u64);
 
 impl SlotWord {
+    /// No slot's: it stands for all members of a service that slots had no room for. No word names a member twice.
+    pub const FORGOTTEN: Self = Self(0);
     /// Nobody owns the slot, and nobody did.
     pub const EMPTY: Self = Self(u64::MAX);
 
@@ -27,7 +32,14 @@ impl SlotWord {
     #[must_use]
     pub const fn owner(self, index: usize) -> Option<u8> {
         let member = (self.0 >> ((index & 7) * 8)) as u8;
-        if member == NONE { None } else { Some(member) }
+        if member >= OTHERS { None } else { Some(member) }
+    }
+
+    /// Whether it is [`Self::FORGOTTEN`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_forgotten(self) -> bool {
+        self.0 == Self::FORGOTTEN.0
     }
 
     /// The current owner.
@@ -44,25 +56,42 @@ impl SlotWord {
         self.0 | 0xff != u64::MAX
     }
 
+    /// The current owner and the previous ones, newest first.
+    pub fn owners(self) -> impl Iterator<Item = u8> {
+        self.current().into_iter().chain(self.previous())
+    }
+
     /// Previous owners, newest first.
     pub fn previous(self) -> impl Iterator<Item = u8> {
         (1..OWNERS).map_while(move |index| self.owner(index))
     }
 
+    /// Whether previous owners that live were forgotten: the word has no room for their names.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_forgotten(self) -> bool {
+        (self.0 >> (8 * (OWNERS - 1))) as u8 == OTHERS
+    }
+
     /// The slot after `member` took it (none: nobody did): the owner it had becomes the newest previous one.
-    /// With eight names already there the oldest is forgotten.
+    /// Of more than seven previous ones the oldest are forgotten, and the word says so.
     #[must_use]
     pub fn handed_to(self, member: Option<u8>) -> Self {
-        let former = self.current().into_iter().chain(self.previous());
-        let former = former.filter(|&owner| Some(owner) != member);
-        Self::from_owners(member, former)
+        let former = self.owners().filter(|&owner| Some(owner) != member);
+        Self::from_owners(member, former, self.has_forgotten())
     }
 
     /// The slot with every mention of `member` removed.
     #[must_use]
     pub fn without(self, member: u8) -> Self {
         let current = self.current().filter(|&owner| owner != member);
-        Self::from_owners(current, self.previous().filter(|&owner| owner != member))
+        Self::from_owners(current, self.previous().filter(|&owner| owner != member), self.has_forgotten())
+    }
+
+    /// The slot when nobody who was forgotten lives any more.
+    #[must_use]
+    pub fn without_forgotten(self) -> Self {
+        Self::from_owners(self.current(), self.previous(), false)
     }
 
     /// Whether `member` owns or owned the slot.
@@ -71,11 +100,14 @@ impl SlotWord {
         self.current() == Some(member) || self.previous().any(|owner| owner == member)
     }
 
-    fn from_owners(current: Option<u8>, previous: impl Iterator<Item = u8>) -> Self {
+    fn from_owners(current: Option<u8>, mut previous: impl Iterator<Item = u8>, has_forgotten: bool) -> Self {
         let mut bytes = [NONE; OWNERS];
         bytes[0] = current.unwrap_or(NONE);
-        for (byte, owner) in bytes[1..].iter_mut().zip(previous) {
+        for (byte, owner) in bytes[1..].iter_mut().zip(previous.by_ref()) {
             *byte = owner;
+        }
+        if previous.next().is_some() || has_forgotten {
+            bytes[OWNERS - 1] = OTHERS;
         }
         Self(u64::from_le_bytes(bytes))
     }
@@ -99,10 +131,17 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_nine_owners_is_forgotten() {
-        let word = (1..=8).fold(SlotWord::owned_by(0), |word, member| word.handed_to(Some(member)));
-        assert!(word.previous().eq((1..=7).rev()));
-        assert!(!word.mentions(0));
+    fn a_word_says_when_it_has_no_room_for_an_owner() {
+        let full = (1..=7).fold(SlotWord::owned_by(0), |word, member| word.handed_to(Some(member)));
+        assert!(full.previous().eq((0..=6).rev()) && !full.has_forgotten());
+
+        let word = full.handed_to(Some(8));
+        assert!(word.previous().eq((2..=7).rev()), "the oldest two made room for the mark");
+        assert!(word.has_forgotten() && !word.mentions(1) && !word.mentions(0));
+
+        let left = (0..8).fold(word, SlotWord::without);
+        assert!(left.has_history() && left.has_forgotten(), "the mark outlives the owners that are named");
+        assert_eq!(left.without_forgotten(), SlotWord::owned_by(8));
     }
 
     #[test]

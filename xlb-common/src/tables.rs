@@ -5,13 +5,13 @@ use core::ops::Deref;
 use crate::abi::{
     AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings, Way, WayKey,
 };
-use crate::budget::Answer;
+use crate::budget::Spending;
 use crate::family::Family;
 use crate::handover::pick_by_entry;
 use crate::opening::{Opening, note_opening};
 use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
-use crate::select::{Pick, pick_by_asking};
+use crate::select::{Pick, pick_by_asking, pick_by_searching};
 use crate::slot::SlotWord;
 use crate::sources;
 
@@ -185,14 +185,18 @@ pub trait Tables<F: Family> {
     /// Whether this kernel gave the SYN cookie that the segment acknowledges, in the name of the key's pod: it keeps nothing of
     /// such a handshake, and knows its cookies (RFC 4987 chapter 3.6).
     fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool;
+    /// Where the last search for the owner of a flow, by its client and VIP, found it.
+    fn pin(&self, key: &F::FlowKey) -> Option<Member>;
+    /// Writes that.
+    fn record_pin(&self, key: &F::FlowKey, member: &Member);
     /// The kernel's monotonic clock in units of [`NOW_NS`], its low bits.
     fn now(&self) -> u32;
     /// The kernel's monotonic clock in nanoseconds, as of its last tick.
     fn now_ns(&self) -> u64;
     /// The node's address on an uplink, from which it reports errors.
     fn report_address(&self, ifindex: u32) -> Option<F::Address>;
-    /// Whether one more answer may be sent now; if so, it counts as sent.
-    fn may_answer(&self, answer: Answer) -> bool;
+    /// Whether one more may be spent now; if so, it counts as spent.
+    fn may_spend(&self, spending: Spending) -> bool;
     /// [`vip_flags`](crate::abi::vip_flags) of an address, if it is a VIP.
     fn vip(&self, address: F::Address) -> Option<u32>;
     /// What the operator chose.
@@ -215,7 +219,7 @@ pub trait Tables<F: Family> {
         }
         body
     }
-    /// [`pick_by_asking`]. This and the three below are what few packets need: in the kernel each is a function that the
+    /// [`pick_by_asking`]. This and the four below are what few packets need: in the kernel each is a function that the
     /// verifier walks through by itself, whoever calls it.
     #[inline(always)]
     fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
@@ -223,6 +227,14 @@ pub trait Tables<F: Family> {
         Self: Sized,
     {
         pick_by_asking::<F, Self, false>(self, frontend, parsed)
+    }
+    /// [`pick_by_searching`].
+    #[inline(always)]
+    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
+    where
+        Self: Sized,
+    {
+        pick_by_searching::<F, Self, false>(self, frontend, parsed)
     }
     /// [`pick_by_entry`].
     #[inline(always)]

@@ -16,7 +16,7 @@ use xlb_common::handover::pick_by_entry;
 use xlb_common::opening::{Opening, note_opening};
 use xlb_common::parse::Parsed;
 use xlb_common::path::Arrival;
-use xlb_common::select::{Pick, pick_by_asking};
+use xlb_common::select::{Pick, pick_by_asking, pick_by_searching};
 use xlb_common::{Reason, V4, V6, sources};
 
 use crate::maps::{FamilyMaps, Maps};
@@ -27,6 +27,12 @@ pub trait Apart<F: FamilyMaps>: EbpfContext + Sized {
     #[inline(always)]
     fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
         pick_by_asking::<F, _, false>(&Maps::of(self), frontend, parsed)
+    }
+
+    /// [`pick_by_searching`].
+    #[inline(always)]
+    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+        pick_by_searching::<F, _, false>(&Maps::of(self), frontend, parsed)
     }
 
     /// [`pick_by_entry`].
@@ -94,9 +100,12 @@ macro_rules! global {
 }
 
 macro_rules! functions {
-    ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $entries:ident, $open:ident, $source:ident) => {
+    ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $search:ident, $entries:ident, $open:ident, $source:ident) => {
         global!(fn $owners(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
             pick_by_asking::<$family, _, false>(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
+        });
+        global!(fn $search(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
+            pick_by_searching::<$family, _, false>(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
         });
         global!(fn $entries(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
             pick_by_entry(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
@@ -110,6 +119,11 @@ macro_rules! functions {
             #[inline(always)]
             fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<$family>) -> Pick {
                 Pick::of_number($owners(frontend, parsed, $pointer(self)))
+            }
+
+            #[inline(always)]
+            fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<$family>) -> Pick {
+                Pick::of_number($search(frontend, parsed, $pointer(self)))
             }
 
             #[inline(always)]
@@ -147,7 +161,7 @@ global!(fn source_v4(pick: u64; frontend: &Frontend, parsed: &Parsed<V4>) {
 global!(fn source_v6(pick: u64; frontend: &Frontend, parsed: &Parsed<V6>) {
     number(sources::admit::<_, _, false>(&Maps::of(&Nothing), frontend, parsed, Pick::of_number(pick)).map(|()| false))
 });
-functions!(TcContext, __sk_buff, skb, V4: tc_owners_v4, tc_entries_v4, tc_open_v4, source_v4);
-functions!(TcContext, __sk_buff, skb, V6: tc_owners_v6, tc_entries_v6, tc_open_v6, source_v6);
-functions!(XdpContext, xdp_md, frame, V4: xdp_owners_v4, xdp_entries_v4, xdp_open_v4, source_v4);
-functions!(XdpContext, xdp_md, frame, V6: xdp_owners_v6, xdp_entries_v6, xdp_open_v6, source_v6);
+functions!(TcContext, __sk_buff, skb, V4: tc_owners_v4, tc_search_v4, tc_entries_v4, tc_open_v4, source_v4);
+functions!(TcContext, __sk_buff, skb, V6: tc_owners_v6, tc_search_v6, tc_entries_v6, tc_open_v6, source_v6);
+functions!(XdpContext, xdp_md, frame, V4: xdp_owners_v4, xdp_search_v4, xdp_entries_v4, xdp_open_v4, source_v4);
+functions!(XdpContext, xdp_md, frame, V6: xdp_owners_v6, xdp_search_v6, xdp_entries_v6, xdp_open_v6, source_v6);

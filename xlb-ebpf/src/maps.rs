@@ -12,12 +12,12 @@ use xlb_common::Reason;
 use xlb_common::abi::{
     AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
     EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
-    FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
+    FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX, PINS_MAX,
     SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord,
     ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX,
     Uplink, VIPS_MAX, WAYS_MAX, Way, WayKey, uplink_flags,
 };
-use xlb_common::budget::{Answer, Budget};
+use xlb_common::budget::{Budget, Spending};
 use xlb_common::opening::Opening;
 use xlb_common::parse::{Parsed, TcpView};
 use xlb_common::select::Pick;
@@ -81,6 +81,10 @@ static AFFINITY_V4: LruHashMap<SourceKeyV4, AffinityEntry> = LruHashMap::with_ma
 #[map]
 static AFFINITY_V6: LruHashMap<SourceKeyV6, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
 #[map]
+static PINS_V4: LruHashMap<FlowKeyV4, Member> = LruHashMap::with_max_entries(PINS_MAX, 0);
+#[map]
+static PINS_V6: LruHashMap<FlowKeyV6, Member> = LruHashMap::with_max_entries(PINS_MAX, 0);
+#[map]
 static FRAGMENTS_V4: LruHashMap<FragmentKeyV4, FragmentEntry> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
 #[map]
 static FRAGMENTS_V6: LruHashMap<FragmentKeyV6, FragmentEntry> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
@@ -103,7 +107,7 @@ static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
 #[map]
 static WAYS: HashMap<WayKey, Way> = HashMap::with_max_entries(WAYS_MAX, BPF_F_NO_PREALLOC);
 #[map]
-static ANSWER_BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Answer::COUNT as u32, 0);
+static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Spending::COUNT as u32, 0);
 #[map]
 static VIPS_V4: HashMap<[u8; 4], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
 #[map]
@@ -267,6 +271,19 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
+    fn pin(&self, key: &F::FlowKey) -> Option<Member> {
+        // SAFETY: an entry that is evicted meanwhile stays readable until the program has ended (RCU); whatever it says, the
+        // backend is asked again.
+        unsafe { F::pins().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn record_pin(&self, key: &F::FlowKey, member: &Member) {
+        // A full LRU evicts; without a pin the flow's owner is searched for again.
+        let _ = F::pins().insert(key, member, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: the helper takes and touches nothing.
         now_of(unsafe { bpf_ktime_get_coarse_ns() })
@@ -286,10 +303,10 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn may_answer(&self, answer: Answer) -> bool {
-        let Some(budget) = ANSWER_BUDGETS.get_ptr_mut(answer as u32) else { return false };
+    fn may_spend(&self, spending: Spending) -> bool {
+        let Some(budget) = BUDGETS.get_ptr_mut(spending as u32) else { return false };
         // SAFETY: the entry is this CPU's alone; a softirq in between costs or gives one answer.
-        unsafe { (*budget).take(bpf_ktime_get_coarse_ns()) }
+        unsafe { (*budget).take(spending, bpf_ktime_get_coarse_ns()) }
     }
 
     #[inline(always)]
@@ -312,6 +329,11 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
         self.ctx.ask_owners(frontend, parsed)
+    }
+
+    #[inline(always)]
+    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
+        self.ctx.search_owner(frontend, parsed)
     }
 
     #[inline(always)]

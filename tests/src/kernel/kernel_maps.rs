@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Config, FlowEntry, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink,
 };
-use xlb_common::budget::Answer;
+use xlb_common::budget::Spending;
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::now_of;
 use xlb_common::{Family as _, Reason, V4, V6};
@@ -38,7 +38,9 @@ pub struct KernelMaps {
     flows_v4: Vec<FlowMap<12>>,
     flows_v6: Vec<FlowMap<36>>,
     reasons: PerCpuArray<MapData, u64>,
-    answer_budgets: PerCpuArray<MapData, u64>,
+    budgets: PerCpuArray<MapData, u64>,
+    pins_v4: HashMap<MapData, [u8; 12], [u8; 8]>,
+    pins_v6: HashMap<MapData, [u8; 36], [u8; 8]>,
     service_stats: PerCpuArray<MapData, [u8; 56]>,
     affinity_v4: HashMap<MapData, [u8; 8], [u8; 16]>,
     affinity_v6: HashMap<MapData, [u8; 20], [u8; 16]>,
@@ -65,8 +67,10 @@ impl KernelMaps {
             flows_v4: FLOW_MAPS_V4.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
             flows_v6: FLOW_MAPS_V6.iter().map(|name| taken(object, name, HashMap::try_from)).collect::<Result<_>>()?,
             reasons: taken(object, "REASONS", PerCpuArray::try_from)?,
-            answer_budgets: taken(object, "ANSWER_BUDGETS", PerCpuArray::try_from)?,
+            budgets: taken(object, "BUDGETS", PerCpuArray::try_from)?,
             service_stats: taken(object, "SERVICE_STATS", PerCpuArray::try_from)?,
+            pins_v4: taken(object, "PINS_V4", HashMap::try_from)?,
+            pins_v6: taken(object, "PINS_V6", HashMap::try_from)?,
             affinity_v4: taken(object, "AFFINITY_V4", HashMap::try_from)?,
             affinity_v6: taken(object, "AFFINITY_V6", HashMap::try_from)?,
             fragments: FragmentMaps::take(object)?,
@@ -103,9 +107,10 @@ impl KernelMaps {
         Ok(flows)
     }
 
-    /// Replaces all flows. Nothing is known of fragments then.
+    /// Replaces all flows. Nothing is known of fragments then, nor where owners were found.
     pub fn set_flows(&mut self, flows: &Flows) -> Result<()> {
         self.fragments.forget()?;
+        self.forget_pins()?;
         for (table, key) in self.flows()?.into_keys() {
             let table = usize::from(table);
             match key {
@@ -115,6 +120,13 @@ impl KernelMaps {
             .context("forgetting a flow")?;
         }
         flows.iter().try_for_each(|((table, key), entry)| self.remember(*table, key, entry))
+    }
+
+    fn forget_pins(&mut self) -> Result<()> {
+        let keys: Vec<_> = self.pins_v4.keys().collect::<Result<_, _>>()?;
+        keys.iter().try_for_each(|key| self.pins_v4.remove(key))?;
+        let keys: Vec<_> = self.pins_v6.keys().collect::<Result<_, _>>()?;
+        Ok(keys.iter().try_for_each(|key| self.pins_v6.remove(key))?)
     }
 
     /// Where clients' last connections went.
@@ -146,9 +158,9 @@ impl KernelMaps {
     /// Lets every CPU send answers as after a silence.
     pub fn refill_answers(&mut self) -> Result<()> {
         let full = vec![0; aya::util::nr_cpus().map_err(|(_, error)| error)?];
-        (0..Answer::COUNT as u32).try_for_each(|index| {
+        (0..Spending::COUNT as u32).try_for_each(|index| {
             let full = PerCpuValues::try_from(full.clone())?;
-            self.answer_budgets.set(index, full, 0).context("refilling the budgets of answers")
+            self.budgets.set(index, full, 0).context("refilling the budgets of answers")
         })
     }
 

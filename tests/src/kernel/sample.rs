@@ -173,8 +173,20 @@ fn add_services(tables: &mut MemoryTables, of: Kind) {
     }
     let words: Vec<SlotWord> = (0..SPREAD_SLOTS).map(spread_word).collect();
     add_service(tables, 20, of, &words, 0);
+    add_forgetful(tables, of);
     add_admitting(tables, of, &words);
     add_handed_over(tables, of, &words);
+}
+
+/// A slot that pod 2 owns and pod 3 owned, and before them owners for whom there was no room: pods 1 and 6.
+fn add_forgetful(tables: &mut MemoryTables, of: Kind) {
+    let forgot = (1..=9).fold(SlotWord::owned_by(0), |word, owner| word.handed_to(Some(owner)));
+    let named = forgot.owners().fold(forgot, SlotWord::without).handed_to(Some(2)).handed_to(Some(1));
+    add_service(tables, 22, of, &[named], 0);
+    for pod in [1, 6] {
+        let index = of.service_id(22) * u32::from(PODS + 1) + u32::from(pod) - 1;
+        tables.members.insert(index, Member { flags: member_flags::FORGOTTEN, ..of.member(pod) });
+    }
 }
 
 /// Frontends that the host's stack served before.
@@ -242,7 +254,7 @@ fn add_range(tables: &mut MemoryTables, of: Kind, vip: u8, (first, host_bits): (
 }
 
 /// VIP, the pods that own and owned the slot (0: none), flags.
-fn services() -> [(u8, Vec<u8>, u32); 10] {
+fn services() -> [(u8, Vec<u8>, u16); 10] {
     let local = frontend_flags::DROP_WHEN_EMPTY;
     [
         (10, vec![1], 0),
@@ -318,13 +330,14 @@ fn add_sole(tables: &mut MemoryTables, vip: u8, of: Kind, sole: Member) {
     add_frontend(tables, vip, of, Frontend { service: of.service_id(vip), sole, ..Frontend::default() });
 }
 
-fn add_service(tables: &mut MemoryTables, vip: u8, of: Kind, words: &[SlotWord], flags: u32) {
+fn add_service(tables: &mut MemoryTables, vip: u8, of: Kind, words: &[SlotWord], flags: u16) {
     let service = of.service_id(vip);
     let frontend = Frontend {
         service,
         slots_base: service * SPREAD_SLOTS,
         slots: words.len() as u32,
         members_base: service * u32::from(PODS + 1),
+        members: u16::from(PODS) + 1,
         flags,
         ..Frontend::default()
     };

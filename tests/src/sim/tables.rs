@@ -8,7 +8,7 @@ use xlb_common::abi::{
     self, AffinityEntry, Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FragmentEntry, FragmentKeyV4, Frontend, Member,
     ServiceStats, Settings, Way, WayKey,
 };
-use xlb_common::budget::Answer;
+use xlb_common::budget::Spending;
 use xlb_common::family::{Family, V4};
 use xlb_common::parse::TcpView;
 use xlb_common::reason::Reason;
@@ -35,6 +35,7 @@ pub struct SimTables {
     backends: Vec<Backend>,
     backend_ids: HashSet<EndpointKeyV4>,
     flows: [RefCell<Lru<FlowKeyV4, FlowEntry>>; 4],
+    pins: RefCell<Lru<FlowKeyV4, Member>>,
     /// All of it as the agent's own words have it.
     whole: Observed,
     /// What the pods' kernels have of the packet under way.
@@ -57,6 +58,7 @@ impl SimTables {
             backends: Vec::new(),
             backend_ids: HashSet::new(),
             flows: [abi::FLOWS_MAX, abi::PENDING_MAX, abi::UDP_FLOWS_MAX, abi::UDP_PENDING_MAX].map(flows),
+            pins: RefCell::new(Lru::new(abi::PINS_MAX, CPUS)),
             whole: Observed::default(),
             holders: Cell::new(Holders::NONE),
             now: Cell::new(0),
@@ -235,6 +237,14 @@ impl Tables<V4> for SimTables {
         self.held(&key, |_| true) == State::Cookie
     }
 
+    fn pin(&self, key: &FlowKeyV4) -> Option<Member> {
+        self.pins.borrow_mut().get(key)
+    }
+
+    fn record_pin(&self, key: &FlowKeyV4, member: &Member) {
+        self.pins.borrow_mut().insert(*key, *member);
+    }
+
     fn now(&self) -> u32 {
         now_of(Tables::<V4>::now_ns(self))
     }
@@ -247,7 +257,7 @@ impl Tables<V4> for SimTables {
         None
     }
 
-    fn may_answer(&self, _answer: Answer) -> bool {
+    fn may_spend(&self, _spending: Spending) -> bool {
         true
     }
 

@@ -1,7 +1,9 @@
 //! Which of a slot's owners has a claim on a packet, and by what.
 
-use super::{Pick, WAITS, owner_backend};
-use crate::abi::{Backend, FlowEntry, Frontend};
+use core::ops::Deref;
+
+use super::{Pick, WAITS, live, member_at};
+use crate::abi::{Backend, FlowEntry, Frontend, Member};
 use crate::admit::{holder, is_to, newest_udp};
 use crate::family::Family;
 use crate::parse::Parsed;
@@ -10,8 +12,8 @@ use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
 use crate::twin::{PLACES, SeatKind, look};
 
-/// A slot's owners, asked one by one: by the first [`OWNERS`] steps whether they have a claim, by the others whether they gave
-/// the SYN cookie that the packet acknowledges.
+/// A slot's owners, or all members that slots forgot, asked one by one: by the first steps whether they have a claim, by as many
+/// others whether they gave the SYN cookie that the packet acknowledges.
 pub(super) struct Asking<'a, F: Family> {
     pub(super) frontend: &'a Frontend,
     pub(super) parsed: &'a Parsed<F>,
@@ -23,12 +25,16 @@ pub(super) struct Asking<'a, F: Family> {
 impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
     #[inline(always)]
     fn step(&mut self, tables: &T, index: u32) -> bool {
-        let (position, is_second) = (index as usize % OWNERS, index as usize >= OWNERS);
-        let Some(owner) = self.word.owner(position) else {
+        let places = places(self.frontend, self.word);
+        let is_second = index >= places;
+        let place = if is_second { index - places } else { index };
+        let Some(owner) = owner_at(self.word, place) else {
             // A slot without a current owner still has previous ones behind the gap.
-            return position != 0 && (is_second || !self.parsed.transport.acknowledges());
+            return place != 0 && (is_second || !self.parsed.transport.acknowledges());
         };
-        let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
+        let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, self.word, owner) else {
+            return false;
+        };
         if is_second {
             let key = F::flow_key(self.parsed.source.pair(), (F::from_stored(backend.address), backend.port));
             let found = tables.gave_cookie(key, self.parsed.transport.segment());
@@ -47,6 +53,52 @@ impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
         self.pick = Pick::of(member, claim.reason());
         true
     }
+}
+
+/// The backend where the flow's owner was found before, if it still has a claim. A function by itself, as what comes after: their keys
+/// would lie on the stack below the search's steps.
+#[inline(never)]
+pub(super) fn pinned<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Pick {
+    let nobody = Pick::none(Reason::UnprovenOwner);
+    let key = F::flow_key(parsed.source.pair(), parsed.destination.pair());
+    let Some(member) = tables.pin(&key) else { return nobody };
+    let Some(backend) = live(tables, member.id(), member.generation) else { return nobody };
+    match claims(tables, 0, member.id(), &backend, parsed) {
+        None | Some(Claim::OtherFrontend) => nobody,
+        Some(claim) => Pick::of(member, claim.reason()),
+    }
+}
+
+/// Writes where the flow's owner was found, if somewhere.
+#[inline(never)]
+pub(super) fn pin<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, found: Pick) {
+    if found.has_backend() {
+        let key = F::flow_key(parsed.source.pair(), parsed.destination.pair());
+        tables.record_pin(&key, &Member { backend: found.id, flags: 0, generation: found.generation });
+    }
+}
+
+/// How many places for owners there are.
+#[inline(always)]
+pub(super) const fn places(frontend: &Frontend, word: SlotWord) -> u32 {
+    if word.is_forgotten() { frontend.members as u32 } else { OWNERS as u32 }
+}
+
+/// The local index of the owner at that place, if there is one.
+#[inline(always)]
+const fn owner_at(word: SlotWord, place: u32) -> Option<u8> {
+    if word.is_forgotten() { Some(place as u8) } else { word.owner(place as usize) }
+}
+
+#[inline(always)]
+fn owner_backend<'a, F: Family, T: Tables<F>>(
+    tables: &'a T,
+    frontend: &Frontend,
+    word: SlotWord,
+    owner: u8,
+) -> Option<(Member, impl Deref<Target = Backend> + use<'a, F, T>)> {
+    let member = member_at(tables, frontend, owner).filter(|member| !word.is_forgotten() || member.is_forgotten())?;
+    live(tables, member.id(), member.generation).map(|backend| (member, backend))
 }
 
 /// By what an owner has a claim.
@@ -140,8 +192,10 @@ impl<F: Family, T: Tables<F>> Step<T> for AskingTwins<'_, F> {
     #[inline(always)]
     fn step(&mut self, tables: &T, index: u32) -> bool {
         let (position, place) = (index / PLACES, index % PLACES);
-        let Some(owner) = self.word.owner(position as usize) else { return position != 0 };
-        let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, owner) else { return false };
+        let Some(owner) = owner_at(self.word, position) else { return position != 0 };
+        let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, self.word, owner) else {
+            return false;
+        };
         let seat = look(tables, &self.parsed.source, &self.parsed.destination, &backend, place);
         let found = seat.kind == SeatKind::Own && u32::from(seat.backend) == member.id();
         if found {

@@ -3,7 +3,7 @@
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use xlb_common::abi::{
     AffinityEntry, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4,
-    FragmentKeyV6, Frontend, Inside, SourceKeyV4, SourceKeyV6, Uplink,
+    FragmentKeyV6, Frontend, Inside, Member, SourceKeyV4, SourceKeyV6, Uplink,
 };
 use xlb_common::parse::TcpView;
 use xlb_common::tables::FlowTable;
@@ -13,7 +13,7 @@ use crate::cookies;
 
 use super::{
     AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6,
-    FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4, PENDING_V6,
+    FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4, PENDING_V6, PINS_V4, PINS_V6,
     SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6, SOURCE_RANGES_V4, SOURCE_RANGES_V6, UDP_FLOWS_V4,
     UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6, VIPS_V4, VIPS_V6,
 };
@@ -28,6 +28,8 @@ pub trait FamilyMaps: Family {
     fn flows(table: FlowTable) -> &'static LruHashMap<Self::FlowKey, FlowEntry>;
     /// Source ranges.
     fn source_ranges() -> &'static LpmTrie<Self::SourceKey, u32>;
+    /// Where the owners of flows were found.
+    fn pins() -> &'static LruHashMap<Self::FlowKey, Member>;
     /// Where clients' last connections went.
     fn affinity() -> &'static LruHashMap<Self::SourceKey, AffinityEntry>;
     /// Where the first fragments of datagrams went.
@@ -70,6 +72,11 @@ impl FamilyMaps for V4 {
     #[inline(always)]
     fn source_ranges() -> &'static LpmTrie<SourceKeyV4, u32> {
         &SOURCE_RANGES_V4
+    }
+
+    #[inline(always)]
+    fn pins() -> &'static LruHashMap<FlowKeyV4, Member> {
+        &PINS_V4
     }
 
     #[inline(always)]
@@ -134,6 +141,11 @@ impl FamilyMaps for V6 {
     #[inline(always)]
     fn source_ranges() -> &'static LpmTrie<SourceKeyV6, u32> {
         &SOURCE_RANGES_V6
+    }
+
+    #[inline(always)]
+    fn pins() -> &'static LruHashMap<FlowKeyV6, Member> {
+        &PINS_V6
     }
 
     #[inline(always)]

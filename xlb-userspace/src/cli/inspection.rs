@@ -296,7 +296,7 @@ fn inside_view(&Inside { endpoints, lingering, local, flags, .. }: &Inside) -> I
     InsideView { endpoints, lingering, for_pods }
 }
 
-fn when_empty(flags: impl Iterator<Item = u32>) -> &'static str {
+fn when_empty(flags: impl Iterator<Item = u16>) -> &'static str {
     match flags.fold(0, |all, flags| all | flags) {
         all if all & flags::REJECT_WHEN_EMPTY != 0 => "reject",
         all if all & flags::DROP_WHEN_EMPTY != 0 => "drop",

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
-use xlb_common::abi::{AffinityEntry, FlowEntry, Frontend, Inside};
+use xlb_common::abi::{AffinityEntry, FlowEntry, Frontend, Inside, Member};
 use xlb_common::tables::FlowTable;
 
 use crate::maps::keys::{Keys, unstored};
@@ -32,6 +32,7 @@ pub struct FamilyMaps<K: Keys> {
     /// In the order of `FlowTable`.
     flows: [Hash<K::FlowKey, FlowEntry>; 6],
     source_ranges: Ranges<K::SourceKey>,
+    pins: Hash<K::FlowKey, Member>,
     affinity: Hash<K::SourceKey, AffinityEntry>,
     inside: Hash<K, Inside>,
     endpoints: Array<MapData, Raw<K>>,
@@ -89,6 +90,7 @@ impl<K: Keys> FamilyMaps<K> {
                 open("SCTP_PENDING")?.try_into()?,
             ],
             source_ranges: open("SOURCE_RANGES")?.try_into()?,
+            pins: open("PINS")?.try_into()?,
             affinity: open("AFFINITY")?.try_into()?,
             inside: open("INSIDE")?.try_into()?,
             endpoints: open("ENDPOINTS")?.try_into()?,
@@ -117,6 +119,12 @@ impl<K: Keys> FamilyMaps<K> {
     #[must_use]
     pub fn flow(&self, table: FlowTable, key: &K::FlowKey) -> Option<FlowEntry> {
         self.flows[table as usize].get(&Raw(*key), 0).ok().map(|Raw(entry)| entry)
+    }
+
+    /// Where the owner of a flow, by its client and VIP, was found.
+    #[must_use]
+    pub fn pin(&self, key: &K::FlowKey) -> Option<Member> {
+        self.pins.get(&Raw(*key), 0).ok().map(|Raw(member)| member)
     }
 
     /// Whether a service's source ranges contain a client.

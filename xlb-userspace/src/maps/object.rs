@@ -84,6 +84,8 @@ impl Sizes {
             shape("SCTP_PENDING_V6", abi::SCTP_PENDING_MAX.min(self.flows), flow_v6, entry),
             shape("SOURCE_RANGES_V4", abi::SOURCE_RANGES_MAX, PREFIX + client, 4),
             shape("SOURCE_RANGES_V6", abi::SOURCE_RANGES_MAX, PREFIX + client_v6, 4),
+            shape("PINS_V4", abi::PINS_MAX, flow, size_of::<abi::Member>()),
+            shape("PINS_V6", abi::PINS_MAX, flow_v6, size_of::<abi::Member>()),
             shape("AFFINITY_V4", abi::AFFINITY_MAX, client, size_of::<abi::AffinityEntry>()),
             shape("AFFINITY_V6", abi::AFFINITY_MAX, client_v6, size_of::<abi::AffinityEntry>()),
             shape("FRAGMENTS_V4", self.fragments, size_of::<abi::FragmentKeyV4>(), size_of::<abi::FragmentEntry>()),

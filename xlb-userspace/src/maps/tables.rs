@@ -11,7 +11,7 @@ use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, Frontend, Member,
     ProofQuestion, ServiceStats, Settings, Way, WayKey,
 };
-use xlb_common::budget::Answer;
+use xlb_common::budget::Spending;
 use xlb_common::parse::TcpView;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Stage, Tables, now_of};
@@ -152,6 +152,12 @@ where
         false
     }
 
+    fn pin(&self, key: &F::FlowKey) -> Option<Member> {
+        F::EndpointKey::of(self.maps).pin(key)
+    }
+
+    fn record_pin(&self, _key: &F::FlowKey, _member: &Member) {}
+
     fn now(&self) -> u32 {
         now_of(Tables::<F>::now_ns(self))
     }
@@ -168,7 +174,7 @@ where
     }
 
     /// Nothing is sent, so nothing is spent.
-    fn may_answer(&self, _answer: Answer) -> bool {
+    fn may_spend(&self, _spending: Spending) -> bool {
         true
     }
 

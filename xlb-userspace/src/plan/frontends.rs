@@ -157,6 +157,7 @@ impl<'a> Frontends<'a> {
             members_base: layout.region.members_base,
             sole: layout.sole,
             flags: when_empty | filtered | rehashed | host_before,
+            members: layout.region.members as u16,
             affinity_s: service.affinity_s,
         }
     }

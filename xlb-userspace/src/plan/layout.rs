@@ -44,9 +44,10 @@ impl Share {
     }
 
     /// Its entry in `MEMBERS`.
-    pub(super) fn entry(&self) -> Member {
-        let flags = if self.takes_new { 0 } else { member_flags::TAKES_NO_NEW };
-        Member { flags, ..self.member }
+    pub(super) fn entry(&self, is_forgotten: bool) -> Member {
+        let takes_new = if self.takes_new { 0 } else { member_flags::TAKES_NO_NEW };
+        let forgotten = if is_forgotten { member_flags::FORGOTTEN } else { 0 };
+        Member { flags: takes_new | forgotten, ..self.member }
     }
 }
 
@@ -127,7 +128,11 @@ fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
     let named = listed.iter().zip(&locals).filter(|(share, _)| share.may_own_any());
     let first = named.fold(SlotWord::EMPTY, |word, (_, local)| word.handed_to(*local));
     let words = sticky(&vec![first; region.slots as usize], &active(&listed, &locals));
-    let members: Vec<Member> = listed.iter().map(Share::entry).collect();
+    let may_own = locals.iter().zip(&listed).filter(|(_, share)| share.may_own_any());
+    let may_own: Vec<u8> = may_own.filter_map(|(local, _)| *local).collect();
+    let is_forgotten = forgotten(&words, |_| may_own.iter().copied());
+    let entry = |(share, &is_forgotten): (&Share, &bool)| share.entry(is_forgotten);
+    let members: Vec<Member> = listed.iter().zip(&is_forgotten).map(entry).collect();
     Ok(Layout {
         region,
         members: put_members(region, &members),
@@ -135,6 +140,17 @@ fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
         short,
         ..Layout::default()
     })
+}
+
+/// Which local indexes have lost a slot's word for want of room. `owners` says who owned a slot of that number.
+pub(super) fn forgotten<I: Iterator<Item = u8>>(words: &[SlotWord], owners: impl Fn(usize) -> I) -> [bool; 256] {
+    let mut is_forgotten = [false; 256];
+    for (slot, word) in words.iter().enumerate().filter(|(_, word)| word.has_forgotten()) {
+        for owner in owners(slot).filter(|&owner| !word.mentions(owner)) {
+            is_forgotten[usize::from(owner)] = true;
+        }
+    }
+    is_forgotten
 }
 
 /// Room for members and slots; fewer slots than wished are better than none.

@@ -10,7 +10,7 @@ const SKIP_SEED: u8 = 2;
 
 /// Owner of each of `slots` (a prime) slots: the backend's place among the names in order. Weights are at least 1.
 ///
-/// The same backends give the same table, in whatever order they are listed. The first 255 names count.
+/// The same backends give the same table, in whatever order they are listed. The first 254 names count.
 #[must_use]
 pub fn maglev(slots: u32, backends: &[(String, u16)]) -> Vec<u8> {
     let mut sorted: Vec<_> = backends.iter().collect();

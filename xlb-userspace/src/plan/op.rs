@@ -182,11 +182,11 @@ fn describe(backend: &Backend) -> String {
 }
 
 fn target(frontend: &Frontend) -> String {
-    let Frontend { service, flags, affinity_s, slots_base, slots, members_base, sole } = frontend;
+    let Frontend { service, flags, affinity_s, slots_base, slots, members_base, members, sole } = frontend;
     let affinity = if *affinity_s == 0 { String::new() } else { format!(" affinity {affinity_s} s") };
     let target = match slots {
         0 => format!("backend {} generation {}", sole.backend, sole.generation),
-        slots => format!("slots {slots_base}+{slots} members {members_base}"),
+        slots => format!("slots {slots_base}+{slots} members {members_base}+{members}"),
     };
     format!("service {service} flags {flags}{affinity} {target}")
 }
@@ -204,7 +204,8 @@ fn inside_target(inside: &Inside) -> String {
 fn owners(word: SlotWord) -> String {
     let current = word.current().map_or("none".into(), |owner| owner.to_string());
     let previous = word.previous().map(|owner| format!(" < {owner}"));
-    previous.fold(current, |text, owner| text + &owner)
+    let named = previous.fold(current, |text, owner| text + &owner);
+    if word.has_forgotten() { named + " < others" } else { named }
 }
 
 #[cfg(test)]
@@ -214,12 +215,12 @@ mod tests {
     #[test]
     fn an_operation_is_written_in_words() {
         let key = |text: &str| Endpoint { socket: text.parse().unwrap(), protocol: Protocol::Tcp };
-        let frontend = Frontend { service: 3, slots_base: 251, slots: 251, members_base: 16, ..Frontend::default() };
+        let frontend = Frontend { service: 3, slots_base: 251, slots: 251, members_base: 16, members: 16, ..Frontend::default() };
         let word = SlotWord::owned_by(4).handed_to(Some(7)).handed_to(None);
         let rows = [
             (
                 Op::PutFrontend { key: key("192.0.2.10:80"), frontend },
-                "put frontend 192.0.2.10:80/tcp = service 3 flags 0 slots 251+251 members 16",
+                "put frontend 192.0.2.10:80/tcp = service 3 flags 0 slots 251+251 members 16+16",
             ),
             (
                 Op::PutFrontend {
@@ -257,6 +258,10 @@ mod tests {
             (Op::PutVip { address: "192.0.2.10".parse().unwrap(), flags: 1 }, "put vip 192.0.2.10 flags 1"),
             (Op::RemoveVip { address: "2001:db8::10".parse().unwrap() }, "remove vip 2001:db8::10"),
             (Op::PutSlot { index: 9, word }, "put slot 9 = none < 7 < 4"),
+            (
+                Op::PutSlot { index: 9, word: (1..10).fold(word, |word, owner| word.handed_to(Some(owner))) },
+                "put slot 9 = 9 < 8 < 7 < 6 < 5 < 4 < 3 < others",
+            ),
             (Op::PutBackend { id: 2, backend: Backend::default() }, "put backend 2 generation 0 free"),
             (Op::PutConfig { stack_in_use: true, generation: 8 }, "put config generation 8 stack in use true"),
         ];

@@ -14,9 +14,9 @@ pub(super) enum Limit {
     Backends,
     /// Of clients inside.
     Endpoints,
-    /// All 255 local indexes of a service are taken, some by backends that just left.
+    /// All 254 local indexes of a service are taken, some by backends that just left.
     LocalIndexes,
-    /// More than 255 backends of one service.
+    /// More than 254 backends of one service.
     BackendsOfService,
 }
 
@@ -72,7 +72,7 @@ impl Limit {
             }
             Self::LocalIndexes => "backends that just left still have its places: it is tried again".into(),
             Self::BackendsOfService => {
-                "a service has at most 255 backends on a node: spread its pods over more nodes".into()
+                "a service has at most 254 backends on a node: spread its pods over more nodes".into()
             }
         }
     }

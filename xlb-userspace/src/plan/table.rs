@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use xlb_common::abi::Member;
+use xlb_common::abi::{Member, member_flags};
 use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 
-use super::layout::{Layout, Share, active, capacity, put_members, slots_for};
+use super::layout::{Layout, Share, active, capacity, forgotten, put_members, slots_for};
 use super::observed::Region;
 use super::op::Op;
 use super::refuse::Limit;
@@ -26,6 +26,8 @@ pub(super) struct Table<'a> {
     is_mentioned: [bool; 256],
     /// Which local indexes stand for a share.
     is_kept: [bool; 256],
+    /// Which local indexes a slot had no room for.
+    is_forgotten: [bool; 256],
 }
 
 impl<'a> Table<'a> {
@@ -39,9 +41,13 @@ impl<'a> Table<'a> {
         let (locals, is_kept) = known_locals(region, shares, members);
         let is_gone: Vec<bool> =
             is_mentioned.iter().zip(&is_kept).map(|(&mentioned, &kept)| mentioned && !kept).collect();
-        let some_are_gone = is_gone.contains(&true);
-        let cleaned = some_are_gone.then(|| words.iter().map(|&word| clean(word, &is_gone)).collect());
-        Self { region, words, cleaned, members, locals, is_mentioned, is_kept }
+        let is_forgotten = forgotten_before(region, &is_kept, members);
+        let are_all_remembered = !is_forgotten.contains(&true);
+        let changes = |word: &SlotWord| are_all_remembered && word.has_forgotten();
+        let is_to_clean = is_gone.contains(&true) || words.iter().any(changes);
+        let clean = |&word: &SlotWord| clean(if changes(&word) { word.without_forgotten() } else { word }, &is_gone);
+        let cleaned = is_to_clean.then(|| words.iter().map(clean).collect());
+        Self { region, words, cleaned, members, locals, is_mentioned, is_kept, is_forgotten }
     }
 
     /// The words without backends that are gone.
@@ -70,17 +76,26 @@ impl<'a> Table<'a> {
             let is_final = shares.iter().filter(|share| share.takes_new).count() > MEMBERS_PER_SERVICE_MAX;
             short = Some(if is_final { Limit::BackendsOfService } else { Limit::LocalIndexes });
         }
+        let before = self.current().to_vec();
         let mut named: Vec<(&Share, Option<u8>)> = shares.iter().zip(self.locals.iter().copied()).collect();
         named.retain(|(share, _)| share.may_own_any());
         named.sort_by_key(|(share, _)| share.seniority());
-        for (_, local) in named {
-            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, local)).collect());
+        for (_, local) in &named {
+            self.cleaned = Some(self.current().iter().map(|&word| owned_before(word, *local)).collect());
+        }
+        let table = moved(self.current(), &active(shares, &self.locals)).or(self.cleaned.take());
+        if let Some(table) = &table {
+            let named = || named.iter().filter_map(|(_, local)| *local);
+            self.forget(forgotten(table, |slot| before[slot].owners().chain(named())));
         }
         let moves = region.members_base != self.region.members_base;
         let members = if moves { self.all_members(region, shares) } else { self.changed_members(shares) };
-        let table = moved(self.current(), &active(shares, &self.locals)).or(self.cleaned);
         let slots = table.map_or(vec![], |table| put_changed(region.slots_base, self.words, &table));
         Layout { region, members, slots, slots_come_last: moves, short, ..Layout::default() }
+    }
+
+    fn forget(&mut self, forgotten: [bool; 256]) {
+        self.is_forgotten.iter_mut().zip(forgotten).for_each(|(is_forgotten, also)| *is_forgotten |= also);
     }
 
     /// Gives each backend that needs one a local index that no word mentions.
@@ -112,23 +127,33 @@ impl<'a> Table<'a> {
         self.locals.iter().flatten().max().map_or(0, |&local| usize::from(local) + 1)
     }
 
-    /// Who is new, and who takes new connections now or no longer.
+    /// Who is new, who takes new connections now or no longer, and who is forgotten now; one that is gone is it no longer,
+    /// as it may be a backend of others.
     fn changed_members(&self, shares: &[Share]) -> Vec<Op> {
         let put = |(share, local): (&Share, &Option<u8>)| {
-            let (index, member) = (self.region.members_base + u32::from((*local)?), share.entry());
+            let local = (*local)?;
+            let index = self.region.members_base + u32::from(local);
+            let member = share.entry(self.is_forgotten[usize::from(local)]);
             (self.members.get(&index) != Some(&member)).then_some(Op::PutMember { index, member })
         };
-        shares.iter().zip(&self.locals).filter_map(put).collect()
+        let gone = (0..MEMBERS_PER_SERVICE_MAX).zip(self.region.members_base..).take(self.region.members as usize);
+        let gone = gone.filter(|(local, _)| !self.is_kept[*local]).filter_map(|(local, index)| {
+            let member = self.members.get(&index).filter(|member| member.is_forgotten())?;
+            let is_taken = self.locals.contains(&Some(local as u8));
+            (!is_taken).then_some(Op::PutMember { index, member: remembered(*member) })
+        });
+        shares.iter().zip(&self.locals).filter_map(put).chain(gone).collect()
     }
 
     /// The members of the region to move to, former ones included: until the slots follow, words mention them.
     fn all_members(&self, region: Region, shares: &[Share]) -> Vec<Op> {
-        let was = |index: u32| self.members.get(&index).copied().unwrap_or_default();
+        let was = |index: u32| self.members.get(&index).copied().map_or(Member::default(), remembered);
         let mut members: Vec<_> = (self.region.members_base..).take(self.region.members as usize).map(was).collect();
         members.resize(region.members as usize, Member::default());
         for (share, local) in shares.iter().zip(&self.locals) {
-            if let Some(member) = local.and_then(|local| members.get_mut(usize::from(local))) {
-                *member = share.entry();
+            let Some(local) = local.map(usize::from) else { continue };
+            if let Some(member) = members.get_mut(local) {
+                *member = share.entry(self.is_forgotten[local]);
             }
         }
         put_members(region, &members)
@@ -164,9 +189,23 @@ fn known_locals(region: Region, shares: &[Share], members: &BTreeMap<u32, Member
     (locals, is_kept)
 }
 
+/// The local indexes of those who live and that a slot had no room for, as their entries say.
+fn forgotten_before(region: Region, is_kept: &[bool; 256], members: &BTreeMap<u32, Member>) -> [bool; 256] {
+    let mut is_forgotten = [false; 256];
+    for (local, index) in (0..MEMBERS_PER_SERVICE_MAX).zip(region.members_base..) {
+        is_forgotten[local] = is_kept[local] && members.get(&index).is_some_and(Member::is_forgotten);
+    }
+    is_forgotten
+}
+
+/// The entry of one that no slot had to forget.
+fn remembered(member: Member) -> Member {
+    Member { flags: member.flags & !member_flags::FORGOTTEN, ..member }
+}
+
 /// The word without the owners that are gone.
 fn clean(word: SlotWord, is_gone: &[bool]) -> SlotWord {
-    let owners = word.current().into_iter().chain(word.previous());
+    let owners = word.owners();
     owners.filter(|&owner| is_gone[usize::from(owner)]).fold(word, SlotWord::without)
 }
 

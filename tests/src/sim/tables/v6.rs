@@ -6,7 +6,7 @@ use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, FragmentKeyV6, Frontend, Member,
     ServiceStats, Settings, Way, WayKey,
 };
-use xlb_common::budget::Answer;
+use xlb_common::budget::Spending;
 use xlb_common::family::{V4, V6};
 use xlb_common::parse::TcpView;
 use xlb_common::reason::Reason;
@@ -82,6 +82,12 @@ impl Tables<V6> for SimTables {
         false
     }
 
+    fn pin(&self, _key: &FlowKeyV6) -> Option<Member> {
+        None
+    }
+
+    fn record_pin(&self, _key: &FlowKeyV6, _member: &Member) {}
+
     fn now(&self) -> u32 {
         Tables::<V4>::now(self)
     }
@@ -94,7 +100,7 @@ impl Tables<V6> for SimTables {
         None
     }
 
-    fn may_answer(&self, _answer: Answer) -> bool {
+    fn may_spend(&self, _spending: Spending) -> bool {
         true
     }
 

@@ -201,15 +201,15 @@ fn a_service_that_outgrows_its_members_leads_its_frontends_to_more() {
 }
 
 #[test]
-fn the_256th_backend_of_a_service_is_refused() {
-    let mut node = serving(&desired([("web", service(1, 1..=256))]));
-    let plan = node.plan(&desired([("web", service(1, 1..=256))]));
+fn the_255th_backend_of_a_service_is_refused() {
+    let mut node = serving(&desired([("web", service(1, 1..=255))]));
+    let plan = node.plan(&desired([("web", service(1, 1..=255))]));
     assert_eq!((plan.ops.len(), plan.waiting.len(), plan.refusals.len()), (0, 0, 1));
 
-    node.reach(&desired([("web", service(1, 2..=256))]));
-    node.reach(&desired([("web", service(1, 2..=256))]));
+    node.reach(&desired([("web", service(1, 2..=255))]));
+    node.reach(&desired([("web", service(1, 2..=255))]));
 
-    assert_eq!(node.plan(&desired([("web", service(1, 2..=256))])), Plan::default());
+    assert_eq!(node.plan(&desired([("web", service(1, 2..=255))])), Plan::default());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use xlb_common::abi::{Backend, Frontend, Inside, Member, frontend_flags, inside_flags};
-use xlb_common::slot::SlotWord;
+use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 
 use super::inside_maps::InsideMaps;
 
@@ -110,7 +110,8 @@ impl Maps {
         }
     }
 
-    /// Who owns and owned each slot of a frontend, newest first after the current one. One slot if it has a sole backend.
+    /// Who owns and owned each slot of a frontend, newest first after the current one, then those who were forgotten. One slot
+    /// if it has a sole backend.
     pub fn owners(&self, frontend: &Frontend) -> Owners {
         if frontend.slots == 0 {
             return vec![vec![self.owner(frontend.sole)]];
@@ -118,8 +119,13 @@ impl Maps {
         let words = (frontend.slots_base..frontend.slots_base + frontend.slots).map(|index| self.word(index));
         let member = |local: u8| self.tables.members.get(&(frontend.members_base + u32::from(local)));
         let owner = |local: u8| member(local).and_then(|member| self.owner(*member));
-        let named =
-            |word: SlotWord| [word.current().and_then(owner)].into_iter().chain(word.previous().map(owner)).collect();
+        let is_forgotten = |local: &u8| member(*local).is_some_and(Member::is_forgotten);
+        let forgotten: Vec<_> = (0..MEMBERS_PER_SERVICE_MAX as u8).filter(is_forgotten).map(owner).collect();
+        let named = |word: SlotWord| {
+            let previous = word.previous().map(owner);
+            let others = if word.has_forgotten() { forgotten.as_slice() } else { &[] };
+            [word.current().and_then(owner)].into_iter().chain(previous).chain(others.iter().copied()).collect()
+        };
         words.map(named).collect()
     }
 

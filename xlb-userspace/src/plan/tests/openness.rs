@@ -84,7 +84,7 @@ pub fn check_affinity(before: &Node, after: &Node, desired: &Desired) -> Result<
         prop_assert!(ranges.unwrap_or_default().is_subset(&wanted.sources.ranges));
 
         let earlier = before.maps.tables.frontends.values().filter(|earlier| earlier.service == frontend.service);
-        let is_rehashed = |flags: u32| flags & frontend_flags::REHASHED != 0;
+        let is_rehashed = |flags: u16| flags & frontend_flags::REHASHED != 0;
         let has_switched = |affinity_s: u32| (affinity_s == 0) != (frontend.affinity_s == 0);
         let expected = earlier.clone().any(|earlier| is_rehashed(earlier.flags) || has_switched(earlier.affinity_s));
         prop_assert_eq!(is_rehashed(frontend.flags), expected);

@@ -40,7 +40,7 @@ fn an_address_that_comes_back_names_those_it_was_away_with() {
 }
 
 #[test]
-fn of_more_than_seven_former_owners_those_with_most_slots_are_remembered() {
+fn of_more_than_seven_former_owners_those_with_most_slots_are_named_and_the_others_known() {
     let weights = |service: DesiredService| {
         let weighted = service.backends.into_iter().zip(1..);
         let backends = weighted.map(|((socket, backend), weight)| (socket, DesiredBackend { weight, ..backend }));
@@ -48,7 +48,7 @@ fn of_more_than_seven_former_owners_those_with_most_slots_are_remembered() {
     };
     let mut node = serving(&desired([("old", weights(service(1, 1..=9)))]));
     node.reach(&desired([("new", with_draining(service(1, [20]), &[1, 2, 3, 4, 5, 6, 7, 8, 9]))]));
-    assert_eq!(owners(&node, 1), [vec![20, 9, 8, 7, 6, 5, 4, 3]].into());
+    assert_eq!(owners(&node, 1), [vec![20, 9, 8, 7, 6, 5, 4, 1, 2, 3]].into());
 }
 
 /// The members move to a larger part then, and the slots may follow only after the service's own addresses have.
