@@ -31,6 +31,8 @@ mod sockets;
 mod budgets;
 #[path = "kernel/cookies.rs"]
 mod cookies;
+#[path = "kernel/hot.rs"]
+mod hot;
 #[path = "kernel/scenarios.rs"]
 mod scenarios;
 

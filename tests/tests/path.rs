@@ -44,6 +44,16 @@ fn clients_are_followed_to_other_ways_on_the_host() -> Result<()> {
 }
 
 #[test]
+fn entries_are_brought_back_in_hot_times_on_the_host() -> Result<()> {
+    let tables = sample::hot();
+    rows::check_rows(rows::hot(&tables)?, |row, hook| {
+        row.prepare(&tables, hook);
+        let outcome = host::run(&tables, hook, &row.frame);
+        row.check(&outcome, &flows::of(&tables))
+    })
+}
+
+#[test]
 fn each_packet_that_is_delivered_counts_for_its_service_and_no_other_packet_does() -> Result<()> {
     rows::check_each(&sample::tables(), |row, hook| {
         let tables = sample::tables();

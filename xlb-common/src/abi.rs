@@ -361,8 +361,12 @@ pub struct Uplink {
     pub address_v4: [u8; 4],
     /// The node's IPv6 address there; zero: it has none.
     pub address_v6: [u8; 16],
+    /// [`uplink_flags::HOT`], or zero. Programs write it, where the agent does not write.
+    pub hot: u16,
+    /// Always zero.
+    pub zero: [u8; 2],
 }
-const _: () = assert!(size_of::<Uplink>() == 32);
+const _: () = assert!(size_of::<Uplink>() == 36);
 
 /// Bytes kept of a Service port's name: `namespace/name:port/udp`, each part at most 63 (RFC 1123).
 pub const SERVICE_NAME_MAX: usize = 200;

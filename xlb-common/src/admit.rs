@@ -17,7 +17,7 @@
 //! The strict rule (kernel-experiments chapter 3): payload or FIN, or an acknowledgement beyond the SYN-ACK's. A pod's
 //! "first packet that is not a SYN-ACK" is no proof: two spoofed SYNs make a half-open socket send a pure ACK.
 //!
-//! Their places for later: the unique frontend (rules 3 and 9) and the hint (rule 9) at the end of [`find_reply`], UDP's
+//! Their places for later: the unique frontend (rules 3 and 9) at the end of [`find_reply`], UDP's
 //! second datagram (rule 15) in [`udp_reply`], ageing (rule 10) where [`closed`] marks.
 
 use bytemuck::cast;

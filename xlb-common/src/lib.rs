@@ -8,6 +8,7 @@
 //! [`handover`] (which connections are the host's),
 //! [`affinity`] (whose clients return to their backend),
 //! [`opening`] (what its first packet leaves behind),
+//! [`hot`] (what is remembered when handshakes are many),
 //! [`admit`] (when a flow is remembered),
 //! [`reply`] (what a pod answers),
 //! [`way`] (by which uplink and next hop it leaves, when they change),
@@ -37,6 +38,7 @@ pub mod sources;
 pub mod handover;
 pub mod affinity;
 pub mod opening;
+pub mod hot;
 pub mod admit;
 pub mod reply;
 pub mod way;

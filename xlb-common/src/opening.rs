@@ -1,16 +1,17 @@
-//! The first packet of a flow: what has to be known of it before its pod answers.
+//! The first packet of a flow: what has to be known of it before its pod answers. In hot times others are asked for it, too.
 
 use crate::abi::{Backend, FlowEntry, flow_flags};
 use crate::admit::{is_port_in_use, note_client};
 use crate::family::Family;
+use crate::hot::answered;
 use crate::parse::Parsed;
 use crate::path::Arrival;
 use crate::reason::Reason;
-use crate::select::{Pick, backend_of};
+use crate::select::{Pick, backend_of, opens_flow};
 use crate::stats::{count_flow, generation_of};
 use crate::tables::Tables;
 
-/// A packet that may begin a flow, and where it was picked to go.
+/// A packet that may begin a flow, or bring its entry back, and where it was picked to go.
 pub struct Opening<'a, F: Family> {
     /// Id of the Service port.
     pub service: u32,
@@ -48,19 +49,27 @@ impl<F: Family> Opening<'_, F> {
     }
 }
 
-/// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated.
+/// What has to be known of a flow before its pod answers, or, in hot times, of one that began before. True if it is new, or a
+/// SYN is repeated.
 #[inline(always)]
 pub fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
     let parsed = opening.parsed;
     let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-    if is_port_in_use(tables, parsed, &key, &backend) {
+    let is_answered = !opens_flow(parsed);
+    if !is_answered && is_port_in_use(tables, parsed, &key, &backend) {
         return Err(Reason::PortInUse);
     }
-    let entry = opening.entry(tables, &backend);
+    let mut entry = opening.entry(tables, &backend);
+    if is_answered {
+        answered(&mut entry, parsed);
+    }
+    if parsed.transport.is_syn() && !parsed.transport.is_sctp() {
+        tables.note_half_open(opening.arrival.ifindex);
+    }
     let is_new = note_client(tables, parsed, &key, &entry)?;
     if is_new && parsed.transport.is_udp() {
         count_flow(tables, &entry);
     }
-    Ok(is_new)
+    Ok(is_new && !is_answered)
 }

@@ -3,7 +3,7 @@
 use core::num::NonZeroU32;
 use core::ops::Deref;
 
-use crate::abi::{Backend, Frontend, Tags, frontend_flags};
+use crate::abi::{Backend, Frontend, Tags, frontend_flags, uplink_flags};
 use crate::affinity;
 use crate::echo;
 use crate::errors::{self, Quoting};
@@ -288,12 +288,15 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
     let backend = backend_of(tables, &pick)?;
     tables.note(Stage::Chosen(*backend));
     passable(arrival.door, &backend, parsed.hops)?;
-    if opens_flow(parsed) {
+    let opens_flow = opens_flow(parsed);
+    let minded = if opens_flow { 0 } else { tables.uplink_flags(arrival.ifindex) };
+    if opens_flow || minded & uplink_flags::HOT != 0 && tables.is_to_relearn(parsed, pick) {
         let opening = Opening { service: frontend.service, parsed, pick, arrival };
         if tables.open(&opening)? && frontend.affinity_s != 0 {
             affinity::record(tables, frontend.service, parsed, pick);
         }
-    } else if way::is_to_follow(tables, arrival) {
+    }
+    if minded & uplink_flags::FOLLOW != 0 {
         way::follow(tables, parsed, pick, arrival);
     }
     Ok((pick, backend, frontend.service))

@@ -16,7 +16,7 @@
 //!
 //! A SYN is also what asks for an association of SCTP.
 //!
-//! Their places for later: proof by initial sequence number belongs into `proves`, hints and hot mode (rule 7) beside rule 4.
+//! Its place for later: proof by initial sequence number belongs into `proves`. Rule 7 is [`crate::hot`]'s.
 
 use core::ops::Deref;
 
@@ -112,9 +112,7 @@ pub fn pick_by_searching<F: Family, T: Tables<F>, const TWINS: bool>(
         return known;
     }
     let may_search = tables.may_spend(Spending::Search);
-    if may_search
-        && let Some(found) = among_owners::<F, T, TWINS>(tables, frontend, parsed, SlotWord::FORGOTTEN)
-    {
+    if may_search && let Some(found) = among_owners::<F, T, TWINS>(tables, frontend, parsed, SlotWord::FORGOTTEN) {
         pin(tables, parsed, found);
         return found;
     }

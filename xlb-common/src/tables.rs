@@ -8,6 +8,7 @@ use crate::abi::{
 use crate::budget::Spending;
 use crate::family::Family;
 use crate::handover::pick_by_entry;
+use crate::hot::is_to_relearn;
 use crate::opening::{Opening, note_opening};
 use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
@@ -157,6 +158,8 @@ pub trait Tables<F: Family> {
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool;
     /// What is to be minded at an uplink; of an interface that is none, [`uplink_flags::MOVED`](crate::abi::uplink_flags::MOVED).
     fn uplink_flags(&self, ifindex: u32) -> u16;
+    /// Counts a handshake that begins at an uplink, and lets its flags say whether times are hot.
+    fn note_half_open(&self, ifindex: u32);
     /// Where replies go that would go this way.
     fn way(&self, key: &WayKey) -> Option<Way>;
     /// A flow's entry where it is, for a look or two: another flow may have its place soon.
@@ -219,7 +222,7 @@ pub trait Tables<F: Family> {
         }
         body
     }
-    /// [`pick_by_asking`]. This and the four below are what few packets need: in the kernel each is a function that the
+    /// [`pick_by_asking`]. This and the five below are what few packets need: in the kernel each is a function that the
     /// verifier walks through by itself, whoever calls it.
     #[inline(always)]
     fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
@@ -251,6 +254,14 @@ pub trait Tables<F: Family> {
         Self: Sized,
     {
         sources::admit::<F, Self, false>(self, frontend, parsed, pick)
+    }
+    /// [`is_to_relearn`].
+    #[inline(always)]
+    fn is_to_relearn(&self, parsed: &Parsed<F>, pick: Pick) -> bool
+    where
+        Self: Sized,
+    {
+        is_to_relearn(self, parsed, pick)
     }
     /// [`note_opening`].
     #[inline(always)]

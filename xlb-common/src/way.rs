@@ -19,12 +19,6 @@ use crate::reason::Reason;
 use crate::select::{Pick, backend_of};
 use crate::tables::{FlowTable, Tables};
 
-/// Whether the clients of connections may come by other ways than before, at the uplink of this packet.
-#[inline(always)]
-pub fn is_to_follow<F: Family, T: Tables<F>>(tables: &T, arrival: &Arrival) -> bool {
-    tables.uplink_flags(arrival.ifindex) & uplink_flags::FOLLOW != 0
-}
-
 /// Lets a flow's entry follow its client's packet, which does not open the flow. Without an entry nothing is learnt: any
 /// packet of a client may be one that somebody else made up.
 #[inline(never)]

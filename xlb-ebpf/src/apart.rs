@@ -13,6 +13,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext};
 use xlb_common::abi::Frontend;
 use xlb_common::handover::pick_by_entry;
+use xlb_common::hot::is_to_relearn;
 use xlb_common::opening::{Opening, note_opening};
 use xlb_common::parse::Parsed;
 use xlb_common::path::Arrival;
@@ -45,6 +46,12 @@ pub trait Apart<F: FamilyMaps>: EbpfContext + Sized {
     #[inline(always)]
     fn admit_source(&self, frontend: &Frontend, parsed: &Parsed<F>, pick: Pick) -> Result<(), Reason> {
         sources::admit::<F, _, false>(&Maps::of(self), frontend, parsed, pick)
+    }
+
+    /// [`is_to_relearn`].
+    #[inline(always)]
+    fn is_to_relearn(&self, parsed: &Parsed<F>, pick: Pick) -> bool {
+        is_to_relearn(&Maps::of(self), parsed, pick)
     }
 
     /// [`note_opening`].
@@ -100,7 +107,7 @@ macro_rules! global {
 }
 
 macro_rules! functions {
-    ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $search:ident, $entries:ident, $open:ident, $source:ident) => {
+    ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $search:ident, $entries:ident, $relearn:ident, $open:ident, $source:ident) => {
         global!(fn $owners(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
             pick_by_asking::<$family, _, false>(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
         });
@@ -109,6 +116,9 @@ macro_rules! functions {
         });
         global!(fn $entries(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
             pick_by_entry(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
+        });
+        global!(fn $relearn(ctx: *mut $raw, pick: u64; parsed: &Parsed<$family>) {
+            number(Ok(is_to_relearn(&Maps::of(&<$context>::new(ctx)), parsed, Pick::of_number(pick))))
         });
         global!(fn $open(ctx: *mut $raw, service: u32, pick: u64; parsed: &Parsed<$family>, arrival: &Arrival) {
             let opening = Opening { service, parsed, pick: Pick::of_number(pick), arrival };
@@ -137,6 +147,11 @@ macro_rules! functions {
             }
 
             #[inline(always)]
+            fn is_to_relearn(&self, parsed: &Parsed<$family>, pick: Pick) -> bool {
+                verdict($relearn(parsed, $pointer(self), pick.to_number())) == Ok(true)
+            }
+
+            #[inline(always)]
             fn open(&self, opening: &Opening<$family>) -> Result<bool, Reason> {
                 let Opening { service, parsed, pick, arrival } = *opening;
                 verdict($open(parsed, arrival, $pointer(self), service, pick.to_number()))
@@ -161,7 +176,7 @@ global!(fn source_v4(pick: u64; frontend: &Frontend, parsed: &Parsed<V4>) {
 global!(fn source_v6(pick: u64; frontend: &Frontend, parsed: &Parsed<V6>) {
     number(sources::admit::<_, _, false>(&Maps::of(&Nothing), frontend, parsed, Pick::of_number(pick)).map(|()| false))
 });
-functions!(TcContext, __sk_buff, skb, V4: tc_owners_v4, tc_search_v4, tc_entries_v4, tc_open_v4, source_v4);
-functions!(TcContext, __sk_buff, skb, V6: tc_owners_v6, tc_search_v6, tc_entries_v6, tc_open_v6, source_v6);
-functions!(XdpContext, xdp_md, frame, V4: xdp_owners_v4, xdp_search_v4, xdp_entries_v4, xdp_open_v4, source_v4);
-functions!(XdpContext, xdp_md, frame, V6: xdp_owners_v6, xdp_search_v6, xdp_entries_v6, xdp_open_v6, source_v6);
+functions!(TcContext, __sk_buff, skb, V4: tc_owners_v4, tc_search_v4, tc_entries_v4, tc_relearn_v4, tc_open_v4, source_v4);
+functions!(TcContext, __sk_buff, skb, V6: tc_owners_v6, tc_search_v6, tc_entries_v6, tc_relearn_v6, tc_open_v6, source_v6);
+functions!(XdpContext, xdp_md, frame, V4: xdp_owners_v4, xdp_search_v4, xdp_entries_v4, xdp_relearn_v4, xdp_open_v4, source_v4);
+functions!(XdpContext, xdp_md, frame, V6: xdp_owners_v6, xdp_search_v6, xdp_entries_v6, xdp_relearn_v6, xdp_open_v6, source_v6);

@@ -12,12 +12,13 @@ use xlb_common::Reason;
 use xlb_common::abi::{
     AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
     EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
-    FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX, PINS_MAX,
-    SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX, ServiceRecord,
-    ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, UPLINKS_MAX,
-    Uplink, VIPS_MAX, WAYS_MAX, Way, WayKey, uplink_flags,
+    FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
+    PINS_MAX, SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX,
+    ServiceRecord, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX,
+    UPLINKS_MAX, Uplink, VIPS_MAX, WAYS_MAX, Way, WayKey, uplink_flags,
 };
 use xlb_common::budget::{Budget, Spending};
+use xlb_common::hot::{HalfOpen, SHARE};
 use xlb_common::opening::Opening;
 use xlb_common::parse::{Parsed, TcpView};
 use xlb_common::select::Pick;
@@ -105,6 +106,10 @@ static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
 #[map]
+static HALF_OPEN: Array<HalfOpen> = Array::with_max_entries(1, 0);
+#[map]
+static BEGUN: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static WAYS: HashMap<WayKey, Way> = HashMap::with_max_entries(WAYS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Spending::COUNT as u32, 0);
@@ -141,6 +146,31 @@ pub fn is_uplink(ifindex: u32) -> bool {
 #[inline(always)]
 pub fn is_stack_in_use() -> bool {
     CONFIG.get(0).is_some_and(|config| config.stack_in_use != 0)
+}
+
+/// Counts a handshake that begins: on this CPU, and together with others for all CPUs. The uplink's entry is written when it says
+/// something else, and so read by other CPUs without waiting for this one.
+#[inline(always)]
+fn note_half_open(ifindex: u32) {
+    let (Some(begun), Some(half_open)) = (BEGUN.get_ptr_mut(0), HALF_OPEN.get_ptr_mut(0)) else { return };
+    // SAFETY: the first is this CPU's alone. Of the second each number is one of those that some CPU wrote; what is lost when
+    // two write at once is a share of a count.
+    let (begun, half_open) = unsafe { (&mut *begun, &mut *half_open) };
+    *begun += 1;
+    if *begun >= SHARE {
+        *begun = 0;
+        // SAFETY: the helper takes and touches nothing.
+        half_open.note(SHARE.into(), unsafe { bpf_ktime_get_coarse_ns() });
+    }
+    let hot = if half_open.is_hot != 0 { uplink_flags::HOT } else { 0 };
+    if let Some(uplink) = UPLINKS.get_ptr_mut(ifindex % UPLINKS_MAX) {
+        // SAFETY: the agent replaces the entry as a whole; then a next handshake writes it again.
+        unsafe {
+            if (*uplink).hot != hot {
+                (*uplink).hot = hot;
+            }
+        }
+    }
 }
 
 /// Counts a packet or event on this CPU.
@@ -194,9 +224,14 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn uplink_flags(&self, ifindex: u32) -> u16 {
         match UPLINKS.get(ifindex % UPLINKS_MAX) {
-            Some(uplink) if uplink.ifindex == ifindex => uplink.flags,
+            Some(uplink) if uplink.ifindex == ifindex => uplink.flags | uplink.hot,
             _ => uplink_flags::MOVED,
         }
+    }
+
+    #[inline(always)]
+    fn note_half_open(&self, ifindex: u32) {
+        note_half_open(ifindex);
     }
 
     #[inline(always)]
@@ -344,6 +379,11 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     #[inline(always)]
     fn admit_source(&self, frontend: &Frontend, parsed: &Parsed<F>, pick: Pick) -> Result<(), Reason> {
         self.ctx.admit_source(frontend, parsed, pick)
+    }
+
+    #[inline(always)]
+    fn is_to_relearn(&self, parsed: &Parsed<F>, pick: Pick) -> bool {
+        self.ctx.is_to_relearn(parsed, pick)
     }
 
     #[inline(always)]

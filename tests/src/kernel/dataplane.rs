@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::maps::Array;
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{Program, SockOps, TestRun as _, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, unshare};
-use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion, Settings};
+use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion, Settings, UPLINKS_MAX, Uplink};
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, Reason, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
@@ -117,6 +118,14 @@ impl Dataplane {
         program.load().context("loading accepted")?;
         program.attach(root, CgroupAttachMode::Single).context("attaching accepted")?;
         Ok(())
+    }
+
+    /// Whether times are hot at an uplink.
+    pub fn is_hot(&self, ifindex: u32) -> Result<bool> {
+        let map = self.object.map("UPLINKS").context("the object has no map UPLINKS")?;
+        let uplinks: Array<_, [u8; 36]> = Array::try_from(map).context("UPLINKS")?;
+        let uplink: Uplink = bytemuck::cast(uplinks.get(&(ifindex % UPLINKS_MAX), 0).context("reading UPLINKS")?);
+        Ok(uplink.hot != 0)
     }
 
     fn test_run(&self, program: &str, frame: &[u8], out: &mut [u8]) -> Result<Option<TestRunResult>> {

@@ -12,8 +12,10 @@ use bytemuck::cast as bytes;
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Config, FlowEntry, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink,
+    uplink_flags,
 };
 use xlb_common::budget::Spending;
+use xlb_common::hot::{HOLD_NS, HalfOpen};
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::now_of;
 use xlb_common::{Family as _, Reason, V4, V6};
@@ -39,6 +41,7 @@ pub struct KernelMaps {
     flows_v6: Vec<FlowMap<36>>,
     reasons: PerCpuArray<MapData, u64>,
     budgets: PerCpuArray<MapData, u64>,
+    half_open: Array<MapData, [u8; 32]>,
     pins_v4: HashMap<MapData, [u8; 12], [u8; 8]>,
     pins_v6: HashMap<MapData, [u8; 36], [u8; 8]>,
     service_stats: PerCpuArray<MapData, [u8; 56]>,
@@ -69,6 +72,7 @@ impl KernelMaps {
             reasons: taken(object, "REASONS", PerCpuArray::try_from)?,
             budgets: taken(object, "BUDGETS", PerCpuArray::try_from)?,
             service_stats: taken(object, "SERVICE_STATS", PerCpuArray::try_from)?,
+            half_open: taken(object, "HALF_OPEN", Array::try_from)?,
             pins_v4: taken(object, "PINS_V4", HashMap::try_from)?,
             pins_v6: taken(object, "PINS_V6", HashMap::try_from)?,
             affinity_v4: taken(object, "AFFINITY_V4", HashMap::try_from)?,
@@ -164,6 +168,13 @@ impl KernelMaps {
         })
     }
 
+    /// Writes how many handshakes began in a window that does not end soon.
+    pub fn set_half_open(&mut self, begun: u64) -> Result<()> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
+        let half_open = HalfOpen { window_ns: now + HOLD_NS, begun, ..HalfOpen::default() };
+        self.half_open.set(0, bytes::<_, [u8; 32]>(half_open), 0).context("writing HALF_OPEN")
+    }
+
     /// What was counted of a service.
     pub fn service_stats(&self, index: u16) -> Result<ServiceStats> {
         let of_cpus = self.service_stats.get(&index.into(), 0).context("reading the numbers of a service")?;
@@ -224,7 +235,7 @@ pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, c
     replace_array::<_, u64>(object, "SLOTS", &before.slots, &after.slots)?;
     replace_array::<_, [u8; 8]>(object, "MEMBERS", &before.members, &after.members)?;
     replace_array::<_, [u8; 64]>(object, "BACKENDS", &before.backends, &after.backends)?;
-    replace_array::<_, [u8; 32]>(object, "UPLINKS", &uplinks(before), &uplinks(after))?;
+    replace_array::<_, [u8; 36]>(object, "UPLINKS", &uplinks(before), &uplinks(after))?;
     replace_hash::<_, _, [u8; 12], [u8; 16]>(object, "WAYS", &before.ways, &after.ways)?;
     set_settings(object, after.settings.get(), config)
 }
@@ -247,7 +258,8 @@ fn uplink(tables: &MemoryTables, ifindex: u32, mac: [u8; 6]) -> Uplink {
     let [v4, v6] = [&tables.v4.report_addresses, &tables.v6.report_addresses]
         .map(|addresses| addresses.get(&ifindex).copied().unwrap_or_default());
     let flags = tables.uplink_flags.get(&ifindex).copied().unwrap_or_default();
-    Uplink { ifindex, mac, flags, address_v4: V4::from_stored(v4), address_v6: v6 }
+    let (flags, hot) = (flags & !uplink_flags::HOT, flags & uplink_flags::HOT);
+    Uplink { ifindex, mac, flags, address_v4: V4::from_stored(v4), address_v6: v6, hot, zero: [0; 2] }
 }
 
 /// The key of an LPM trie counts the service's bits with the range's.

@@ -53,6 +53,8 @@ const FILES: &[&str] = &[
 ];
 /// Rows that hold while clients are followed to other ways, with [`sample::following`](super::sample::following).
 const FOLLOWING: &str = include_str!("../../tests/rows/following.txt");
+/// Rows that hold while handshakes are many, with [`sample::hot`](super::sample::hot).
+const HOT: &str = include_str!("../../tests/rows/hot.txt");
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -137,6 +139,11 @@ pub fn all(tables: &MemoryTables) -> Result<Vec<Row>> {
 /// The rows that hold while clients are followed to other ways.
 pub fn following(tables: &MemoryTables) -> Result<Vec<Row>> {
     read(FOLLOWING, tables)
+}
+
+/// The rows for while handshakes are many.
+pub fn hot(tables: &MemoryTables) -> Result<Vec<Row>> {
+    read(HOT, tables)
 }
 
 /// Checks each row of all files at each of its hooks, and fails with all that failed.

@@ -112,6 +112,14 @@ pub fn following() -> MemoryTables {
     tables
 }
 
+/// The same, while handshakes are many.
+#[must_use]
+pub fn hot() -> MemoryTables {
+    let mut tables = tables();
+    tables.uplink_flags.insert(UPLINK, uplink_flags::HOT);
+    tables
+}
+
 /// MAC of a pod's end of its link.
 #[must_use]
 pub const fn pod_mac(pod: u8) -> [u8; 6] {

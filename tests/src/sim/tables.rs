@@ -6,10 +6,11 @@ use std::ops::Deref;
 
 use xlb_common::abi::{
     self, AffinityEntry, Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FragmentEntry, FragmentKeyV4, Frontend, Member,
-    ServiceStats, Settings, Way, WayKey,
+    ServiceStats, Settings, Way, WayKey, uplink_flags,
 };
 use xlb_common::budget::Spending;
 use xlb_common::family::{Family, V4};
+use xlb_common::hot::HalfOpen;
 use xlb_common::parse::TcpView;
 use xlb_common::reason::Reason;
 use xlb_common::slot::SlotWord;
@@ -38,6 +39,7 @@ pub struct SimTables {
     pins: RefCell<Lru<FlowKeyV4, Member>>,
     /// All of it as the agent's own words have it.
     whole: Observed,
+    half_open: Cell<HalfOpen>,
     /// What the pods' kernels have of the packet under way.
     pub holders: Cell<Holders>,
     /// The tick.
@@ -60,6 +62,7 @@ impl SimTables {
             flows: [abi::FLOWS_MAX, abi::PENDING_MAX, abi::UDP_FLOWS_MAX, abi::UDP_PENDING_MAX].map(flows),
             pins: RefCell::new(Lru::new(abi::PINS_MAX, CPUS)),
             whole: Observed::default(),
+            half_open: Cell::default(),
             holders: Cell::new(Holders::NONE),
             now: Cell::new(0),
             forgets_owners: false,
@@ -190,7 +193,13 @@ impl Tables<V4> for SimTables {
     }
 
     fn uplink_flags(&self, _ifindex: u32) -> u16 {
-        0
+        if self.half_open.get().is_hot != 0 { uplink_flags::HOT } else { 0 }
+    }
+
+    fn note_half_open(&self, _ifindex: u32) {
+        let mut half_open = self.half_open.get();
+        half_open.note(1, Tables::<V4>::now_ns(self));
+        self.half_open.set(half_open);
     }
 
     fn way(&self, _key: &WayKey) -> Option<Way> {

@@ -11,6 +11,8 @@ pub mod uplink_flags {
     pub const FOLLOW: u16 = 1;
     /// Replies that would leave here may have to take another way: `WAYS` says which.
     pub const MOVED: u16 = 2;
+    /// Handshakes are many ([`crate::hot`]): the value of [`Uplink::hot`](super::Uplink::hot), which programs write.
+    pub const HOT: u16 = 4;
 }
 
 /// Key of `WAYS`: how a flow's entry would send a reply.

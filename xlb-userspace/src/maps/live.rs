@@ -193,7 +193,7 @@ impl LiveMaps {
         let address_v4 = uplink.address_v4.map(|address| address.octets()).unwrap_or_default();
         let address_v6 = uplink.address_v6.map(|address| address.octets()).unwrap_or_default();
         let flags = if present.ifindex == ifindex { present.flags } else { 0 };
-        let entry = Uplink { ifindex, mac, flags, address_v4, address_v6 };
+        let entry = Uplink { ifindex, mac, flags, address_v4, address_v6, ..Uplink::default() };
         Ok(self.uplinks.set(index, Raw(entry), 0)?)
     }
 

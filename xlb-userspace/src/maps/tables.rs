@@ -114,6 +114,8 @@ where
         0
     }
 
+    fn note_half_open(&self, _ifindex: u32) {}
+
     fn way(&self, _key: &WayKey) -> Option<Way> {
         None
     }

@@ -215,7 +215,8 @@ mod tests {
     #[test]
     fn an_operation_is_written_in_words() {
         let key = |text: &str| Endpoint { socket: text.parse().unwrap(), protocol: Protocol::Tcp };
-        let frontend = Frontend { service: 3, slots_base: 251, slots: 251, members_base: 16, members: 16, ..Frontend::default() };
+        let frontend =
+            Frontend { service: 3, slots_base: 251, slots: 251, members_base: 16, members: 16, ..Frontend::default() };
         let word = SlotWord::owned_by(4).handed_to(Some(7)).handed_to(None);
         let rows = [
             (

@@ -46,6 +46,8 @@ impl Tables<V6> for SimTables {
         0
     }
 
+    fn note_half_open(&self, _ifindex: u32) {}
+
     fn way(&self, _key: &WayKey) -> Option<Way> {
         None
     }
