@@ -8,6 +8,7 @@ pub mod demo;
 pub mod kernel;
 pub mod scenarios;
 pub mod scale;
+pub mod load;
 pub mod bench;
 pub mod sim;
 pub mod verify;

@@ -18,13 +18,16 @@ pub fn demo(checkout: &Checkout, args: &[String], only_cleans: bool) -> Result<E
     run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-demo"]), args)
 }
 
-/// Measures in release mode; `agent` with an agent that was built so.
+/// What `xlb-bench` measures with a whole agent, as its first argument says.
+const OF_AGENTS: [&str; 2] = ["agent", "restart"];
+
+/// Measures in release mode, with an agent that was built so where one takes part.
 pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
     setup::install(checkout)?;
     build_ebpf::build(checkout)?;
     let mut cargo = command::cargo(checkout, "run");
     cargo.args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]);
-    if args.first().is_some_and(|what| what == "agent") {
+    if args.first().is_some_and(|what| OF_AGENTS.contains(&what.as_str())) {
         let packages = ["--release", "-p", "xlb-userspace", "-p", "xlb-tests", "--bin", "xlb"];
         command::run(command::cargo(checkout, "build").args(packages).args(command::quiet_unless_watched()))?;
         cargo.env("XLB_BINARY", checkout.root().join("target/release/xlb"));

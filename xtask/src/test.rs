@@ -75,7 +75,7 @@ const KERNEL: [&str; 12] = [
 ];
 
 /// `lab_selftest` are the tests of the lab itself.
-const LAB: [&str; 14] = [
+const LAB: [&str; 16] = [
     "-p",
     "xlb-tests",
     "--test",
@@ -88,6 +88,8 @@ const LAB: [&str; 14] = [
     "inside",
     "--test",
     "agent",
+    "--test",
+    "load",
     "--test",
     "lab_selftest",
 ];

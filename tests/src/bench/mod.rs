@@ -2,4 +2,5 @@
 
 pub mod path;
 pub mod agent;
+pub mod restart;
 pub mod report;

@@ -1,9 +1,11 @@
 //! `cargo xtask bench`: measures xlb.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use xlb_tests::bench::report::{self, Report};
-use xlb_tests::bench::{agent, path};
+use xlb_tests::bench::{agent, path, restart};
 use xlb_tests::scale::Scale;
 use xlb_tests::sim::compare::{self, Terms};
 
@@ -47,6 +49,28 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Numbered datagrams and TCP connections while agents end, in turn by SIGTERM and SIGKILL, and others replace their
+    /// programs: what was lost or moved, which has to be nothing [15 min; root]
+    Restart {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// How often an agent ends and another begins
+        #[arg(long, default_value_t = restart::Terms::TARGET.restarts)]
+        restarts: usize,
+        /// Flows of datagrams of each client, 50 a second each
+        #[arg(long, default_value_t = restart::Terms::TARGET.flows)]
+        flows: u64,
+        /// Long-lived TCP connections of each client, up to 50 messages a second each
+        #[arg(long, default_value_t = restart::Terms::TARGET.connections)]
+        connections: usize,
+        /// How long the same load runs without restarts first
+        #[arg(long, default_value_t = restart::Terms::TARGET.quiet.as_secs())]
+        quiet_s: u64,
+        /// Native XDP takes the packets, instead of tc
+        #[arg(long)]
+        by_xdp: bool,
+    },
     /// Connections that went astray, in a simulation of xlb and of other designs [1 min]
     Sim {
         /// How to print the rows
@@ -87,15 +111,35 @@ fn main() -> Result<()> {
             let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
             (report::env(changes, rounds), agent::measure(scale, changes, rounds)?, output, Report::plain_table)
         }
+        Command::Restart { output, restarts, flows, connections, quiet_s, by_xdp } => {
+            let quiet = Duration::from_secs(quiet_s);
+            return restart(restart::Terms { restarts, flows, connections, quiet, by_xdp }, output);
+        }
         Command::Sim { output, flows, seed, only, explain, threads } => {
             let explains = if explain { EXPLAINED } else { 0 };
             return simulate(&Terms { flows, seed, only, explains, threads }, output);
         }
     };
+    print(&report, &env, output, table);
+    Ok(())
+}
+
+fn print(report: &Report, env: &serde_json::Value, output: Output, table: fn(&Report) -> String) {
     match output {
-        Output::Table => println!("{}\n\n{}", one_line(&env), table(&report)),
-        Output::Json => println!("{:#}", report.json(&env)),
+        Output::Table => println!("{}\n\n{}", one_line(env), table(report)),
+        Output::Json => println!("{:#}", report.json(env)),
     }
+}
+
+fn restart(terms: restart::Terms, output: Output) -> Result<()> {
+    let outcome = restart::measure(terms)?;
+    let env = report::env(u32::try_from(terms.restarts).unwrap_or(u32::MAX), 1);
+    print(&outcome.report(), &env, output, Report::plain_table);
+    ensure!(
+        outcome.restarted.faults() == 0,
+        "traffic was lost or moved: {:?}",
+        outcome.restarted.connections.incidents
+    );
     Ok(())
 }
 
