@@ -1,5 +1,17 @@
-//! Traffic of which every loss is noticed, while what carries it is exchanged: the short runs of
-//! `cargo xtask bench restart`.
+//! Traffic of which every loss is noticed, while what carries it is exchanged: the short runs of `cargo xtask bench restart` and
+//! `cargo xtask bench connections`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[path = "load/restart.rs"]
 mod restart;
+#[path = "load/flood.rs"]
+mod flood;
+#[path = "load/connections.rs"]
+mod connections;
+
+/// Namespaces share the queues of the machine's processors: what a flood fills would be missing to those who count losses.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -28,6 +28,9 @@ const PRODUCTION: (&str, &str) = ("xlb-ebpf", "xlb-ebpf.o");
 /// The binary that only the benchmarks load.
 const BENCH: (&str, &str) = ("xlb-bench-ebpf", "xlb-bench.o");
 
+/// The binary that makes floods for tests.
+const FLOOD: (&str, &str) = ("xlb-flood-ebpf", "xlb-flood.o");
+
 /// The workspace's release profile is made for the agent. These settings replace it for BPF: bpf-linker links and
 /// optimises all bitcode at once, a program cannot unwind, and BTF is made of the debug information.
 const PROFILE: [(&str, &str); 6] = [
@@ -52,7 +55,7 @@ const FOREIGN_ENVIRONMENT: [&str; 9] = [
     "LD_LIBRARY_PATH",
 ];
 
-/// Compiles both objects, checks the production object, and publishes them under `target/bpf`.
+/// Compiles all objects, checks the production object, and publishes them under `target/bpf`.
 pub fn build(checkout: &Checkout) -> Result<()> {
     let compiler = Compiler::find()?;
     let linker = Linker::find(checkout)?;
@@ -62,7 +65,7 @@ pub fn build(checkout: &Checkout) -> Result<()> {
 
     let built = checkout.bpf_build().join(TARGET).join("release");
     check(&built.join(PRODUCTION.0))?;
-    for (binary, object) in [PRODUCTION, BENCH] {
+    for (binary, object) in [PRODUCTION, BENCH, FLOOD] {
         let repaired = repaired(&built.join(binary))?;
         publish(&repaired, &checkout.bpf_objects().join(object))?;
     }

@@ -95,11 +95,11 @@ enum Command {
     ///
     /// Runs `setup` and `build-ebpf` first. Arguments that are not named here go to the demo.
     Demo(DemoArgs),
-    /// Measure, in release mode: `bench path -o json`, `bench agent`, `bench sim`, `bench restart` [5 min cold; root]
+    /// Measure, in release mode: `bench path -o json`, or `agent`, `sim`, `restart`, `connections` [5 min cold; root]
     ///
     /// Runs `build-ebpf` first. All arguments go to `xlb-bench`.
     Bench {
-        /// What to measure (`path`, `agent`, `sim`, `restart`), then options: `path -o json`
+        /// What to measure (`path`, `agent`, `sim`, `restart`, `connections`), then options: `path -o json`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },

@@ -3,4 +3,5 @@
 pub mod path;
 pub mod agent;
 pub mod restart;
+pub mod connections;
 pub mod report;

@@ -108,9 +108,11 @@ struct Load {
 
 impl Load {
     fn start(stage: &Stage, terms: Terms) -> Result<Load> {
-        let (vip, closing) = (stage.vip(), &stage.closing);
-        let connections: Vec<Connections> =
-            stage.clients().map(|client| Connections::start(client, vip, terms.connections, HABITS, closing)).collect();
+        let vip = stage.vip();
+        let connections: Vec<Connections> = stage
+            .clients()
+            .map(|client| Connections::start(client, vip, terms.connections, HABITS))
+            .collect::<Result<_>>()?;
         let all = || connections.iter().map(Connections::open).sum::<usize>() == terms.connections * CLIENTS;
         let opened = crate::lab::wait_for(OPENING, || all().then_some(()));
         opened.with_context(|| format!("not all connections are open within {OPENING:?}"))?;
@@ -121,11 +123,11 @@ impl Load {
 
     fn stop(self, stage: &Stage) -> Result<Part> {
         let datagrams = self.datagrams.into_iter().map(Datagrams::stop).collect::<Result<Vec<_>>>()?;
-        let connections = self.connections.into_iter().map(Connections::stop).collect::<Result<Vec<_>>>()?;
+        let connections = Connections::stop(self.connections)?;
         let (now, before) = (counters(stage)?, self.before);
         Ok(Part {
             datagrams: datagrams.into_iter().sum(),
-            connections: connections.into_iter().fold(Tally::default(), Tally::and),
+            connections,
             retransmitted: now.grown(&before, RETRANSMITTED),
             in_vain: now.grown(&before, IN_VAIN),
             no_room: now.grown(&before, NO_ROOM),

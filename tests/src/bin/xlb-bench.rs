@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: measures xlb.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use xlb_tests::bench::report::{self, Report};
-use xlb_tests::bench::{agent, path, restart};
+use xlb_tests::bench::{agent, connections, path, restart};
+use xlb_tests::load::connections::Habits;
+use xlb_tests::load::{self, pod};
 use xlb_tests::scale::Scale;
 use xlb_tests::sim::compare::{self, Terms};
 
@@ -71,6 +74,34 @@ enum Command {
         #[arg(long)]
         by_xdp: bool,
     },
+    /// 100 000 open connections with secrets, while pods are replaced, a million spoofed SYNs a second arrive, and agents
+    /// are killed: what moved, broke or hung, which has to be nothing, and what else it cost [3 min; root]
+    Connections {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Connections that are always open; one more is opened where a pod has closed one
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10..=200_000))]
+        connections: u32,
+        /// Further ones that speak ten times a second
+        #[arg(long, default_value_t = connections::Terms::TARGET.streams)]
+        streams: usize,
+        /// How long the trouble lasts
+        #[arg(long, default_value_t = connections::Terms::TARGET.trouble.as_secs())]
+        seconds: u64,
+        /// SYNs of the flood per second; 0: no flood
+        #[arg(long, default_value_t = connections::Terms::TARGET.flood_per_s)]
+        flood: u32,
+        /// Seconds for which a terminating pod keeps its connections
+        #[arg(long, default_value_t = connections::Terms::TARGET.grace.as_secs())]
+        grace: u64,
+        /// Native XDP takes the packets, instead of tc
+        #[arg(long)]
+        by_xdp: bool,
+    },
+    /// Takes part in a load: `restart` and `connections` start these
+    #[command(subcommand, hide = true)]
+    Work(Work),
     /// Connections that went astray, in a simulation of xlb and of other designs [1 min]
     Sim {
         /// How to print the rows
@@ -94,6 +125,29 @@ enum Command {
     },
 }
 
+/// A process that takes part in a load.
+#[derive(Subcommand)]
+enum Work {
+    /// A pod's server
+    Pod {
+        #[arg(long)]
+        number: u64,
+        #[arg(long)]
+        port: u16,
+    },
+    /// A client with many connections
+    Client {
+        #[arg(long)]
+        vip: SocketAddr,
+        #[arg(long)]
+        seats: usize,
+        #[arg(long)]
+        pause_ms: u64,
+        #[arg(long)]
+        patience_ms: u64,
+    },
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
     Table,
@@ -114,6 +168,17 @@ fn main() -> Result<()> {
         Command::Restart { output, restarts, flows, connections, quiet_s, by_xdp } => {
             let quiet = Duration::from_secs(quiet_s);
             return restart(restart::Terms { restarts, flows, connections, quiet, by_xdp }, output);
+        }
+        Command::Connections { output, connections, streams, seconds, flood, grace, by_xdp } => {
+            let [trouble, grace] = [seconds, grace].map(Duration::from_secs);
+            let (connections, flood_per_s, target) = (connections as usize, flood, connections::Terms::TARGET);
+            let terms = connections::Terms { connections, streams, trouble, flood_per_s, grace, by_xdp, ..target };
+            return keep(terms, output);
+        }
+        Command::Work(Work::Pod { number, port }) => return pod::work(number, port),
+        Command::Work(Work::Client { vip, seats, pause_ms, patience_ms }) => {
+            let [pause, patience] = [pause_ms, patience_ms].map(Duration::from_millis);
+            return load::connections::work(vip, seats, Habits { pause, patience });
         }
         Command::Sim { output, flows, seed, only, explain, threads } => {
             let explains = if explain { EXPLAINED } else { 0 };
@@ -140,6 +205,15 @@ fn restart(terms: restart::Terms, output: Output) -> Result<()> {
         "traffic was lost or moved: {:?}",
         outcome.restarted.connections.incidents
     );
+    Ok(())
+}
+
+fn keep(terms: connections::Terms, output: Output) -> Result<()> {
+    let outcome = connections::measure(terms)?;
+    let env = report::env(u32::try_from(terms.connections).unwrap_or(u32::MAX), 1);
+    print(&outcome.report(), &env, output, Report::plain_table);
+    eprint!("{}", outcome.story(EXPLAINED));
+    ensure!(outcome.violations() == 0, "{} connections moved, broke or hung", outcome.violations());
     Ok(())
 }
 

@@ -45,5 +45,7 @@ mod pattern;
 pub use pattern::Pattern;
 mod frames;
 pub use frames::{Capture, Frame, send_frame, send_frames};
+mod limits;
+pub use limits::allow_open_files;
 mod wait;
 pub use wait::wait_for;

@@ -5,18 +5,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
-use tokio::sync::{Semaphore, watch};
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::event_loop::{self, Stop};
-use super::pod::Closing;
 use super::talk::{End, Failure, Incident, Talk, Violation};
-use crate::lab::Namespace;
+use super::worker::{self, Worker};
+use crate::lab::{Namespace, allow_open_files};
 
 /// Connections that one client opens at a time: a burst of its own is not what is asked about.
 const OPENING_MAX: usize = 64;
@@ -35,7 +35,7 @@ pub struct Habits {
 }
 
 /// What became of the connections.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Connections that were opened, and whose first question was answered.
     pub opened: u64,
@@ -71,42 +71,52 @@ impl Tally {
 }
 
 /// The seats of one client, until they are stopped.
-pub struct Connections {
-    open: Arc<AtomicUsize>,
-    stop: watch::Sender<bool>,
-    thread: JoinHandle<Result<Tally>>,
-}
+pub struct Connections(Worker);
 
 impl Connections {
     /// Begins to open them.
-    pub fn start(client: &Namespace, vip: SocketAddr, seats: usize, habits: Habits, closing: &Closing) -> Connections {
-        let (ask, stop) = Stop::channel();
-        let open = Arc::new(AtomicUsize::new(0));
-        let (opening, now_open) = (Arc::new(Semaphore::new(OPENING_MAX)), Arc::clone(&open));
-        let closing = closing.clone();
-        let thread = event_loop::spawn(client, move || async move {
-            let mut running = JoinSet::new();
-            for number in 0..seats {
-                let (opening, open, closing) = (Arc::clone(&opening), Arc::clone(&now_open), closing.clone());
-                let seat = Seat { vip, habits, number, opening, open, closing, tally: Tally::default() };
-                running.spawn(seat.run(stop.clone()));
-            }
-            Ok(running.join_all().await.into_iter().fold(Tally::default(), Tally::and))
-        });
-        Connections { open, stop: ask, thread }
+    pub fn start(client: &Namespace, vip: SocketAddr, seats: usize, habits: Habits) -> Result<Connections> {
+        let (pause, patience) = (habits.pause.as_millis().to_string(), habits.patience.as_millis().to_string());
+        let (vip, seats) = (vip.to_string(), seats.to_string());
+        let options = [("--vip", vip), ("--seats", seats), ("--pause-ms", pause), ("--patience-ms", patience)];
+        let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        Ok(Connections(Worker::start(client, &["client".to_owned()].into_iter().chain(options).collect::<Vec<_>>())?))
     }
 
     /// How many are open, each with an answer of its pod.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.0.open()
     }
 
-    /// Lets each have its last answer, closes them and says what became of all.
-    pub fn stop(self) -> Result<Tally> {
-        self.stop.send_replace(true);
-        event_loop::join(self.thread)
+    /// Lets each of all have its last answer, closes them and says what became of them.
+    pub fn stop(mut all: Vec<Connections>) -> Result<Tally> {
+        all.iter_mut().for_each(|connections| connections.0.ask_to_end());
+        all.into_iter().try_fold(Tally::default(), |sum, connections| {
+            let last = connections.0.finish()?;
+            Ok(sum.and(serde_json::from_str(&last).with_context(|| format!("reading {last:?}"))?))
+        })
     }
+}
+
+/// In a worker: keeps the seats until its input ends, and says what became of them.
+pub fn work(vip: SocketAddr, seats: usize, habits: Habits) -> Result<()> {
+    allow_open_files()?;
+    event_loop::run(async {
+        let (opening, open) = (Arc::new(Semaphore::new(OPENING_MAX)), Arc::new(AtomicUsize::new(0)));
+        let (stop, mut commands) = (Stop::channel(), worker::commands());
+        tokio::spawn(worker::tell_of(Arc::clone(&open)));
+        let mut running = JoinSet::new();
+        for number in 0..seats {
+            let (opening, open) = (Arc::clone(&opening), Arc::clone(&open));
+            running.spawn(Seat { vip, habits, number, opening, open, tally: Tally::default() }.run(stop.1.clone()));
+        }
+        commands.wait_for(Option::is_none).await?;
+        stop.0.send_replace(true);
+        let tally = running.join_all().await.into_iter().fold(Tally::default(), Tally::and);
+        worker::say(&serde_json::to_string(&tally)?);
+        Ok(())
+    })
 }
 
 struct Seat {
@@ -115,7 +125,6 @@ struct Seat {
     number: usize,
     opening: Arc<Semaphore>,
     open: Arc<AtomicUsize>,
-    closing: Closing,
     tally: Tally,
 }
 
@@ -124,7 +133,7 @@ impl Seat {
         while !stop.is_asked() {
             let Some(mut talk) = self.open(&mut stop).await else { continue };
             self.open.fetch_add(1, Ordering::Relaxed);
-            let end = talk.go_on(self.habits, &self.closing, &mut stop).await;
+            let end = talk.go_on(self.habits, &mut stop).await;
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.tally.answered += talk.answered();
             match end {

@@ -37,10 +37,13 @@ where
     F: Future<Output = Result<T>>,
     T: Send + 'static,
 {
-    namespace.spawn(move || {
-        let runtime = Builder::new_current_thread().enable_all().build().context("making an event loop")?;
-        runtime.block_on(async { main().await })
-    })
+    namespace.spawn(move || run(async { main().await }))
+}
+
+/// Runs it on this thread.
+pub(super) fn run<T>(main: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("making an event loop")?;
+    runtime.block_on(main)
 }
 
 /// What the thread returned; its panic becomes the caller's.

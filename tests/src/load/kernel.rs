@@ -9,6 +9,8 @@ use crate::lab::Namespace;
 
 /// TCP's segments that were sent again, for whatever reason.
 pub const RETRANSMITTED: &str = "Tcp.RetransSegs";
+/// Those of them that are SYNs, or answers to SYNs.
+pub const HANDSHAKES: &str = "TcpExt.TCPSynRetrans";
 /// Segments of which the receiver said (by DSACK) that it had them already: these were sent again in vain, as their
 /// answer was late and not lost.
 pub const IN_VAIN: &str = "TcpExt.TCPDSACKRecv";
@@ -72,6 +74,14 @@ impl Counters {
         }
         Counters(counters)
     }
+}
+
+/// Packets that a device has received.
+pub fn received(namespace: &Namespace, device: &str) -> Result<u64> {
+    let text = namespace.run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'));
+    let packets = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    packets.with_context(|| format!("no device {device} in {}", namespace.name()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! A pod's server: over TCP and UDP it answers with its own number, and with what only it can know of a connection.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -14,92 +12,56 @@ use tokio::select;
 use tokio::sync::watch;
 
 use super::event_loop;
-use super::wire::{Answer, QUESTION_BYTES, Question};
-use crate::lab::Namespace;
+use super::wire::{Answer, GOODBYE, QUESTION_BYTES, Question};
+use super::worker::{self, Worker};
+use crate::lab::{Namespace, allow_open_files};
 
 /// Connections that wait for the server. The kernel takes no more than net.core.somaxconn of them.
 const BACKLOG: u32 = 4_096;
-/// A busy machine lets a thread wait: what arrives meanwhile must find room.
+/// A busy machine lets a process wait: what arrives meanwhile must find room.
 pub(super) const SOCKET_BUFFER_BYTES: usize = 16 << 20;
-
-/// The pods that close their connections on purpose; clients ask when theirs ends.
-#[derive(Clone, Default)]
-pub struct Closing(Arc<Mutex<BTreeSet<u64>>>);
-
-impl Closing {
-    /// Whether this pod does.
-    #[must_use]
-    pub fn contains(&self, pod: u64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&pod)
-    }
-
-    fn add(&self, pod: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(pod);
-    }
-}
-
-/// How long a server lives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    /// Its grace period is over: each connection is closed, in order.
-    Closing,
-    Ended,
-}
+/// What a server is told when its time is over.
+const CLOSE: &str = "close";
 
 /// A running server. Dropping it ends it, and all its connections.
-pub struct PodServer {
-    number: u64,
-    closing: Closing,
-    phase: watch::Sender<Phase>,
-    open: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
+pub struct PodServer(Worker);
 
 impl PodServer {
     /// Listens on a port in the pod; when this returns, it serves.
-    pub fn start(namespace: &Namespace, number: u64, port: u16, closing: &Closing) -> Result<PodServer> {
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let open = Arc::new(AtomicUsize::new(0));
-        let (pod, (ready, is_ready)) = (Pod { number, phases, open: Arc::clone(&open) }, mpsc::channel());
-        let thread = event_loop::spawn(namespace, move || async move {
-            let sockets = Sockets::bind(port)?;
-            let _ = ready.send(());
-            sockets.serve(pod).await
-        });
-        let server = PodServer { number, closing: closing.clone(), phase, open, thread: Some(thread) };
-        is_ready.recv().ok().with_context(|| format!("pod {number} does not listen on port {port}"))?;
-        Ok(server)
+    pub fn start(namespace: &Namespace, number: u64, port: u16) -> Result<PodServer> {
+        let arguments = ["pod", "--number", &number.to_string(), "--port", &port.to_string()].map(str::to_owned);
+        Ok(PodServer(Worker::start(namespace, &arguments).with_context(|| format!("serving in pod {number}"))?))
     }
 
     /// How many TCP connections it has.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.0.open()
     }
 
-    /// Closes every connection, as a server does whose time is over. Clients close theirs then.
-    pub fn close_connections(&self) {
-        self.closing.add(self.number);
-        self.phase.send_replace(Phase::Closing);
+    /// Closes every connection, as a server does whose time is over: each client is told. Clients close theirs then.
+    pub fn close_connections(&mut self) -> Result<()> {
+        self.0.say(CLOSE)
     }
 }
 
-impl Drop for PodServer {
-    fn drop(&mut self) {
-        self.closing.add(self.number);
-        self.phase.send_replace(Phase::Ended);
-        if let Some(Err(error)) = self.thread.take().map(event_loop::join) {
-            eprintln!("pod {}: {error:#}", self.number);
-        }
-    }
+/// In a worker: serves until its input ends.
+pub fn work(number: u64, port: u16) -> Result<()> {
+    allow_open_files()?;
+    event_loop::run(async {
+        let open = Arc::new(AtomicUsize::new(0));
+        let pod = Pod { number, commands: worker::commands(), open: Arc::clone(&open) };
+        let sockets = Sockets::bind(port)?;
+        tokio::spawn(worker::tell_of(open));
+        sockets.serve(pod).await
+    })
 }
 
 /// What the tasks of a server share.
 #[derive(Clone)]
 struct Pod {
     number: u64,
-    phases: watch::Receiver<Phase>,
+    commands: watch::Receiver<Option<String>>,
     open: Arc<AtomicUsize>,
 }
 
@@ -121,9 +83,8 @@ impl Sockets {
 
     async fn serve(self, mut pod: Pod) -> Result<()> {
         tokio::spawn(answer_datagrams(self.udp, pod.number));
-        let for_connections = pod.clone();
-        tokio::spawn(accept(self.tcp, for_connections));
-        pod.phases.wait_for(|phase| *phase == Phase::Ended).await?;
+        tokio::spawn(accept(self.tcp, pod.clone()));
+        pod.commands.wait_for(Option::is_none).await?;
         Ok(())
     }
 }
@@ -153,12 +114,13 @@ async fn accept(listener: TcpListener, pod: Pod) {
 }
 
 async fn converse(mut stream: TcpStream, pod: &Pod) -> std::io::Result<()> {
-    let mut phases = pod.phases.clone();
+    let mut commands = pod.commands.clone();
     stream.set_nodelay(true)?;
     select! {
         result = answer_messages(&mut stream, pod.number) => return result,
-        _ = phases.wait_for(|phase| *phase != Phase::Serving) => {}
+        _ = commands.wait_for(|command| command.as_deref() == Some(CLOSE)) => {}
     }
+    stream.write_all(&Answer { pod: pod.number, key: 0, number: GOODBYE }.to_bytes()).await?;
     // A socket that is closed with data unread resets its connection: so the client ends first.
     stream.shutdown().await?;
     while stream.read(&mut [0; QUESTION_BYTES]).await? > 0 {}

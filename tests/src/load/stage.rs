@@ -10,7 +10,7 @@ use serde_json::Value;
 use xlb_userspace::agent::report::Report;
 use xlb_userspace::maps::pins::PinDirectory;
 
-use super::pod::{Closing, PodServer};
+use super::pod::PodServer;
 use crate::lab::{
     Agent, EndpointSpec, Lab, Manifests, Namespace, ServiceSpec, SliceSpec, service_yaml, slice_yaml, wait_for,
 };
@@ -30,8 +30,6 @@ pub struct Stage {
     pub agent: Agent,
     /// Servers by the number of their pod.
     pub pods: BTreeMap<usize, PodServer>,
-    /// Pods that close their connections on purpose.
-    pub closing: Closing,
     manifests: Manifests,
     /// The network.
     pub lab: Lab,
@@ -44,10 +42,9 @@ impl Stage {
         manifests.write("service.yaml", &service(&lab))?;
         let numbers: Vec<usize> = lab.pods().collect();
         manifests.write(SLICE_FILE, &slice(&lab, &numbers, &[]))?;
-        let closing = Closing::default();
-        let pods = numbers.iter().map(|&pod| Ok((pod, serve(&lab, pod, &closing)?))).collect::<Result<_>>()?;
+        let pods = numbers.iter().map(|&pod| Ok((pod, serve(&lab, pod)?))).collect::<Result<_>>()?;
         let agent = Agent::start(&lab, manifests.path(), &[&["--keep-dataplane"], arguments].concat())?;
-        let mut stage = Stage { agent, pods, closing, manifests, lab };
+        let mut stage = Stage { agent, pods, manifests, lab };
         stage.wait_for_takers(&numbers);
         Ok(stage)
     }
@@ -71,7 +68,7 @@ impl Stage {
     /// A new pod that serves. It gets no connections until it is published.
     pub fn add_pod(&mut self) -> Result<usize> {
         let pod = self.lab.add_pod()?;
-        self.pods.insert(pod, serve(&self.lab, pod, &self.closing)?);
+        self.pods.insert(pod, serve(&self.lab, pod)?);
         Ok(pod)
     }
 
@@ -105,11 +102,21 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until the running agent has said that the maps are as they should be.
+    /// Whether a pod gets new connections.
+    pub fn takes(&self, pod: usize) -> Result<bool> {
+        let address = SocketAddr::new(self.lab.pod_address(pod).into(), TARGET_PORT);
+        Ok(takers(&self.agent.inspect()?).contains(&address))
+    }
+
+    /// Whether the running agent has said that the maps are as they should be.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        let is_its_word = |report: Report| Some(report.pid) == self.agent.process() && report.in_sync_at_s > 0;
+        Report::read(&self.lab.pin_directory()).is_some_and(is_its_word)
+    }
+
     fn wait_in_sync(&self) -> Result<()> {
-        let pins = self.lab.pin_directory();
-        let is_its_word = |report: &Report| Some(report.pid) == self.agent.process() && report.in_sync_at_s > 0;
-        let in_sync = wait_for(PATIENCE, || Report::read(&pins).filter(is_its_word));
+        let in_sync = wait_for(PATIENCE, || self.is_in_sync().then_some(()));
         in_sync.with_context(|| format!("not in sync within {PATIENCE:?}; its log:\n{}", self.agent.log()))?;
         Ok(())
     }
@@ -129,20 +136,18 @@ impl Stage {
     }
 }
 
-fn serve(lab: &Lab, pod: usize, closing: &Closing) -> Result<PodServer> {
-    PodServer::start(lab.pod(pod), pod as u64, TARGET_PORT, closing)
+fn serve(lab: &Lab, pod: usize) -> Result<PodServer> {
+    PodServer::start(lab.pod(pod), pod as u64, TARGET_PORT)
 }
 
-/// The backends of each port that get new connections, if both ports agree.
+/// The backends that get new connections of any port.
 fn takers(maps: &Value) -> BTreeSet<SocketAddr> {
     let services = maps["services"].as_array().into_iter().flatten();
-    let mut of_ports = services.map(|service| {
+    let takers = services.flat_map(|service| {
         let backends = service["backends"].as_array().into_iter().flatten();
-        let takers = backends.filter(|backend| service["slots"] == 0 || backend["slots"] != 0);
-        takers.filter_map(|backend| backend["address"].as_str()?.parse().ok()).collect()
+        backends.filter(|backend| service["slots"] == 0 || backend["slots"] != 0)
     });
-    let first: BTreeSet<SocketAddr> = of_ports.next().unwrap_or_default();
-    if of_ports.all(|other| other == first) { first } else { BTreeSet::new() }
+    takers.filter_map(|backend| backend["address"].as_str()?.parse().ok()).collect()
 }
 
 fn service(lab: &Lab) -> String {

@@ -5,27 +5,29 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connections::Habits;
 use super::event_loop::Stop;
-use super::pod::Closing;
-use super::wire::{ANSWER_BYTES, Answer, Question};
+use super::wire::{ANSWER_BYTES, Answer, GOODBYE, Question};
 
 /// What went wrong with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Violation {
     /// A pod answered that did not accept it.
     Moved,
     /// The answer has another connection's secret, or is none to its question.
     Foreign,
-    /// It was reset.
+    /// It was reset after a pod had answered.
     Reset,
-    /// It was closed, and its pod did not want to.
+    /// It was reset before: no pod need have accepted it.
+    Refused,
+    /// It was closed, and no pod said so.
     Closed,
     /// A pod had answered, and then no answer came.
     Hung,
@@ -34,7 +36,7 @@ pub enum Violation {
 }
 
 /// A violation, for whoever looks for its cause.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Incident {
     /// What.
     pub violation: Violation,
@@ -43,7 +45,7 @@ pub struct Incident {
     /// The pod that accepted the connection, as far as it has said so.
     pub pod: Option<u64>,
     /// When.
-    pub at: Instant,
+    pub at: SystemTime,
     /// How old it was.
     pub age: Duration,
     /// Questions that were answered before.
@@ -94,15 +96,15 @@ impl Talk {
         let mut talk = Talk { stream, client, secret: new_secret(), pod, next, since, rest };
         match talk.ask(patience).await {
             Ok(()) => Ok(talk),
-            Err(Violation::Hung) => Err(Failure::Broke(talk.incident(Violation::Unanswered))),
-            // Whose time is over may close what it was never asked anything by.
-            Err(Violation::Closed) => Err(Failure::NotOpened),
-            Err(violation) => Err(Failure::Broke(talk.incident(violation))),
+            Err(End::Wrong(Violation::Hung)) => Err(Failure::Broke(talk.incident(Violation::Unanswered))),
+            Err(End::Wrong(Violation::Reset)) => Err(Failure::Broke(talk.incident(Violation::Refused))),
+            Err(End::Wrong(violation)) => Err(Failure::Broke(talk.incident(violation))),
+            Err(End::ByPod | End::Stopped) => Err(Failure::NotOpened),
         }
     }
 
     /// Asks again and again until it is over.
-    pub async fn go_on(&mut self, habits: Habits, closing: &Closing, stop: &mut Stop) -> End {
+    pub async fn go_on(&mut self, habits: Habits, stop: &mut Stop) -> End {
         loop {
             let (is_stopping, quiet) = tokio::select! {
                 quiet = self.pause() => (false, quiet),
@@ -110,13 +112,12 @@ impl Talk {
             };
             let answered = match quiet {
                 Ok(()) => self.ask(habits.patience).await,
-                Err(violation) => Err(violation),
+                Err(end) => Err(end),
             };
             match answered {
                 Ok(()) if is_stopping => return End::Stopped,
                 Ok(()) => self.rest = habits.pause,
-                Err(Violation::Closed) if self.pod.is_some_and(|pod| closing.contains(pod)) => return End::ByPod,
-                Err(violation) => return End::Wrong(violation),
+                Err(end) => return end,
             }
         }
     }
@@ -131,20 +132,22 @@ impl Talk {
     #[must_use]
     pub fn incident(&self, violation: Violation) -> Incident {
         let Talk { client, pod, next: answered, since, .. } = *self;
-        Incident { violation, client, pod, at: Instant::now(), age: since.elapsed(), answered }
+        Incident { violation, client, pod, at: SystemTime::now(), age: since.elapsed(), answered }
     }
 
-    /// Nobody speaks unless asked.
-    async fn pause(&mut self) -> Result<(), Violation> {
-        match timeout(self.rest, self.stream.read(&mut [0])).await {
+    /// Nobody speaks unless asked, but a pod that closes.
+    async fn pause(&mut self) -> Result<(), End> {
+        let mut word = [0; ANSWER_BYTES];
+        match timeout(self.rest, self.stream.read(&mut word)).await {
             Err(_) => Ok(()),
-            Ok(Ok(0)) => Err(Violation::Closed),
-            Ok(Ok(_)) => Err(Violation::Foreign),
-            Ok(Err(_)) => Err(Violation::Reset),
+            Ok(Ok(0)) => Err(End::Wrong(Violation::Closed)),
+            // So few bytes, written at once, are one segment.
+            Ok(Ok(_)) => Err(self.check(Answer::of_bytes(word)).err().unwrap_or(End::Wrong(Violation::Foreign))),
+            Ok(Err(_)) => Err(End::Wrong(Violation::Reset)),
         }
     }
 
-    async fn ask(&mut self, patience: Duration) -> Result<(), Violation> {
+    async fn ask(&mut self, patience: Duration) -> Result<(), End> {
         let key = if self.next == 0 { self.secret } else { 0 };
         let question = Question { key, number: self.next }.to_bytes();
         let mut answer = [0; ANSWER_BYTES];
@@ -152,23 +155,28 @@ impl Talk {
             self.stream.write_all(&question).await?;
             self.stream.read_exact(&mut answer).await
         };
-        timeout(patience, asked).await.map_err(|_| Violation::Hung)?.map_err(violation_of)?;
-        self.check(Answer::of_bytes(answer))
+        let answered = timeout(patience, asked).await.map_err(|_| End::Wrong(Violation::Hung))?;
+        answered.map_err(|error| End::Wrong(violation_of(&error)))?;
+        self.check(Answer::of_bytes(answer))?;
+        self.next += 1;
+        Ok(())
     }
 
-    fn check(&mut self, answer: Answer) -> Result<(), Violation> {
+    fn check(&mut self, answer: Answer) -> Result<(), End> {
         if *self.pod.get_or_insert(answer.pod) != answer.pod {
-            return Err(Violation::Moved);
+            return Err(End::Wrong(Violation::Moved));
+        }
+        if answer.number == GOODBYE {
+            return Err(End::ByPod);
         }
         if (answer.key, answer.number) != (self.secret, self.next) {
-            return Err(Violation::Foreign);
+            return Err(End::Wrong(Violation::Foreign));
         }
-        self.next += 1;
         Ok(())
     }
 }
 
-fn violation_of(error: Error) -> Violation {
+fn violation_of(error: &Error) -> Violation {
     match error.kind() {
         ErrorKind::UnexpectedEof => Violation::Closed,
         _ => Violation::Reset,

@@ -5,7 +5,10 @@ pub const QUESTION_BYTES: usize = 16;
 /// What a pod answers.
 pub const ANSWER_BYTES: usize = 24;
 
-/// A datagram of a client.
+/// The number of a pod's last word on a connection that it closes: nobody asked for it.
+pub const GOODBYE: u64 = u64::MAX;
+
+/// What a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Over TCP the connection's secret in its first message, and zero in all others; over UDP the flow.

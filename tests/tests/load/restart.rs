@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use xlb_tests::bench::restart::{Terms, measure};
 
+use crate::alone;
+
 #[test]
 fn restarts_and_replaced_programs_lose_no_datagram_and_move_no_flow() -> Result<()> {
     check(false)
@@ -16,6 +18,7 @@ fn restarts_and_replaced_xdp_programs_lose_no_datagram_and_move_no_flow() -> Res
 }
 
 fn check(by_xdp: bool) -> Result<()> {
+    let _alone = alone();
     let outcome = measure(Terms { restarts: 6, flows: 8, connections: 16, quiet: Duration::from_secs(1), by_xdp })?;
     let part = &outcome.restarted;
     println!("{}", outcome.report().plain_table());
