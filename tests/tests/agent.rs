@@ -14,6 +14,10 @@ mod bpffs;
 mod pins;
 #[path = "agent/end.rs"]
 mod end;
+#[path = "agent/refused.rs"]
+mod refused;
+#[path = "agent/upgrade.rs"]
+mod upgrade;
 #[path = "agent/edits.rs"]
 mod edits;
 #[path = "agent/mistakes.rs"]

@@ -35,6 +35,8 @@ mod cookies;
 mod hot;
 #[path = "kernel/scenarios.rs"]
 mod scenarios;
+#[path = "kernel/selftest.rs"]
+mod selftest;
 
 const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: Settings::NONE, generation: 0 };
 

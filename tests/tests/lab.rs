@@ -34,6 +34,8 @@ mod takeover;
 mod handover;
 #[path = "lab/restart.rs"]
 mod restart;
+#[path = "lab/upgrade.rs"]
+mod upgrade;
 #[path = "lab/empty.rs"]
 mod empty;
 #[path = "lab/jumbo.rs"]

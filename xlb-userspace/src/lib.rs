@@ -6,6 +6,7 @@
 //!
 //! Read in this order: [`source`] (where events come from), [`model`] (what Kubernetes asks for), [`plan`] (what the maps
 //! should hold, and the steps to get there), [`node`] (what this node looks like), [`maps`] (the kernel's side),
+//! [`selftest`] (whether programs may serve),
 //! [`health`], [`metrics`] and [`events`] (what others are told, each a function of values), [`http`] (the only sockets of
 //! these), [`agent`] (all of them in a loop), [`cli`] (the commands).
 //!
@@ -17,6 +18,7 @@ pub mod model;
 pub mod plan;
 pub mod node;
 pub mod maps;
+pub mod selftest;
 pub mod health;
 pub mod metrics;
 pub mod events;

@@ -8,36 +8,26 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::Array;
 use aya::programs::links::CgroupAttachMode;
-use aya::programs::{Program, SockOps, TestRun as _, TestRunOptions, TestRunResult, Xdp};
+use aya::programs::{SockOps, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CloneFlags, unshare};
 use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion, Settings, UPLINKS_MAX, Uplink};
 use xlb_common::memory::MemoryTables;
-use xlb_common::{Family as _, Reason, V4};
+use xlb_common::{Family as _, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
 use xlb_userspace::maps::object::{load_hook, load_once};
+use xlb_userspace::selftest::kernel;
 
 use super::flows::{self, FlowKey};
 use super::kernel_maps::{FLOW_MAPS_V4, FLOW_MAPS_V6, KernelMaps, fill, replace, set_settings};
-use super::outcome::{Hook, Outcome, Verdict};
+use super::outcome::{Hook, Outcome};
 use super::sample::UPLINK_MAC;
 
 /// Flows that the tests may have at a time: the LRU maps evict none below it.
 const FLOWS_MAX: u32 = 8_192;
-/// Room for the packet that comes back: test-run takes less than a page of an skb, and several of an XDP frame.
-const FRAME_MAX: usize = 16_384;
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
-const TC_NEXT: u32 = u32::MAX;
-const TC_ACT_SHOT: u32 = 2;
-const TC_ACT_REDIRECT: u32 = 7;
-
 /// The object in the kernel.
 pub struct Dataplane {
     object: Ebpf,
@@ -79,12 +69,10 @@ impl Dataplane {
 
     /// What `hook` does with `frame`; none if the kernel makes no packet of it.
     pub fn run(&self, hook: Hook, frame: &[u8]) -> Result<Option<Outcome>> {
-        let mut out = vec![0; FRAME_MAX];
-        let Some(result) = self.test_run(hook.program(), frame, &mut out)? else { return Ok(None) };
-        out.truncate(result.data_size_out as usize);
+        let Some((value, frame)) = kernel::run(&self.object, hook.program(), frame)? else { return Ok(None) };
         let counts = self.maps.counts()?;
-        let reason = counted(&self.counts.replace(counts.clone()), &counts)?;
-        Ok(Some(Outcome { verdict: verdict(hook, result.return_value)?, reason, frame: out }))
+        let reason = kernel::counted(&self.counts.replace(counts.clone()), &counts)?;
+        Ok(Some(Outcome { verdict: kernel::verdict(hook, value)?, reason, frame }))
     }
 
     /// The answer of the `prove` program, for a socket in the thread's own namespace.
@@ -96,8 +84,9 @@ impl Dataplane {
             FlowKey::V6(flow) => (flow, 6),
         };
         let question = ProofQuestion { ethernet: [0; 16], flow, netns_id: NETNS_HOST, family };
-        let result = self.test_run("prove", bytemuck::bytes_of(&question), &mut [])?;
-        Ok(result.context("the kernel refused a question")?.return_value)
+        let result = kernel::run(&self.object, "prove", bytemuck::bytes_of(&question))?;
+        let (value, _) = result.context("the kernel refused a question")?;
+        Ok(value)
     }
 
     /// Lets `frame` arrive in the namespace's stack, as `ingress_xdp` passes it: test-run with live frames.
@@ -126,21 +115,6 @@ impl Dataplane {
         let uplinks: Array<_, [u8; 36]> = Array::try_from(map).context("UPLINKS")?;
         let uplink: Uplink = bytemuck::cast(uplinks.get(&(ifindex % UPLINKS_MAX), 0).context("reading UPLINKS")?);
         Ok(uplink.hot != 0)
-    }
-
-    fn test_run(&self, program: &str, frame: &[u8], out: &mut [u8]) -> Result<Option<TestRunResult>> {
-        let data_out = if out.is_empty() { None } else { Some(out) };
-        let options = TestRunOptions { data_in: Some(frame), data_out, ..TestRunOptions::new() };
-        let result = match self.object.program(program) {
-            Some(Program::Xdp(program)) => program.test_run(options),
-            Some(Program::SchedClassifier(program)) => program.test_run(options),
-            _ => bail!("the object has no program {program} of the right type"),
-        };
-        match result {
-            Ok(result) => Ok(Some(result)),
-            Err(error) if is_invalid_argument(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("running {program} on {} bytes", frame.len())),
-        }
     }
 
     fn xdp(&self, name: &str) -> Result<&Xdp> {
@@ -182,31 +156,4 @@ fn load_object(path: &Path) -> Result<Ebpf> {
         loader.map_max_entries(map, FLOWS_MAX);
     }
     loader.load(&bytes).with_context(|| format!("loading {}", path.display()))
-}
-
-fn is_invalid_argument(error: &aya::programs::ProgramError) -> bool {
-    matches!(error, aya::programs::ProgramError::SyscallError(error)
-        if error.io_error.raw_os_error() == Some(libc::EINVAL))
-}
-
-fn verdict(hook: Hook, value: u32) -> Result<Verdict> {
-    Ok(match (hook.is_xdp(), value) {
-        (true, XDP_PASS) | (false, TC_NEXT) => Verdict::Pass,
-        (true, XDP_DROP) | (false, TC_ACT_SHOT) => Verdict::Drop,
-        (true, XDP_TX | XDP_REDIRECT) | (false, TC_ACT_REDIRECT) => Verdict::Redirect,
-        _ => bail!("{} returned {value}", hook.program()),
-    })
-}
-
-/// The one reason that a run counted.
-fn counted(before: &[u64], after: &[u64]) -> Result<Option<Reason>> {
-    let mut reason = None;
-    for (index, (before, after)) in before.iter().zip(after).enumerate() {
-        match after - before {
-            0 => {}
-            1 if reason.is_none() => reason = Some(Reason::ALL[index]),
-            _ => bail!("one packet was counted more than once, at last as {:?}", Reason::ALL[index]),
-        }
-    }
-    Ok(reason)
 }

@@ -1,57 +1,13 @@
-//! Runs a hook in ordinary memory: the path of xlb-common, and what the adapters decide in front of it.
+//! Runs a hook in ordinary memory, as the agent's self-test does, on the uplink of the sample.
 
 use xlb_common::memory::MemoryTables;
-use xlb_common::packet::BytePacket;
-use xlb_common::path::{self, Arrival, Delivery, Door};
-use xlb_common::shape::is_tagged;
-use xlb_common::{Disposition, Reason};
+use xlb_userspace::selftest::host;
 
-use super::outcome::{Hook, Outcome, Verdict};
+use super::outcome::{Hook, Outcome};
 use super::sample::{UPLINK, UPLINK_MAC};
 
 /// What `hook` does with `frame`. The tables' flows follow.
 #[must_use]
 pub fn run(tables: &MemoryTables, hook: Hook, frame: &[u8]) -> Outcome {
-    let mut frame = frame.to_vec();
-    let decided = decide(tables, hook, &mut frame);
-    if is_tagged_anew(hook, &decided) && is_tagged(&BytePacket(&mut frame)) {
-        frame.drain(12..16);
-    }
-    let (verdict, reason) = match decided {
-        Ok(Delivery { to: Some(_), reason }) => (Verdict::Redirect, reason),
-        Ok(Delivery { to: None, reason }) => (Verdict::Pass, reason),
-        Err(reason) if reason.disposition() == Disposition::Drop => (Verdict::Drop, reason),
-        Err(reason) if reason.disposition() == Disposition::Reply => (Verdict::Redirect, reason),
-        Err(reason) => (Verdict::Pass, reason),
-    };
-    Outcome { verdict, reason: Some(reason), frame }
-}
-
-fn decide(tables: &MemoryTables, hook: Hook, frame: &mut Vec<u8>) -> Result<Delivery, Reason> {
-    if hook == Hook::Tc && is_for_other_host(frame) {
-        return Err(Reason::OtherHost);
-    }
-    let packet = &mut BytePacket(frame);
-    match hook {
-        Hook::Xdp => path::ingress(packet, tables, Arrival::at(Door::Xdp, UPLINK)),
-        Hook::XdpAlone => path::ingress(packet, tables, Arrival::at(Door::XdpAlone, UPLINK)),
-        Hook::Tc => path::ingress(packet, tables, Arrival::at(Door::Tc, UPLINK)),
-        Hook::Pod => path::egress::<_, _, true>(packet, tables),
-        Hook::Egress => path::egress::<_, _, false>(packet, tables),
-    }
-}
-
-/// Whether a tag of the packet was put on by the program: the outermost is kept beside the skb, where a test-run does not
-/// show it.
-fn is_tagged_anew(hook: Hook, decided: &Result<Delivery, Reason>) -> bool {
-    match hook {
-        Hook::Pod => decided.is_ok(),
-        Hook::Tc => decided.as_ref().is_err_and(|reason| reason.refuses()),
-        Hook::Xdp | Hook::XdpAlone | Hook::Egress => false,
-    }
-}
-
-/// PACKET_OTHERHOST, as `eth_type_trans` sets it: neither the device's MAC nor a group's.
-fn is_for_other_host(frame: &[u8]) -> bool {
-    frame.first_chunk().is_some_and(|mac| *mac != UPLINK_MAC && mac[0] & 1 == 0)
+    host::run(tables, hook, frame, (UPLINK, UPLINK_MAC))
 }

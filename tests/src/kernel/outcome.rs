@@ -1,26 +1,3 @@
-//! What a run of a program is compared by, whoever ran it.
+//! What a run of a program is compared by, whoever ran it: the agent's self-test compares the same.
 
-use xlb_common::Reason;
-pub use xlb_common::hook::Hook;
-
-/// What the hook does with the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// To the next program or the stack.
-    Pass,
-    /// To another interface, or back by the one it came from.
-    Redirect,
-    /// Nowhere.
-    Drop,
-}
-
-/// All that a run leaves behind, except for the flow maps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What becomes of the packet.
-    pub verdict: Verdict,
-    /// What was counted; none: the program had nothing to do.
-    pub reason: Option<Reason>,
-    /// The packet afterwards.
-    pub frame: Vec<u8>,
-}
+pub use xlb_userspace::selftest::outcome::{Hook, Outcome, Verdict};

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use xlb_common::abi::ABI_VERSION;
 
 use super::namespace::Namespace;
 use super::topology::Lab;
@@ -31,6 +32,7 @@ const HANDOVER: &str = "--handover";
 /// A running or stopped agent. Dropping it stops it and removes its pins, if it was the first to pin there.
 pub struct Agent {
     node: Namespace,
+    binary: PathBuf,
     arguments: Vec<String>,
     pin_directory: PathBuf,
     owns_pins: bool,
@@ -58,6 +60,7 @@ impl Agent {
         let pin_directory = lab.pin_directory();
         let mut agent = Agent {
             node: lab.node().clone(),
+            binary: xlb_binary(),
             arguments,
             owns_pins: !pin_directory.exists(),
             pin_directory,
@@ -68,13 +71,33 @@ impl Agent {
         Ok(agent)
     }
 
+    /// From the next start on the agent is another binary, as after an upgrade.
+    pub fn become_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
+    /// From the next start on an argument has another value.
+    pub fn set_argument(&mut self, name: &str, value: &str) {
+        match self.arguments.iter().position(|argument| argument == name) {
+            Some(at) => value.clone_into(&mut self.arguments[at + 1]),
+            None => self.arguments.extend([name.to_owned(), value.to_owned()]),
+        }
+    }
+
+    /// Makes the pins of an agent that does not run those of another version of the map ABI.
+    pub fn become_version(&self, version: u32) -> Result<()> {
+        ensure!(self.child.is_none(), "the agent runs");
+        let own = self.pin_directory.join(format!("v{ABI_VERSION}"));
+        fs::rename(own, self.pin_directory.join(format!("v{version}"))).context("renaming the pins")
+    }
+
     /// Starts a stopped or killed agent with the arguments it had. The log goes on.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the agent runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).context("opening the log")?;
         let mut command = self.xlb(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("starting {}", xlb_binary().display()))?);
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", self.binary.display()))?);
         Ok(())
     }
 
@@ -158,7 +181,7 @@ impl Agent {
     }
 
     fn xlb(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
-        let mut command = self.node.command(xlb_binary());
+        let mut command = self.node.command(&self.binary);
         command.args(arguments).arg("--bpffs-dir").arg(&self.pin_directory);
         command
     }

@@ -29,6 +29,8 @@ mod leftovers;
 
 mod agent;
 pub use agent::{Agent, without_traffic, xlb_binary};
+mod bent;
+pub use bent::{Bend, bent_binary, bent_object};
 mod manifests;
 pub use manifests::{EndpointSpec, Manifests, ServiceSpec, SliceSpec, service_yaml, slice_yaml};
 

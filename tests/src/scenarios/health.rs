@@ -126,6 +126,7 @@ impl State {
             families: families.collect::<Result<_>>()?,
             node: NodeState { exists, is_deleting: deleting, taints },
             timeout_ms: self.timeout_s * 1000,
+            are_programs_refused: false,
         })
     }
 }

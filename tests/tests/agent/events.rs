@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xlb_tests::api::{ApiServer, Listening, Target};
-use xlb_tests::lab::{Agent, Lab, LabSpec};
+use xlb_tests::lab::{Agent, Bend, Lab, LabSpec, bent_binary};
 
 use crate::ask::{metrics, soon};
 use crate::stage::{lab, with_sizes};
@@ -42,6 +42,21 @@ fn what_is_refused_of_a_service_is_an_event_of_it_once_and_the_node_says_that_xl
     let of_web =
         |event: &Arc<Value>| event["reason"] == "ExternalIPRefused" && event["involvedObject"]["name"] == "web";
     assert_eq!(server.objects("events").iter().filter(|event| of_web(event)).count(), 1, "not again in each round");
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_refused_is_an_event_of_the_node() -> Result<()> {
+    let lab = lab(LabSpec { pod_count: 1, ..LabSpec::default() })?;
+    let server = cluster();
+    let (mut agent, _listening, directory) = start(&lab, &server)?;
+    soon("Starting", || event(&server, "Starting"))?;
+    agent.kill()?;
+    agent.become_binary(bent_binary(directory.path(), "pod", Bend::Unverifiable)?);
+    agent.start_again()?;
+    let told = soon("ProgramsRefused", || event(&server, "ProgramsRefused"))?;
+    assert_eq!([&told["type"], &told["involvedObject"]["kind"]], ["Warning", "Node"]);
+    assert!(told["message"].as_str().is_some_and(|note| note.starts_with("program pod: ")), "{told}");
     Ok(())
 }
 

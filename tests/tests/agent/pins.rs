@@ -9,7 +9,7 @@ use crate::command::{refused_agent, xlb};
 use crate::stage::{Stage, lab, serves, service};
 
 #[test]
-fn a_dataplane_of_another_abi_is_refused_until_it_is_removed() -> Result<()> {
+fn a_dataplane_that_is_too_old_is_refused_until_it_is_removed() -> Result<()> {
     let lab = lab(LabSpec { pod_count: 1, ..LabSpec::default() })?;
     let manifests = Manifests::new()?;
     manifests.write("web.yaml", &service(&lab, "web", 0, &[0]))?;

@@ -15,6 +15,7 @@ use crate::health::answer::{Moment, not_found, of_agent};
 use crate::health::{HealthPorts, HealthState, NodeState, Verdict, judge, wanted};
 use crate::http::{Answer, Respond, Servers, Serving, listen_at};
 use crate::maps::pins::PinDirectory;
+use crate::maps::wanted::Refused;
 use crate::metrics::facts::{Served, by_kind};
 use crate::metrics::{Facts, Scraper, model, text};
 use crate::plan::desired::Refusal;
@@ -92,6 +93,19 @@ impl Outside {
             _serving: serving,
             servers,
         })
+    }
+
+    /// This agent's programs were refused: whoever replaces versions is to learn of it.
+    pub fn refuse(&mut self, refused: &Refused) {
+        self.board.health().are_programs_refused = true;
+        self.board.facts().refused_program = Some(refused.program.clone());
+    }
+
+    /// Tells Kubernetes of something about this node.
+    pub fn post(&self, notice: Notice) {
+        if let Some(poster) = &self.poster {
+            poster.post(notice, None);
+        }
     }
 
     /// A round begins with this news. Until it completes, it counts as waiting: also one that hangs is seen.
@@ -179,7 +193,8 @@ impl Outside {
     fn announce(&mut self, agent: &Agent, source: &Source) {
         let (Some(poster), Some(kube)) = (&self.poster, source.kube()) else { return };
         let starting = std::mem::take(&mut self.is_starting).then(|| Notice::starting(&self.node_name));
-        let refused = agent.refusals().iter().filter_map(Notice::of);
+        let programs = agent.hooks.refused().map(|refused| Notice::refused(&self.node_name, &refused.refusal()));
+        let refused = agent.refusals().iter().filter_map(Notice::of).chain(programs);
         for notice in self.announcer.due(starting.into_iter().chain(refused), self.board.now_ms()) {
             let uid = match &notice.subject {
                 Subject::Service(name) => kube.service_uid(name).map(String::from),

@@ -4,20 +4,28 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use aya::Ebpf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::agent::options::Options;
 use crate::agent::outside::Outside;
 use crate::agent::report::Report;
 use crate::agent::sync::Agent;
+use crate::agent::uplinks;
+use crate::events::Notice;
 use crate::maps::attach::Hooks;
+use crate::maps::carry::Carry;
 use crate::maps::live::LiveMaps;
-use crate::maps::pins::PinDirectory;
+use crate::maps::object::Globals;
+use crate::maps::pins::{Found, PinDirectory};
+use crate::maps::programs::Programs;
+use crate::maps::wanted::{Refused, Wanted};
 use crate::maps::{kernel, object};
 use crate::model::Event;
 use crate::node::{Changes, Netlink, own_netns_cookie};
+use crate::selftest;
 use crate::source::Source;
 
 /// A round without any event: for what failed, and for what nobody tells of.
@@ -35,19 +43,46 @@ pub async fn run(options: Options) -> Result<()> {
     kernel::require_capabilities()?;
     let mut source = Source::open(&options.source, &options.node_name).await?;
     let (netlink, changes) = Netlink::open()?;
+    let mut drivers = Vec::new();
     for uplink in &options.uplinks {
-        netlink.uplink(uplink).await.with_context(|| format!("looking for the uplink {uplink} (--uplink)"))?;
+        let found = netlink.uplink(uplink).await;
+        drivers.push(found.with_context(|| format!("looking for the uplink {uplink} (--uplink)"))?.driver);
     }
     let pins = PinDirectory::new(&options.bpffs_dir);
-    pins.prepare()?;
+    pins.make_root()?;
     let _lock = pins.lock()?;
-    let is_fresh = !pins.holds_dataplane();
-    let served = lead(&options, &pins, netlink, &mut source, changes).await;
-    if served.is_err() && is_fresh {
-        pins.remove()?;
+    let found = pins.found()?;
+    let node = Node { netlink, drivers, found };
+    let served = lead(&options, &pins, node, &mut source, changes).await;
+    if served.is_err() {
+        take_back(&pins, found)?;
     }
-    served?;
-    finish(&options, &pins)
+    finish(&options, &pins, served?)
+}
+
+/// What is known of the node before anything is loaded.
+struct Node {
+    netlink: Netlink,
+    /// Of the uplinks.
+    drivers: Vec<String>,
+    /// The dataplanes that are there.
+    found: Found,
+}
+
+/// A start that failed leaves what it found, and nothing of its own.
+fn take_back(pins: &PinDirectory, found: Found) -> Result<()> {
+    match found {
+        _ if found.is_nothing() => pins.remove(),
+        Found { own: false, .. } if pins.pinned_links().is_empty() => pins.remove_version(),
+        _ => Ok(()),
+    }
+}
+
+/// Whose programs serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serving {
+    Own,
+    Kept,
 }
 
 /// From the first answer to whoever asks to the last. The answers end before the dataplane does: who sends traffic here
@@ -55,33 +90,113 @@ pub async fn run(options: Options) -> Result<()> {
 async fn lead(
     options: &Options,
     pins: &PinDirectory,
-    netlink: Netlink,
+    node: Node,
     source: &mut Source,
     changes: Changes,
-) -> Result<()> {
+) -> Result<Serving> {
     let mut outside = Outside::open(options, pins, source)?;
-    serve(start(options, pins, netlink).await?, source, changes, &mut outside).await
+    let carries = node.found.older.is_some();
+    let agent = match start(options, pins, node).await {
+        Err(error) if carries => return stand_by(options, pins, &mut outside, error).await,
+        started => started?,
+    };
+    let serving = if agent.hooks.refused().is_some() { Serving::Kept } else { Serving::Own };
+    if let Some(refused) = agent.hooks.refused() {
+        outside.refuse(refused);
+    }
+    serve(agent, source, changes, &mut outside).await?;
+    Ok(serving)
+}
+
+/// An older dataplane serves, with maps that this agent cannot write, and this agent's programs are refused: it waits to be
+/// replaced, and says so to whoever asks. Every other error ends it.
+async fn stand_by(
+    options: &Options,
+    pins: &PinDirectory,
+    outside: &mut Outside,
+    error: anyhow::Error,
+) -> Result<Serving> {
+    let Some(refused) = error.downcast_ref::<Refused>() else { return Err(error) };
+    let older = pins.found()?.older.unwrap_or_default();
+    let refusal = refused.refusal_beside(older);
+    error!("{}: {}", refusal.object, refusal.why);
+    outside.refuse(refused);
+    outside.post(Notice::refused(&options.node_name, &refusal));
+    let report = Report {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        node_name: options.node_name.clone(),
+        refusals: vec![refusal],
+        ..Report::default()
+    };
+    report.write(&options.bpffs_dir)?;
+    take_back(pins, Found { own: false, older: Some(older) })?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(Serving::Kept)
 }
 
 /// Loads the programs over the pinned maps, and follows the pods' sockets. The node's own address is known before any
 /// program learns one.
-async fn start(options: &Options, pins: &PinDirectory, netlink: Netlink) -> Result<Agent> {
+async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Agent> {
     let cgroup = options.cgroup.clone().map_or_else(kernel::root_cgroup, Ok)?;
     let node_netns = own_netns_cookie()?;
-    let mut ebpf = object::load(pins, &options.sizes, node_netns)?;
-    if log::max_level() >= log::Level::Debug {
-        follow_programs_log(&mut ebpf);
+    object::check_pinned(pins, &options.sizes)?;
+    let carry = node.found.older.map(|version| Carry::plan(pins.of_version(version), pins, &options.sizes.maps()));
+    let carry = carry.transpose()?;
+    let mut wanted = uplinks::wanted(options.xdp, &node.drivers, options.clients_inside.are_served());
+    if let Some(carry) = &carry {
+        wanted = wanted.and_of_links(&carry.old().pinned_links());
     }
+    let mut programs = match load(pins, options, &wanted, carry.as_ref(), node_netns) {
+        Ok(ebpf) => Programs::own(ebpf, pins)?,
+        Err(refused) if carry.is_some() || !node.found.own => return Err(refused.into()),
+        Err(refused) => Programs::kept(pins, refused),
+    };
+    if log::max_level() >= log::Level::Debug
+        && let Some(ebpf) = programs.object()
+    {
+        follow_programs_log(ebpf);
+    }
+    let netlink = node.netlink;
     let (mut maps, snapshot) = (LiveMaps::open(pins)?, netlink.snapshot().await?);
     maps.put_settings(options.settings)?;
     maps.put_netns_addresses(node_netns, &snapshot.primary_addresses())?;
-    let mut hooks = Hooks::new(ebpf, pins.clone());
+    let mut hooks = Hooks::new(programs, pins.clone());
+    if let Some(carry) = carry {
+        hooks.take_over(&carry)?;
+        carry.finish()?;
+    }
     hooks.attach_cgroup(&cgroup, options.clients_inside.are_served())?;
     Agent::new(options.clone(), netlink, hooks, maps)
 }
 
+/// Loads every program that will be attached, once it has passed the self-test: until all of them have, nothing that serves is
+/// touched.
+fn load(
+    pins: &PinDirectory,
+    options: &Options,
+    wanted: &Wanted,
+    carry: Option<&Carry>,
+    node_netns: u64,
+) -> Result<Ebpf, Refused> {
+    let begun = Instant::now();
+    let globals = Globals { counted_services: options.sizes.counted_services, node_netns };
+    selftest::run(object::OBJECT, wanted, globals)?;
+    let tested = begun.elapsed();
+    carry.map_or_else(|| pins.make_version(), Carry::share).map_err(Refused::object)?;
+    let mut ebpf = object::open(object::OBJECT, pins, &options.sizes, node_netns).map_err(Refused::object)?;
+    carry.map_or(Ok(()), Carry::copy).map_err(Refused::object)?;
+    object::load_programs(&mut ebpf, &wanted.programs())?;
+    debug!("the programs passed the self-test in {tested:?}, all are loaded after {:?}", begun.elapsed());
+    Ok(ebpf)
+}
+
 /// Lines that the programs log (at debug level only) become lines of this process.
-fn follow_programs_log(ebpf: &mut aya::Ebpf) {
+fn follow_programs_log(ebpf: &mut Ebpf) {
     match aya_log::EbpfLogger::init(ebpf) {
         Ok(mut logger) => drop(tokio::spawn(async move {
             let mut tick = interval(LOG_INTERVAL);
@@ -158,7 +273,12 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-fn finish(options: &Options, pins: &PinDirectory) -> Result<()> {
+/// An agent whose programs were refused leaves what it found: it is about to be replaced.
+fn finish(options: &Options, pins: &PinDirectory, serving: Serving) -> Result<()> {
+    if serving == Serving::Kept {
+        info!("stopped; the programs of before and their maps stay in {} and keep serving", pins.root().display());
+        return Ok(());
+    }
     if options.keep_dataplane {
         info!("stopped; programs and maps stay in {} and keep serving", pins.root().display());
         return Ok(());

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use crate::agent::forwarding;
 use crate::agent::report::now_s;
 use crate::agent::sync::Agent;
+use crate::maps::wanted::Refused;
 use crate::node::FamilyAddresses;
 use crate::plan::desired::{Family, Refusal};
 
@@ -17,7 +18,12 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 impl Agent {
     /// Tells what is waited for before anything is changed.
     pub fn wait(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
-        self.tell(refusals, waiting);
+        self.tell([self.refused_programs(), refusals].concat(), waiting);
+    }
+
+    /// Why the programs of before serve, if they do.
+    fn refused_programs(&self) -> Vec<Refusal> {
+        self.hooks.refused().map(Refused::refusal).into_iter().collect()
     }
 
     /// The families that this node has an address of, or a Service: a node with neither serves both, as far as it goes.
@@ -54,8 +60,15 @@ impl Agent {
             info!("in sync: {services} services, {backends} backends, {changes} changes");
             self.unlogged = (0, Some(Instant::now()));
         }
-        let refusals =
-            [&self.missing, source_refusals, &self.kept.refusals(), &self.undone, &self.unforwarded()].concat();
+        let refusals = [
+            &self.refused_programs(),
+            &self.missing,
+            source_refusals,
+            &self.kept.refusals(),
+            &self.undone,
+            &self.unforwarded(),
+        ];
+        let refusals: Vec<Refusal> = refusals.into_iter().flatten().cloned().collect();
         self.report.in_sync_at_s = now_s();
         self.tell(refusals, self.waiting.clone());
     }

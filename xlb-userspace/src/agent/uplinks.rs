@@ -6,6 +6,7 @@ use tracing::{info, warn};
 use crate::agent::options::XdpChoice;
 use crate::maps::attach::{FrontDoor, Hooks};
 use crate::maps::live::LiveMaps;
+use crate::maps::wanted::Wanted;
 use crate::node::{Netlink, Snapshot, Uplink};
 use crate::plan::desired::Refusal;
 
@@ -35,6 +36,12 @@ pub fn doors(choice: XdpChoice, driver: &str) -> &'static [FrontDoor] {
         XdpChoice::Auto if VIRTUAL_DRIVERS.contains(&driver) => &[FrontDoor::Tc],
         XdpChoice::Auto => &[FrontDoor::XdpNative, FrontDoor::Tc],
     }
+}
+
+/// The programs that the agent will attach, for uplinks with these drivers.
+#[must_use]
+pub fn wanted(choice: XdpChoice, drivers: &[String], serves_inside: bool) -> Wanted {
+    Wanted::of(drivers.iter().flat_map(|driver| doors(choice, driver)).copied(), serves_inside)
 }
 
 /// Attaches to every uplink whose interface is not the one attached before (none yet, or made anew), and follows their

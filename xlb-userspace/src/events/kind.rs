@@ -26,11 +26,13 @@ pub enum RefusalKind {
     Source,
     /// An uplink, a pod's link, or this node.
     Node,
+    /// The agent's own programs: those of before serve.
+    Programs,
 }
 
 impl RefusalKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ExternalIp,
         Self::Contested,
         Self::SourceRanges,
@@ -41,6 +43,7 @@ impl RefusalKind {
         Self::Service,
         Self::Source,
         Self::Node,
+        Self::Programs,
     ];
 
     /// What this refusal is about.
@@ -49,6 +52,7 @@ impl RefusalKind {
         let (subject, why) = (refusal.object.split(' ').next().unwrap_or_default(), refusal.why.as_str());
         let says = |part: &str| why.contains(part);
         match subject {
+            "program" | "programs" => Self::Programs,
             _ if says("because the table of") || says("because no free part") || says("endpoints on one node") => {
                 Self::Capacity
             }
@@ -79,6 +83,7 @@ impl RefusalKind {
             Self::Service => "service",
             Self::Source => "source",
             Self::Node => "node",
+            Self::Programs => "programs",
         }
     }
 
@@ -97,6 +102,7 @@ impl RefusalKind {
             Self::Service => "NotServed",
             Self::Source => "SourceFailing",
             Self::Node => "NodeFailing",
+            Self::Programs => "ProgramsRefused",
         }
     }
 }

@@ -56,6 +56,14 @@ impl Notice {
         Some(Self { subject, severity: Severity::Warning, reason, note })
     }
 
+    /// The programs of this node's agent are refused.
+    #[must_use]
+    pub fn refused(node_name: &str, refusal: &Refusal) -> Self {
+        let reason = RefusalKind::of(refusal).reason();
+        let note = format!("{}: {}", refusal.object, refusal.why);
+        Self { subject: Subject::Node(node_name.into()), severity: Severity::Warning, reason, note }
+    }
+
     /// The agent of a node serves.
     #[must_use]
     pub fn starting(node_name: &str) -> Self {

@@ -19,6 +19,8 @@ pub struct HealthState {
     pub node: NodeState,
     /// How long an update may wait.
     pub timeout_ms: u64,
+    /// Whether this agent's programs were refused, and those of before serve.
+    pub are_programs_refused: bool,
 }
 
 /// What became of a family's updates.
@@ -70,7 +72,7 @@ impl HealthState {
     #[must_use]
     pub fn new(node: NodeState) -> Self {
         let families = Family::ALL.map(|family| (family, FamilySync::default()));
-        Self { families: families.into(), node, timeout_ms: SYNC_TIMEOUT_MS }
+        Self { families: families.into(), node, timeout_ms: SYNC_TIMEOUT_MS, are_programs_refused: false }
     }
 
     /// An update waits for a round.
@@ -98,7 +100,7 @@ pub struct Verdict {
     pub is_healthy: bool,
     /// Whether this node may get new flows.
     pub is_node_eligible: bool,
-    /// Whether a round has completed and none is late.
+    /// Whether a round has completed and none is late, and this agent's own programs serve.
     pub is_ready: bool,
 }
 
@@ -112,7 +114,7 @@ pub fn judge(state: &HealthState, now_ms: u64) -> Verdict {
     });
     let families: BTreeMap<_, _> = judged.collect();
     let is_healthy = families.values().all(|(is_healthy, _)| *is_healthy);
-    let is_ready = is_healthy && !families.is_empty();
+    let is_ready = is_healthy && !families.is_empty() && !state.are_programs_refused;
     Verdict { families, is_healthy, is_node_eligible: state.node.is_eligible(), is_ready }
 }
 
@@ -134,6 +136,7 @@ mod tests {
             families: Family::ALL.into_iter().zip(families.map(sync)).collect(),
             node: NodeState::without_kubernetes(),
             timeout_ms: timeout_s * 1000,
+            are_programs_refused: false,
         }
     }
 
@@ -188,6 +191,14 @@ mod tests {
         let verdict = judge(&state, 10 * SYNC_TIMEOUT_MS);
         assert_eq!(verdict.families, [(Family::V4, (true, 10))].into());
         assert!(verdict.is_ready);
+    }
+
+    /// Traffic is served as before: only who replaces one version by another must not go on to the next node.
+    #[test]
+    fn an_agent_whose_programs_are_refused_is_healthy_and_not_ready() {
+        let refused = HealthState { are_programs_refused: true, ..state([IDLE, IDLE], 10) };
+        let verdict = judge(&refused, NOW_MS);
+        assert_eq!((verdict.is_healthy, verdict.is_node_eligible, verdict.is_ready), (true, true, false));
     }
 
     #[test]

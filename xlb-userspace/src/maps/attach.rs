@@ -4,22 +4,23 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use aya::Ebpf;
-use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{TcAttachType, XdpMode};
+use anyhow::{Context, Result, bail, ensure};
+use aya::programs::links::{FdLink, LinkOrder};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{SchedClassifier, TcAttachType, XdpMode};
 use tracing::{debug, info, warn};
 use xlb_common::hook::Hook;
 use xlb_common::links;
 
+use crate::maps::carry::Carry;
 use crate::maps::cgroup;
-use crate::maps::link::{pin_link, remove_pin};
-use crate::maps::object::{classifier, load_hook, load_links, xdp};
+use crate::maps::link::{pin_link, remove_pin, replace_program};
 use crate::maps::pins::PinDirectory;
+use crate::maps::programs::{Programs, not_kept};
+use crate::maps::wanted::Refused;
 
 /// Which program meets the packets of an uplink first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -46,19 +47,25 @@ impl fmt::Display for FrontDoor {
 /// The hooks of an uplink.
 const OF_UPLINK: [Hook; 4] = [Hook::Egress, Hook::Tc, Hook::Xdp, Hook::XdpAlone];
 
-/// The loaded programs and their links.
+/// The programs and their links.
 pub struct Hooks {
-    ebpf: Ebpf,
+    programs: Programs,
     pins: PinDirectory,
     /// Pins of this agent's links. What else is in the directory was left by an earlier one.
     wanted: BTreeSet<PathBuf>,
 }
 
 impl Hooks {
-    /// Hooks for a loaded object.
+    /// Hooks for these programs.
     #[must_use]
-    pub fn new(ebpf: Ebpf, pins: PinDirectory) -> Self {
-        Self { ebpf, pins, wanted: BTreeSet::new() }
+    pub fn new(programs: Programs, pins: PinDirectory) -> Self {
+        Self { programs, pins, wanted: BTreeSet::new() }
+    }
+
+    /// Why this agent's own programs do not serve; none: they do.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Refused> {
+        self.programs.refused()
     }
 
     /// Attaches to an uplink. The way out first, so that no reply leaves unrestored.
@@ -90,9 +97,8 @@ impl Hooks {
     /// # Errors
     /// As for [`Self::attach_pod`].
     pub fn attach_link(&mut self, interface: &str, ifindex: u32) -> Result<()> {
-        load_links(&mut self.ebpf)?;
-        self.attach_classifier(links::EGRESS, interface, ifindex, TcAttachType::Egress)?;
-        self.attach_classifier(links::INGRESS, interface, ifindex, TcAttachType::Ingress)
+        self.attach_classifier(Met::Link(links::EGRESS), interface, ifindex, TcAttachType::Egress)?;
+        self.attach_classifier(Met::Link(links::INGRESS), interface, ifindex, TcAttachType::Ingress)
     }
 
     /// Removes what is left of every link that is not listed.
@@ -128,12 +134,34 @@ impl Hooks {
     }
 
     /// Attaches to a cgroup, beside whatever is attached there (links always are): what follows the pods' sockets and, if
-    /// so, what serves clients inside.
+    /// so, what serves clients inside. Programs that an agent of before attached stay, if they are to be kept.
     ///
     /// # Errors
     /// When the cgroup cannot be opened or the kernel refuses.
     pub fn attach_cgroup(&mut self, path: &Path, serves_inside: bool) -> Result<()> {
-        self.wanted.extend(cgroup::attach(&mut self.ebpf, &self.pins, path, serves_inside)?);
+        let attached = match self.programs.object() {
+            Some(ebpf) => cgroup::attach(ebpf, &self.pins, path, serves_inside)?,
+            None => cgroup::pinned(&self.pins),
+        };
+        self.wanted.extend(attached);
+        Ok(())
+    }
+
+    /// Puts this agent's programs into the links of an older dataplane, one right after the other, and takes them over. What
+    /// has no program here any more goes with the older dataplane.
+    ///
+    /// # Errors
+    /// When the kernel refuses a program, or the file system.
+    pub fn take_over(&mut self, carry: &Carry) -> Result<()> {
+        for link in carry.old().pinned_links() {
+            let file = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some((name, _)) = file.rsplit_once('-') else { continue };
+            let Some(program) = self.programs.named(name)? else { continue };
+            if replace_program(&link, program.as_fd())? {
+                carry.adopt(&link)?;
+                debug!("took over {file}");
+            }
+        }
         Ok(())
     }
 
@@ -150,21 +178,18 @@ impl Hooks {
     }
 
     fn attach_tc(&mut self, hook: Hook, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
-        load_hook(&mut self.ebpf, hook)?;
-        self.attach_classifier(hook.program(), interface, ifindex, direction)
+        self.attach_classifier(Met::At(hook), interface, ifindex, direction)
     }
 
-    fn attach_classifier(&mut self, name: &str, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
-        let pin = self.pin(name, ifindex);
+    fn attach_classifier(&mut self, met: Met, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {
+        let (name, pin) = (met.program(), self.pin(met.program(), ifindex));
         if self.wanted.contains(&pin) {
             return Ok(());
         }
-        let program = classifier(&mut self.ebpf, name)?;
-        let update = |link| Ok(program.attach_to_link(SchedClassifierLink::try_from(link)?).map(drop)?);
-        if !replace_program(&pin, update)? {
+        if !replace_program(&pin, self.classifier(met)?.fd()?.as_fd())? {
             let attaching = || format!("attaching the program {name} to {interface}");
             let order = TcAttachOptions::TcxOrder(self.order(name, ifindex)?);
-            let program = classifier(&mut self.ebpf, name)?;
+            let program = self.classifier(met)?;
             let id = program.attach_with_options(interface, direction, order).with_context(attaching)?;
             pin_link(FdLink::try_from(program.take_link(id)?).with_context(attaching)?, &pin)?;
             info!("attached {name} to {interface}");
@@ -173,27 +198,35 @@ impl Hooks {
         Ok(())
     }
 
+    fn classifier(&mut self, met: Met) -> Result<&mut SchedClassifier> {
+        match met {
+            Met::At(hook) => self.programs.classifier(hook),
+            Met::Link(name) => self.programs.of_links(name),
+        }
+    }
+
     /// A program goes behind those that are there. Only replies of a backend, which are most of what it sends, shall not pay
     /// for a look at who may be a client, so they leave by `pod` before.
     fn order(&mut self, name: &str, ifindex: u32) -> Result<LinkOrder> {
         let is_behind_clients = name == Hook::Pod.program() && self.wanted.contains(&self.pin(links::INGRESS, ifindex));
         match is_behind_clients {
-            true => Ok(LinkOrder::before_program(&*classifier(&mut self.ebpf, links::INGRESS)?)?),
+            true => Ok(LinkOrder::before_program(&*self.programs.of_links(links::INGRESS)?)?),
             false => Ok(LinkOrder::default()),
         }
     }
 
     fn attach_xdp(&mut self, hook: Hook, interface: &str, ifindex: u32, mode: XdpMode) -> Result<()> {
         let (name, pin) = (hook.program(), self.pin(hook.program(), ifindex));
-        load_hook(&mut self.ebpf, hook)?;
+        let Some(program) = self.programs.xdp(hook)? else {
+            ensure!(pin.exists(), not_kept(name));
+            self.wanted.insert(pin);
+            return Ok(());
+        };
         // An interface takes one XDP program: what an agent in another mode left goes first.
         for other in OF_UPLINK.into_iter().filter(|other| other.is_xdp() && *other != hook) {
-            remove_pin(&self.pin(other.program(), ifindex))?;
+            remove_pin(&self.pins.links().join(format!("{}-{ifindex}", other.program())))?;
         }
-        let program = xdp(&mut self.ebpf, name)?;
-        let update = |link| Ok(program.attach_to_link(XdpLink::try_from(link)?).map(drop)?);
-        if !replace_program(&pin, update)? {
-            let program = xdp(&mut self.ebpf, name)?;
+        if !replace_program(&pin, program.fd()?.as_fd())? {
             let id = program.attach(interface, mode).with_context(|| {
                 format!("attaching XDP to {interface}: is another XDP program there (`ip link show {interface}`)?")
             })?;
@@ -212,19 +245,20 @@ impl Hooks {
     }
 }
 
-/// Puts a new program into the link that is pinned, without a gap. False when there is no link, or one whose interface
-/// is gone: the kernel then refuses the update (ENOLINK), and the pin is removed.
-fn replace_program(pin: &Path, update: impl FnOnce(FdLink) -> Result<()>) -> Result<bool> {
-    if !pin.exists() {
-        return Ok(false);
-    }
-    let link = PinnedLink::from_pin(pin).with_context(|| format!("opening the pinned link {}", pin.display()))?;
-    match update(link.into()) {
-        Ok(()) => Ok(true),
-        Err(error) => {
-            debug!("the link {} is dead: {error:#}", pin.display());
-            remove_pin(pin)?;
-            Ok(false)
+/// What a tc program meets.
+#[derive(Clone, Copy)]
+enum Met {
+    /// Packets of clients and pods, at a hook of the path.
+    At(Hook),
+    /// Clients inside, at the host's end of their pod's link, by this program.
+    Link(&'static str),
+}
+
+impl Met {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::At(hook) => hook.program(),
+            Self::Link(name) => name,
         }
     }
 }

@@ -49,6 +49,16 @@ pub(super) fn attach(
     Ok(attached)
 }
 
+/// The pins of all that is attached to cgroups.
+pub(super) fn pinned(pins: &PinDirectory) -> BTreeSet<PathBuf> {
+    let is_of_cgroup = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        [FOLLOWING].iter().chain(&SERVING_INSIDE).any(|name| is_pin_of(name, &file))
+    };
+    let links = std::fs::read_dir(pins.links()).into_iter().flatten().flatten().map(|entry| entry.path());
+    links.filter(is_of_cgroup).collect()
+}
+
 /// Detaches what serves clients inside, in order, but for what is wanted.
 pub(super) fn detach_all_but(wanted: &BTreeSet<PathBuf>, pins: &PinDirectory) {
     let links: Vec<PathBuf> =

@@ -4,32 +4,14 @@
 //! stopped: entries are spread evenly over buckets, so what one batch finds in the first ones stands for the rest. A map
 //! with fewer entries than a batch is counted exactly.
 
-use std::os::fd::{AsFd, AsRawFd};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use aya::maps::MapData;
 
+use crate::maps::batch::{Page, Shape};
 use crate::maps::pins::PinDirectory;
 
 /// Entries of a batch: 1.6 % off, one time in three, for a map that holds more.
 const SAMPLE_ENTRIES: u32 = 4096;
-
-/// `BPF_MAP_LOOKUP_BATCH` (include/uapi/linux/bpf.h).
-const LOOKUP_BATCH: libc::c_long = 24;
-
-/// The part `batch` of `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
 
 /// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +31,8 @@ pub struct Fill {
 pub fn fill(pins: &PinDirectory, map: &'static str) -> Result<Fill> {
     let pinned = MapData::from_pin(pins.map(map)).with_context(|| format!("opening the pinned map {map}"))?;
     let info = pinned.info().with_context(|| format!("reading the shape of {map}"))?;
-    let (key, value, capacity) = (info.key_size() as usize, info.value_size() as usize, info.max_entries());
-    let (found, next) = sample(&pinned, key, value).with_context(|| format!("sampling {map}"))?;
+    let capacity = info.max_entries();
+    let (found, next) = sample(&pinned, Shape::of(&info)?).with_context(|| format!("sampling {map}"))?;
     Ok(Fill { map, entries: estimate(found, next, capacity), capacity: capacity.into() })
 }
 
@@ -64,28 +46,11 @@ fn estimate(found: u32, next_bucket: Option<u32>, capacity: u32) -> u64 {
 }
 
 /// Entries of the first buckets, and the first bucket that was not looked at; none: there is no further one.
-fn sample(map: &MapData, key_bytes: usize, value_bytes: usize) -> Result<(u32, Option<u32>)> {
-    // The kernel copies each value with its size rounded up to 8 bytes.
-    let mut keys = vec![0_u8; key_bytes * SAMPLE_ENTRIES as usize];
-    let mut values = vec![0_u8; value_bytes.next_multiple_of(8) * SAMPLE_ENTRIES as usize];
-    let mut next_bucket = 0_u32;
-    let mut batch = Batch {
-        out_batch: (&raw mut next_bucket) as u64,
-        keys: keys.as_mut_ptr() as u64,
-        values: values.as_mut_ptr() as u64,
-        count: SAMPLE_ENTRIES,
-        map_fd: map.fd().as_fd().as_raw_fd() as u32,
-        ..Batch::default()
-    };
-    // SAFETY: every pointer in `batch` leads to memory that outlives the call and has room for `count` entries of the
-    // sizes that the kernel itself named for this map, and `out_batch` to the u32 that hash maps write.
-    let failed = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) } != 0;
-    if !failed {
-        return Ok((batch.count, Some(next_bucket)));
-    }
-    let error = std::io::Error::last_os_error();
-    ensure!(error.raw_os_error() == Some(libc::ENOENT), error);
-    Ok((batch.count, None))
+fn sample(map: &MapData, shape: Shape) -> Result<(u32, Option<u32>)> {
+    let mut page = Page::new(shape, SAMPLE_ENTRIES);
+    page.read(map)?;
+    let next_bucket = (!page.is_last()).then(|| page.next_bucket());
+    Ok((page.entries() as u32, next_bucket))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A pinned link gets another program: what aya does for tc and XDP, for the programs of cgroups.
+//! A pinned link gets another program, whatever it links: aya does this for tc and XDP, and not for the programs of cgroups.
 
 use std::ffi::CString;
 use std::io;
@@ -34,8 +34,9 @@ struct LinkUpdate {
     old_prog_fd: u32,
 }
 
-/// Puts a program into the link that is pinned there: each event meets the old program or the new one, never both. False
-/// when there is no link, or one whose cgroup is gone; its pin is then removed.
+/// Puts a program into the link that is pinned there, without a gap: each packet or event meets the old program or the new
+/// one, never both. False when there is no link, or one whose interface or cgroup is gone: the kernel then refuses (ENOLINK),
+/// and the pin is removed.
 pub(super) fn replace_program(pin: &Path, program: BorrowedFd) -> Result<bool> {
     if !pin.exists() {
         return Ok(false);

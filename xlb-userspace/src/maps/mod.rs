@@ -1,11 +1,13 @@
 //! The kernel's side: the pin directory, the maps in it, the programs and where they are attached.
 //!
-//! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
+//! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`wanted`] (which programs), [`programs`] (own ones, or those of before), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
 //! (how a program takes the place of another), [`live`] (the maps as
-//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`fill`] (how full they are),
+//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`batch`] (many entries at once), [`carry`] (what another version left), [`fill`] (how full they are),
 //! [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
+pub mod batch;
+pub mod carry;
 pub mod cgroup;
 pub mod family;
 pub mod fill;
@@ -15,8 +17,10 @@ mod link;
 pub mod live;
 pub mod object;
 pub mod pins;
-mod raw;
+pub mod programs;
+pub(crate) mod raw;
 pub mod slots;
 pub mod stats;
 pub mod tables;
+pub mod wanted;
 pub mod ways;

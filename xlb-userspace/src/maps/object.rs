@@ -9,12 +9,17 @@ use xlb_common::hook::{Hook, JUMPS_MAX, Kind};
 use xlb_common::links::{self, Job};
 
 use crate::maps::pins::PinDirectory;
+use crate::maps::wanted::{self, Refused};
 
 /// Made by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/xlb-ebpf.o"));
+pub static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/xlb-ebpf.o"));
 
 /// Services with numbers of their own, unless the operator says otherwise: six series each are what a node may well have.
 const COUNTED_SERVICES: u32 = 1_000;
+
+/// Most entries of maps that are made for a self-test.
+const PRIVATE_ENTRIES_MAX: u32 = 1_024;
 
 /// Bytes of the prefix length that begins each key of an LPM trie.
 const PREFIX: usize = 4;
@@ -132,72 +137,91 @@ pub struct MapShape {
     pub value: usize,
 }
 
-/// Loads every program but those of [`Hook`]s and of pods' links, of which a node needs some ([`load_hook`],
-/// [`load_links`]), for the node whose own network namespace has that cookie. Maps that are pinned are taken over with what
-/// they hold, after a look at their shape.
-///
-/// # Errors
-/// When a pinned map has another shape, or the kernel refuses a map or a program.
-pub fn load(pins: &PinDirectory, sizes: &Sizes, node_netns: u64) -> Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    for shape in sizes.maps() {
-        check_pinned(pins, &shape)?;
-        loader.map_max_entries(shape.name, shape.entries).map_pin_path(shape.name, pins.map(shape.name));
-    }
-    let log_level = programs_log_level();
-    loader.override_global("AYA_LOG_LEVEL", &log_level, true);
-    loader.override_global("COUNTED_SERVICES", &sizes.counted_services, true);
-    loader.override_global("NODE_NETNS", &node_netns, true);
-    let mut ebpf = loader.load(OBJECT).context("creating the maps of xlb: is there memory for --max-flows?")?;
-    let is_of_hook = |name: &str| Hook::ALL.iter().any(|hook| name.starts_with(hook.program()));
-    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-    let is_of_links = |name: &str| name == links::INGRESS || name == links::EGRESS || is_job(name);
-    for name in names.iter().filter(|name| !is_of_hook(name) && !is_of_links(name)) {
-        load_once(&mut ebpf, name)?;
-    }
-    pin_prove(&mut ebpf, pins)?;
-    Ok(ebpf)
+/// What the programs are told before the verifier reads them, which then removes what they do not need.
+#[derive(Clone, Copy, Debug)]
+pub struct Globals {
+    /// Services with numbers of their own; zero: no service is counted.
+    pub counted_services: u32,
+    /// The cookie of the node's own network namespace.
+    pub node_netns: u64,
 }
 
-/// Loads the programs of a hook, unless they are loaded: first those for each kind of packet, so that the usual one never
-/// hands over to none, or to one of an earlier agent.
+/// Opens the object over the pinned maps, which are taken over with what they hold; those that are missing are made. No
+/// program is loaded yet.
+///
+/// # Errors
+/// When the object cannot be read, or the kernel refuses a map.
+pub fn open(bytes: &[u8], pins: &PinDirectory, sizes: &Sizes, node_netns: u64) -> Result<Ebpf> {
+    let globals = Globals { counted_services: sizes.counted_services, node_netns };
+    let log_level = programs_log_level();
+    let mut loader = loader(&globals, &log_level);
+    for shape in sizes.maps() {
+        loader.map_max_entries(shape.name, shape.entries).map_pin_path(shape.name, pins.map(shape.name));
+    }
+    loader.load(bytes).context("creating the maps of xlb: is there memory for --max-flows?")
+}
+
+/// The same over small maps that nobody else has, and that go with the object.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_private(bytes: &[u8], globals: Globals) -> Result<Ebpf> {
+    let mut loader = loader(&globals, &0);
+    for shape in Sizes::default().maps() {
+        loader.map_max_entries(shape.name, shape.entries.min(PRIVATE_ENTRIES_MAX));
+    }
+    loader.load(bytes).context("creating the maps of a self-test")
+}
+
+fn loader<'a>(globals: &'a Globals, log_level: &'a u8) -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global("AYA_LOG_LEVEL", log_level, true);
+    loader.override_global("COUNTED_SERVICES", &globals.counted_services, true);
+    loader.override_global("NODE_NETNS", &globals.node_netns, true);
+    loader
+}
+
+/// Loads these programs, as far as they are not loaded. No map changes, and nobody meets them yet.
+///
+/// # Errors
+/// The first one that the kernel refuses.
+pub fn load_programs(ebpf: &mut Ebpf, names: &[String]) -> Result<(), Refused> {
+    names.iter().try_for_each(|name| load_once(ebpf, name).map_err(Refused::by(name)))
+}
+
+/// Loads the programs of a hook, unless they are loaded, and makes those reachable that are for one kind of packet.
 ///
 /// # Errors
 /// When the kernel refuses a program, or the map by which they call each other.
 pub fn load_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
-    if program_of(ebpf, hook.program())?.fd().is_ok() {
-        return Ok(());
-    }
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_at(hook)) {
-        let name = format!("{}{}", hook.program(), kind.suffix());
-        load_once(ebpf, &name)?;
-        let program = program_of(ebpf, &name)?.fd()?.try_clone()?;
-        let mut jumps = ProgramArray::try_from(ebpf.map_mut(hook.jumps()).context("the object has no jumps")?)?;
-        jumps.set(hook.jump(kind), &program, 0).with_context(|| format!("making {name} reachable"))?;
-    }
-    load_once(ebpf, hook.program())
+    load_programs(ebpf, &wanted::of_hook(hook))?;
+    connect_hook(ebpf, hook)
 }
 
-/// Loads the programs of pods' links, unless they are loaded: first those to which the others hand over.
+/// Makes the loaded programs of a hook that are for one kind of packet reachable for the usual one.
 ///
 /// # Errors
-/// When the kernel refuses a program, or the map by which they call each other.
-pub fn load_links(ebpf: &mut Ebpf) -> Result<()> {
-    if program_of(ebpf, links::INGRESS)?.fd().is_ok() {
-        return Ok(());
+/// When the kernel refuses the map by which they call each other.
+pub fn connect_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_at(hook)) {
+        let name = format!("{}{}", hook.program(), kind.suffix());
+        connect(ebpf, hook.jumps(), hook.jump(kind), &name)?;
     }
-    for job in Job::ALL {
-        load_once(ebpf, job.program())?;
-        let program = program_of(ebpf, job.program())?.fd()?.try_clone()?;
-        let mut jumps = ProgramArray::try_from(ebpf.map_mut(links::JUMPS).context("the object has no jumps")?)?;
-        jumps.set(job as u32, &program, 0).with_context(|| format!("making {} reachable", job.program()))?;
-    }
-    load_once(ebpf, links::EGRESS)?;
-    load_once(ebpf, links::INGRESS)
+    Ok(())
 }
 
-fn is_job(name: &str) -> bool {
-    Job::ALL.iter().any(|job| job.program() == name)
+/// Makes the loaded programs reachable to which those at pods' links hand over.
+///
+/// # Errors
+/// As for [`connect_hook`].
+pub fn connect_links(ebpf: &mut Ebpf) -> Result<()> {
+    Job::ALL.into_iter().try_for_each(|job| connect(ebpf, links::JUMPS, job as u32, job.program()))
+}
+
+fn connect(ebpf: &mut Ebpf, jumps: &str, at: u32, name: &str) -> Result<()> {
+    let program = program_of(ebpf, name)?.fd()?.try_clone()?;
+    let jumps = ebpf.map_mut(jumps).with_context(|| format!("the object has no map {jumps}"))?;
+    ProgramArray::try_from(jumps)?.set(at, &program, 0).with_context(|| format!("making {name} reachable"))
 }
 
 /// Loads a program that is not loaded yet.
@@ -232,8 +256,15 @@ fn load_program(program: &mut Program) -> Result<()> {
     Ok(())
 }
 
-/// aya takes a pinned map as it is.
-fn check_pinned(pins: &PinDirectory, shape: &MapShape) -> Result<()> {
+/// Whether the pinned maps are as this agent wants them: aya takes a pinned map as it is.
+///
+/// # Errors
+/// When one has another shape.
+pub fn check_pinned(pins: &PinDirectory, sizes: &Sizes) -> Result<()> {
+    sizes.maps().iter().try_for_each(|shape| check_shape(pins, shape))
+}
+
+fn check_shape(pins: &PinDirectory, shape: &MapShape) -> Result<()> {
     let path = pins.map(shape.name);
     if !path.exists() {
         return Ok(());
@@ -256,15 +287,6 @@ fn check_pinned(pins: &PinDirectory, shape: &MapShape) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// `xlb explain` asks this program, also when no agent runs.
-fn pin_prove(ebpf: &mut Ebpf, pins: &PinDirectory) -> Result<()> {
-    let path = pins.program("prove");
-    if path.exists() {
-        std::fs::remove_file(&path).with_context(|| format!("replacing {}", path.display()))?;
-    }
-    classifier(ebpf, "prove")?.pin(&path).with_context(|| format!("pinning {}", path.display()))
 }
 
 /// A tc program of the object.

@@ -19,10 +19,32 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// Where pins are unless told otherwise.
 pub const DEFAULT_DIRECTORY: &str = "/sys/fs/bpf/xlb";
 
-/// The pin directory of one dataplane.
+/// The oldest version of the map ABI whose dataplane is carried over: what is behind a pin's name has not become something
+/// else since, but where [`crate::maps::carry`] says so.
+pub const OLDEST_CARRIED: u32 = ABI_VERSION - 1;
+
+/// The pin directory of one dataplane, of one version of the map ABI.
 #[derive(Clone, Debug)]
 pub struct PinDirectory {
     root: PathBuf,
+    version: u32,
+}
+
+/// Which dataplanes are in a pin directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// One of this xlb's version.
+    pub own: bool,
+    /// The version of an older one. Beside an own one: carrying it over has not been finished.
+    pub older: Option<u32>,
+}
+
+impl Found {
+    /// Whether nothing serves.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        !self.own && self.older.is_none()
+    }
 }
 
 /// Held by the one agent of a pin directory; let go when it is dropped or the process ends.
@@ -35,7 +57,13 @@ impl PinDirectory {
     /// A directory that may or may not exist.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), version: ABI_VERSION }
+    }
+
+    /// The same with another version of the map ABI.
+    #[must_use]
+    pub fn of_version(&self, version: u32) -> Self {
+        Self { root: self.root.clone(), version }
     }
 
     /// The directory itself, without the version.
@@ -69,16 +97,23 @@ impl PinDirectory {
     }
 
     fn version(&self) -> PathBuf {
-        self.root.join(format!("v{ABI_VERSION}"))
+        self.root.join(format!("v{}", self.version))
     }
 
-    /// Makes the directory, mounting bpffs if that is what is missing.
+    /// Makes the directory itself, mounting bpffs if that is what is missing.
     ///
     /// # Errors
-    /// When there is no bpffs and none can be mounted, or the directory holds maps of another version.
-    pub fn prepare(&self) -> Result<()> {
+    /// When there is no bpffs and none can be mounted.
+    pub fn make_root(&self) -> Result<()> {
         self.require_bpffs()?;
-        self.refuse_other_versions()?;
+        fs::create_dir_all(&self.root).with_context(|| format!("making the pin directory {}", self.root.display()))
+    }
+
+    /// Makes the directories of this version.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn make_version(&self) -> Result<()> {
         for directory in [self.version().join("maps"), self.links(), self.version().join("programs")] {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("making the pin directory {}", directory.display()))?;
@@ -102,24 +137,46 @@ impl PinDirectory {
         })
     }
 
-    fn refuse_other_versions(&self) -> Result<()> {
-        if !self.root.exists() {
-            return Ok(());
+    /// Which dataplanes are there.
+    ///
+    /// # Errors
+    /// When there is one that this xlb cannot take over: it serves on.
+    pub fn found(&self) -> Result<Found> {
+        let others: Vec<u32> = self.versions().into_iter().filter(|&version| version != self.version).collect();
+        let is_carried = |version: u32| (OLDEST_CARRIED..self.version).contains(&version);
+        if let Some(version) = others.iter().find(|&&version| !is_carried(version)) {
+            let why = if *version > self.version { "is newer than" } else { "is too old to be carried over to" };
+            bail!(
+                "{} holds a dataplane of map ABI v{version}, which {why} this xlb's v{}: it serves on; start an xlb of that \
+                 version again, or remove it with `xlb cleanup --bpffs-dir {}` (its flows end)",
+                self.root.display(),
+                self.version,
+                self.root.display()
+            );
         }
-        let entries = fs::read_dir(&self.root).with_context(|| format!("reading {}", self.root.display()))?;
-        let own = format!("v{ABI_VERSION}");
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name != own && name.starts_with('v') {
-                bail!(
-                    "{} holds a dataplane of map ABI {name}, this xlb speaks {own}: go back to that version, or remove it \
-                     with `xlb cleanup --bpffs-dir {}` (its flows end)",
-                    self.root.display(),
-                    self.root.display()
-                );
-            }
-        }
-        Ok(())
+        Ok(Found { own: self.holds_dataplane(), older: others.first().copied() })
+    }
+
+    /// The versions that have a directory.
+    fn versions(&self) -> Vec<u32> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter_map(|name| name.strip_prefix('v')?.parse().ok()).collect()
+    }
+
+    /// Removes the pins of this version alone.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove_version(&self) -> Result<()> {
+        remove_tree(&self.version())
+    }
+
+    /// The pinned links.
+    #[must_use]
+    pub fn pinned_links(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.links()).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 
     /// Takes the directory for this agent.
@@ -142,13 +199,19 @@ impl PinDirectory {
     /// # Errors
     /// When a pin cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        cgroup::detach_all_but(&BTreeSet::new(), self);
-        match fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing the pins below {}", self.root.display()))
-            }
-            _ => Ok(()),
+        for version in self.versions() {
+            cgroup::detach_all_but(&BTreeSet::new(), &self.of_version(version));
         }
+        remove_tree(&self.root)
+    }
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pins below {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Facts {
     pub served: Served,
     /// What is refused.
     pub refusals: BTreeMap<RefusalKind, usize>,
+    /// The program for which this agent's own ones do not serve; none: they do.
+    pub refused_program: Option<String>,
     /// Open health ports.
     pub health_ports: usize,
     /// Answers of the health server by path and status.
@@ -85,6 +87,7 @@ impl Default for Facts {
             asked: ModelCounts::default(),
             served: Served::default(),
             refusals: BTreeMap::new(),
+            refused_program: None,
             health_ports: 0,
             answers: BTreeMap::new(),
         }

@@ -36,6 +36,8 @@ pub fn text(facts: &Facts, maps: Option<&MapFacts>) -> Result<String, fmt::Error
     asked(&mut registry, &facts.asked);
     served(&mut registry, &facts.served);
     refusals(&mut registry, &facts.refusals);
+    let refused = facts.refused_program.iter().map(|program| ([("program", program.clone())], 1));
+    gauges(&mut registry, "programs_refused", "The program for which those of the agent before serve on", refused);
     health(&mut registry, facts);
     cluster(&mut registry, facts);
     if let Some(maps) = maps {

@@ -1,0 +1,74 @@
+//! A new version whose programs must not serve: those of before do, and whoever replaces versions learns of it.
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use xlb_tests::lab::{Bend, LabSpec, Manifests, bent_binary, xlb_binary};
+
+use crate::ask::{metrics, soon, status};
+use crate::command::{agent, run};
+use crate::stage::{Held, Stage, backend, lab, refusal, service, takers};
+
+/// A program, its mistake, and what is told of it.
+const MISTAKES: [(&str, Bend, &str); 3] = [
+    ("pod", Bend::Unverifiable, "the kernel refused it"),
+    ("ingress_tc", Bend::DropsAll, "self-test"),
+    ("accepted", Bend::Unverifiable, "the kernel refused it"),
+];
+
+#[test]
+fn programs_that_are_refused_leave_those_of_before_serving_and_following_the_cluster() -> Result<()> {
+    let lab = lab(LabSpec { pod_count: 3, ..LabSpec::default() })?;
+    let manifests = Manifests::new()?;
+    manifests.write("web.yaml", &service(&lab, "web", 0, &[0, 1]))?;
+    let mut stage = Stage::start(lab, manifests, &[])?;
+    let mut held = vec![stage.hold_at(0, "pod-0")?, stage.hold_at(0, "pod-1")?];
+    let directory = TempDir::new()?;
+    for (program, mistake, why) in MISTAKES {
+        stage.agent.kill()?;
+        stage.agent.become_binary(bent_binary(directory.path(), program, mistake)?);
+        stage.agent.start_again()?;
+
+        let object = format!("program {program}: ");
+        let told = stage.until_refused(&[&object, why]);
+        assert!(told.contains("go back to the version of before"), "{told}");
+        let states = ["/readyz", "/livez", "/healthz"].map(|path| status(stage.lab.node(), path));
+        assert_eq!(states, [Some(503), Some(200), Some(200)], "{told}");
+        let numbers = metrics(stage.lab.node())?;
+        assert_eq!(numbers.value("xlb_programs_refused", &[("program", program)]), Some(1.0));
+        assert_eq!(numbers.value("xlb_refusals", &[("kind", "programs")]), Some(1.0));
+        held.iter_mut().try_for_each(Held::answers)?;
+        assert!(stage.who(0).is_ok());
+    }
+
+    stage.serve_pods(&[0, 1, 2])?;
+    let maps = stage.until(|maps| takers(maps, "web").len() == 3);
+    let new = backend(&maps, &stage.lab, 2).context("the new pod is no backend")?;
+    assert_eq!(new["delivery"], "direct", "the program of before serves its link, too");
+    held.push(stage.hold_at(0, "pod-2")?);
+
+    assert!(stage.agent.stop()?.success());
+    assert!(stage.agent.log().contains("keep serving"), "it leaves what it did not make");
+    assert!(stage.who(0).is_ok());
+    stage.agent.become_binary(xlb_binary());
+    stage.agent.start_again()?;
+    let pid = stage.agent.process();
+    let maps = stage.until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    assert_eq!(refusal(&maps, &["program"]), None);
+    soon("ready", || (status(stage.lab.node(), "/readyz") == Some(200)).then_some(()))?;
+    held.iter_mut().try_for_each(Held::answers)
+}
+
+#[test]
+fn without_a_dataplane_a_program_that_is_refused_ends_the_agent_and_leaves_nothing() -> Result<()> {
+    let lab = lab(LabSpec { pod_count: 1, ..LabSpec::default() })?;
+    let manifests = Manifests::new()?;
+    manifests.write("web.yaml", &service(&lab, "web", 0, &[0]))?;
+    let directory = TempDir::new()?;
+    for (program, mistake, why) in MISTAKES {
+        let binary = bent_binary(directory.path(), program, mistake)?;
+        let ended = run(&lab, &binary, &agent(&lab, &manifests, &[]))?;
+        ended.is_refused_with(&[&format!("the program {program} cannot be used"), why]);
+        assert!(!lab.pin_directory().exists(), "{}", ended.text);
+    }
+    Ok(())
+}
