@@ -36,6 +36,8 @@ mod handover;
 mod restart;
 #[path = "lab/upgrade.rs"]
 mod upgrade;
+#[path = "lab/detach.rs"]
+mod detach;
 #[path = "lab/empty.rs"]
 mod empty;
 #[path = "lab/jumbo.rs"]

@@ -51,6 +51,42 @@ pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<I
     }
 }
 
+/// What is left of what is served when nothing new is to begin: every service with its addresses and the backends that it
+/// has, none of which takes a new connection. What begins is left to the host's stack, as are the packets of its
+/// connections.
+#[must_use]
+pub fn let_go(observed: &Observed) -> Desired {
+    let soles = soles(observed);
+    let mut desired = Desired::default();
+    for (&id, served) in &observed.services {
+        let Some(name) = ServiceName::parse(&served.name) else { continue };
+        let mut frontends = observed.frontends.iter().filter(|(_, frontend)| frontend.service == id).peekable();
+        let Some((first, _)) = frontends.peek() else { continue };
+        let (port, affinity_s) = (first.socket.port(), frontends.peek().map_or(0, |(_, frontend)| frontend.affinity_s));
+        let vips: BTreeSet<IpAddr> = frontends.map(|(key, _)| key.socket.ip()).collect();
+        let backends = backends_of(observed, &soles, id, &name);
+        let service = DesiredService {
+            host_before: vips.clone(),
+            vips,
+            port,
+            backends: backends.iter().map(|backend| (backend.socket(), without_new(backend))).collect(),
+            affinity_s,
+            ..DesiredService::default()
+        };
+        desired.services.insert(name, service);
+    }
+    desired
+}
+
+fn without_new(backend: &Backend) -> DesiredBackend {
+    let link = (backend.ifindex != 0).then(|| link_of(backend));
+    let delivery = match link {
+        Some(link) if backend.is_direct() => Delivery::Direct(link),
+        link => Delivery::Stack(link),
+    };
+    DesiredBackend { takes_new: false, weight: 1, delivery }
+}
+
 /// The services that have an address of this one, which is `own` if it is served already.
 fn former_services(
     observed: &Observed,
@@ -115,6 +151,8 @@ fn still_there(backend: &Backend, pods: &BTreeMap<IpAddr, Location>) -> Option<P
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+    use xlb_common::abi::frontend_flags::{DROP_WHEN_EMPTY, HOST_BEFORE};
 
     use super::*;
     use crate::plan::desired::{Family, WhenEmpty};
@@ -199,6 +237,23 @@ mod tests {
             keep_living(&mut after, &before, &pods);
             let kept = after.services.values().find_map(|service| service.backends.get(&POD));
             assert_eq!(kept.map(|kept| kept.takes_new), is_kept.then_some(false), "{vip}");
+        }
+    }
+
+    #[test]
+    fn what_is_let_go_keeps_its_pods_and_gets_nothing_new() {
+        let other: SocketAddr = "10.1.0.6:8080".parse().unwrap();
+        for pods in [vec![(POD, link(7, 0))], vec![(POD, link(7, 0)), (other, link(8, 1))]] {
+            let mut observed = observed(&desired(&pods));
+            for op in plan(&let_go(&observed), &observed.clone(), &Limits::default(), 0).ops {
+                observed.apply(&op, 0);
+            }
+            let frontend = observed.frontends.values().next().expect("it stays");
+            assert!(frontend.has(HOST_BEFORE) && !frontend.has(DROP_WHEN_EMPTY) && frontend.slots > 0);
+            let words = observed.slots.values().flatten();
+            assert!(words.clone().all(|word| word.current().is_none() && word.has_history()), "{words:?}");
+            assert_eq!(addresses(&observed).len(), pods.len());
+            assert!(plan(&let_go(&observed), &observed, &Limits::default(), 0).ops.is_empty(), "once is enough");
         }
     }
 

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX, Settings};
 
 pub mod addresses;
+pub mod detach;
 pub mod explain;
 pub mod inspect;
 pub mod inspection;
@@ -19,7 +20,6 @@ pub mod span;
 
 use self::addresses::ServerArgs;
 use self::span::Span;
-use crate::agent::report::Report;
 use crate::agent::{self, ClientsInside, Options, XdpChoice};
 use crate::maps::object::Sizes;
 use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
@@ -46,6 +46,8 @@ enum Command {
     Inspect(InspectArgs),
     /// Walk one packet through the packet path, over the live maps, and say why it goes where it goes
     Explain(ExplainArgs),
+    /// Hand back to kube-proxy, without an agent: at once, or with --keep-flows as its connections end
+    Detach(DetachArgs),
     /// Detach everything and remove all maps; the connections through xlb end
     Cleanup(PinArgs),
 }
@@ -55,6 +57,15 @@ struct PinArgs {
     /// Where maps, programs and links are pinned, on a BPF file system
     #[arg(long, default_value = DEFAULT_DIRECTORY)]
     bpffs_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct DetachArgs {
+    /// Leave new connections to the host's stack, and serve those that there are until they end
+    #[arg(long)]
+    keep_flows: bool,
+    #[command(flatten)]
+    pins: PinArgs,
 }
 
 #[derive(Debug, Args)]
@@ -292,7 +303,9 @@ pub fn main() -> Result<()> {
             };
             explain::explain(&PinDirectory::new(args.pins.bpffs_dir), &question)
         }
-        Command::Cleanup(args) => cleanup(&PinDirectory::new(args.bpffs_dir)),
+        Command::Detach(args) if args.keep_flows => detach::keep_flows(&PinDirectory::new(args.pins.bpffs_dir)),
+        Command::Detach(args) => detach::at_once(&PinDirectory::new(args.pins.bpffs_dir)),
+        Command::Cleanup(args) => detach::cleanup(&PinDirectory::new(args.bpffs_dir)),
     }
 }
 
@@ -341,17 +354,6 @@ fn run(args: RunArgs) -> Result<()> {
     };
     // One thread: netlink sockets and setns belong to the thread's network namespace.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(agent::run(options))
-}
-
-fn cleanup(pins: &PinDirectory) -> Result<()> {
-    let is_there = pins.root().exists();
-    if is_there {
-        let _lock = pins.lock()?;
-        pins.remove()?;
-    }
-    Report::remove(pins.root());
-    println!("{} {}", if is_there { "removed" } else { "nothing at" }, pins.root().display());
-    Ok(())
 }
 
 #[cfg(test)]

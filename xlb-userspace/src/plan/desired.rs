@@ -62,6 +62,22 @@ impl fmt::Display for ServiceName {
     }
 }
 
+impl ServiceName {
+    /// Of the text that stands for it, in the maps too.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        // A Service may be called `udp` or `ipv6`: of `default/udp` no name would be left.
+        let v6 = text.strip_suffix("/ipv6").filter(|text| text.contains('/'));
+        let (text, family) = v6.map_or((text, Family::V4), |text| (text, Family::V6));
+        let protocols = [("/udp", Protocol::Udp), ("/sctp", Protocol::Sctp)];
+        let other = protocols.into_iter().find_map(|(end, protocol)| Some((text.strip_suffix(end)?, protocol)));
+        let (text, protocol) = other.filter(|(text, _)| text.contains('/')).unwrap_or((text, Protocol::Tcp));
+        let (namespace, name) = text.split_once('/')?;
+        let (name, port) = name.split_once(':').unwrap_or((name, ""));
+        Some(Self { namespace: namespace.into(), name: name.into(), port: port.into(), protocol, family })
+    }
+}
+
 /// What happens to the first packet of a flow when the service has no usable backend on this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -158,4 +174,23 @@ pub struct Desired {
     pub services: BTreeMap<ServiceName, DesiredService>,
     /// What was asked for and is not done.
     pub refusals: Vec<Refusal>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_was_written() {
+        for (name, port) in [("web", ""), ("web", "http"), ("udp", ""), ("ipv6", "udp"), ("sctp", "ipv6")] {
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+                for family in Family::ALL {
+                    let (namespace, name, port) = ("default".into(), name.into(), port.into());
+                    let written = ServiceName { namespace, name, port, protocol, family };
+                    assert_eq!(ServiceName::parse(&written.to_string()).as_ref(), Some(&written), "{written}");
+                }
+            }
+        }
+        assert_eq!(ServiceName::parse("web"), None);
+    }
 }
