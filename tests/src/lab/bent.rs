@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
@@ -52,8 +53,13 @@ pub fn bent_binary(directory: &Path, program: &str, bend: Bend) -> Result<PathBu
     let folder = directory.join(format!("{program}-{bend:?}"));
     fs::create_dir_all(&folder)?;
     let path = folder.join("xlb");
-    fs::write(&path, binary)?;
-    fs::set_permissions(&path, fs::metadata(xlb_binary())?.permissions())?;
+    let data = folder.join("data");
+    fs::write(&data, binary)?;
+    // Another process writes it: a program that this one has open for writing, or a child of another thread, cannot be started.
+    let status =
+        Command::new("install").args(["-m", "755"]).args([&data, &path]).status().context("running install")?;
+    ensure!(status.success(), "install: {status}");
+    fs::remove_file(&data)?;
     Ok(path)
 }
 

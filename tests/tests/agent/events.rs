@@ -10,7 +10,7 @@ use xlb_tests::api::{ApiServer, Listening, Target};
 use xlb_tests::lab::{Agent, Bend, Lab, LabSpec, bent_binary};
 
 use crate::ask::{metrics, soon};
-use crate::stage::{lab, with_sizes};
+use crate::stage::{lab, refusal, with_sizes};
 
 const PORT: u16 = 30123;
 
@@ -50,10 +50,11 @@ fn a_program_that_is_refused_is_an_event_of_the_node() -> Result<()> {
     let lab = lab(LabSpec { pod_count: 1, ..LabSpec::default() })?;
     let server = cluster();
     let (mut agent, _listening, directory) = start(&lab, &server)?;
-    soon("Starting", || event(&server, "Starting"))?;
+    agent.wait_until(|maps| maps["generation"].as_u64() > Some(0));
     agent.kill()?;
     agent.become_binary(bent_binary(directory.path(), "pod", Bend::Unverifiable)?);
     agent.start_again()?;
+    agent.wait_until(|maps| refusal(maps, &["program pod: "]).is_some());
     let told = soon("ProgramsRefused", || event(&server, "ProgramsRefused"))?;
     assert_eq!([&told["type"], &told["involvedObject"]["kind"]], ["Warning", "Node"]);
     assert!(told["message"].as_str().is_some_and(|note| note.starts_with("program pod: ")), "{told}");
