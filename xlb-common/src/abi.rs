@@ -294,7 +294,8 @@ pub struct FlowEntry {
     pub uplink_mac: [u8; 6],
     /// Acknowledgement number of the pod's SYN-ACK, host byte order; counts with `SYN_ACK_SEEN`.
     pub syn_ack_acknowledged: u32,
-    /// When a datagram of the flow passed last, or the entry was written: [`Tables::now`](crate::tables::Tables::now).
+    /// When a packet of the flow passed last, of UDP, of SCTP, and of TCP with `UNSEEN`, or the entry was written:
+    /// [`Tables::now`](crate::tables::Tables::now).
     pub last_seen: u32,
     /// The VLAN tags of the client's packet: replies regain them. In delivery mode stack they are the host's affair.
     pub tags: Tags,
@@ -311,10 +312,15 @@ pub mod flow_flags {
     pub const STACK: u16 = 1;
     /// The pod has answered with a SYN-ACK.
     pub const SYN_ACK_SEEN: u16 = 2;
-    /// The pod's socket is closed (it may linger in TIME_WAIT), or it ended the SCTP association.
+    /// The pod's socket is closed (it may linger in TIME_WAIT), or it ended the SCTP association, or the connection that
+    /// nobody sees.
     pub const CLOSED: u16 = 4;
     /// The pod has answered a SYN to another frontend since: the accepted entry is of a connection that is over.
     pub const SUPERSEDED: u16 = 8;
+    /// Of an accepted TCP flow: the pod's packets showed it, not its kernel, which cannot be asked whether it goes on either.
+    pub const UNSEEN: u16 = 16;
+    /// With `UNSEEN`: the pod has sent its FIN.
+    pub const POD_FIN: u16 = 32;
 }
 
 impl FlowEntry {

@@ -5,24 +5,28 @@
 //! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | PENDING |
 //! | 3 | SYN while the pod's kernel has the client's port connected to another frontend | nothing: it is dropped | PENDING |
 //! | 3 | UDP datagram of a port that has a flow with another frontend | nothing here ([`crate::twin`]) | PENDING, else FLOWS |
-//! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend | PENDING (it is newer), else FLOWS |
+//! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend, or unseen | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
 //! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection and its SYN-ACK passed; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
+//! | 10 | a packet of the pod in an unseen flow | FLOWS has the time, FIN and RST | FLOWS |
 //! | - | an ICMP error about the client's packet | - | FLOWS, else PENDING; of UDP the newer one |
 //! | - | the pod's kernel accepts (sock_ops) | PENDING moves to FLOWS | PENDING |
-//! | - | the pod's socket closes (sock_ops) | FLOWS is marked | FLOWS |
+//! | 10 | the pod's socket closes (sock_ops) | FLOWS moves to PENDING, marked | FLOWS |
 //!
 //! SCTP's rules are in [`crate::sctp`].
 //!
 //! The strict rule (kernel-experiments chapter 3): payload or FIN, or an acknowledgement beyond the SYN-ACK's. A pod's
 //! "first packet that is not a SYN-ACK" is no proof: two spoofed SYNs make a half-open socket send a pure ACK.
 //!
-//! Their places for later: the unique frontend (rules 3 and 9) at the end of [`find_reply`], UDP's
-//! second datagram (rule 15) in [`udp_reply`], ageing (rule 10) where [`closed`] marks.
+//! Rule 10 is in [`crate::ageing`].
+//!
+//! Their places for later: the unique frontend (rules 3 and 9) at the end of [`find_reply`], UDP's second datagram (rule 15) in
+//! [`udp_reply`].
 
 use bytemuck::cast;
 
 use crate::abi::{Backend, FlowEntry, SCTP, UDP, flow_flags};
+use crate::ageing::heard_unseen;
 use crate::family::Family;
 use crate::parse::{Endpoint, Parsed, TcpView};
 use crate::reason::Reason;
@@ -190,7 +194,7 @@ pub fn find_reply<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Re
 fn tcp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Option<(T::Flow, Reason)> {
     if !tcp.is_syn_ack()
         && let Some(entry) = tables.flow_at(FlowTable::Tcp, key)
-        && !entry.is_superseded()
+        && entry.is_plain()
     {
         return Some((entry, Reason::Replied));
     }
@@ -211,27 +215,40 @@ fn heard_tcp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpVie
     if tcp.is_syn_ack() {
         return heard_syn_ack(tables, key, tcp.acknowledged);
     }
+    if heard_unseen(tables, key, tcp) {
+        return Reason::Replied;
+    }
     let Some(entry) = tables.flow_at(FlowTable::TcpPending, key) else { return Reason::NotAReply };
     match shown(tables, key, tcp, &entry) {
         Shown::Handshake => Reason::RepliedHalfOpen,
         Shown::OtherConnection => Reason::NotAReply,
-        Shown::Connection => {
-            tables.remember(FlowTable::Tcp, key, &entry);
-            count_flow(tables, &entry);
-            Reason::RepliedAdmitted
+        Shown::Connection => admit(tables, key, &entry),
+        Shown::ByPackets => {
+            let reason = admit(tables, key, &entry);
+            tables.change(FlowTable::Tcp, key, |entry| entry.flags |= flow_flags::UNSEEN);
+            heard_unseen(tables, key, tcp);
+            reason
         }
     }
 }
 
+#[inline(always)]
+fn admit<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> Reason {
+    tables.remember(FlowTable::Tcp, key, entry);
+    count_flow(tables, entry);
+    Reason::RepliedAdmitted
+}
+
 /// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule. A pod that answers a SYN has no connection of
-/// this client's port any more: an accepted flow with another frontend is over.
+/// this client's port any more: an accepted flow is over. Of one with the same frontend the entry does as well, unless its
+/// packets would tell of both.
 #[inline(always)]
 fn heard_syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, acknowledged: u32) -> Reason {
     let known = tables.flow_at(FlowTable::Tcp, key);
     let Some(entry) = tables.flow_at(FlowTable::TcpPending, key) else {
         return if known.is_some() { Reason::Replied } else { Reason::NotAReply };
     };
-    if known.is_some_and(|known| !is_same_frontend(&known, &entry)) {
+    if known.is_some_and(|known| known.is_unseen() || !is_same_frontend(&known, &entry)) {
         tables.change(FlowTable::Tcp, key, |known| known.flags |= flow_flags::SUPERSEDED);
     }
     tables.change(FlowTable::TcpPending, key, |entry| {
@@ -249,13 +266,16 @@ enum Shown {
     Handshake,
     /// The pod accepted the connection.
     Connection,
+    /// The same, and its packets are all that tells.
+    ByPackets,
     /// The pod has a connection from before the SYN.
     OtherConnection,
 }
 
 #[inline(always)]
 fn shown<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, entry: &FlowEntry) -> Shown {
-    if tcp.is_reset() {
+    // Of a flow that is over only late packets come, for which the entry need not move.
+    if tcp.is_reset() || entry.is_closed() {
         return Shown::Handshake;
     }
     let Some(backend) = tables.backend(entry.backend.into()) else { return Shown::Handshake };
@@ -263,7 +283,7 @@ fn shown<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, e
     match proof {
         Proof::Owned | Proof::TimeWait if entry.flags & flow_flags::SYN_ACK_SEEN == 0 => Shown::OtherConnection,
         Proof::Owned | Proof::TimeWait => Shown::Connection,
-        Proof::Absent if is_strict_proof(tcp, entry) => Shown::Connection,
+        Proof::Absent if is_strict_proof(tcp, entry) => Shown::ByPackets,
         Proof::Absent | Proof::Listening | Proof::HalfOpen => Shown::Handshake,
     }
 }
@@ -360,13 +380,4 @@ pub fn accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, pod: &F::
         return Some(Reason::Accepted);
     }
     tables.is_backend(pod).then_some(Reason::AcceptedUnknown)
-}
-
-/// The pod's socket closed. The entry stays: late packets of the flow still need it.
-#[inline(always)]
-pub fn closed<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<Reason> {
-    let mut entry = tables.flow(FlowTable::Tcp, key)?;
-    entry.flags |= flow_flags::CLOSED;
-    tables.remember(FlowTable::Tcp, key, &entry);
-    Some(Reason::Closed)
 }

@@ -10,6 +10,7 @@
 //! [`opening`] (what its first packet leaves behind),
 //! [`hot`] (what is remembered when handshakes are many),
 //! [`admit`] (when a flow is remembered),
+//! [`ageing`] (when it is over),
 //! [`reply`] (what a pod answers),
 //! [`way`] (by which uplink and next hop it leaves, when they change),
 //! [`rewrite`] (what changes in the packet),
@@ -40,6 +41,7 @@ pub mod affinity;
 pub mod opening;
 pub mod hot;
 pub mod admit;
+pub mod ageing;
 pub mod reply;
 pub mod way;
 pub mod rewrite;

@@ -220,6 +220,10 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         F::of(self).flows.borrow_mut().insert((table as u8, *key), *entry);
     }
 
+    fn forget(&self, table: FlowTable, key: &F::FlowKey) {
+        F::of(self).flows.borrow_mut().remove(&(table as u8, *key));
+    }
+
     fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) {
         F::of(self).flows.borrow_mut().get_mut(&(table as u8, *key)).map(change);
     }

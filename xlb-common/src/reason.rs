@@ -133,7 +133,7 @@ reasons! {
     UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
     UnsearchedOwner = "unsearched_owner", Forward, Forward, "forwarded to the owner of its slot; there were too many packets of flows that nobody knows to look for its owner among all members";
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";
-    RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that is not accepted yet: sent out as the VIP";
+    RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that the pod has not accepted yet, or has closed: sent out as the VIP";
     RepliedAdmitted = "replied_admitted", Return, Forward, "the reply that showed that the pod accepted the flow: remembered, and sent out as the VIP";
     ReplyFragment = "reply_fragment", Return, Forward, "a later IP fragment of a reply: sent out as the VIP, as the first one was";
     NotAReply = "not_a_reply", Return, Pass, "the pod's own traffic: left to the stack";
@@ -149,7 +149,9 @@ reasons! {
     ErrorReplied = "error_replied", Return, Forward, "an ICMP error about a packet of a client: sent out about the packet to the VIP";
     Accepted = "accepted", Socket, Forward, "a pod accepted the connection: the flow is remembered";
     AcceptedUnknown = "accepted_unknown", Socket, Pass, "a backend accepted a connection that came without xlb, or whose half-open entry was evicted";
-    Closed = "closed", Socket, Forward, "the pod's socket closed: the flow is marked";
+    Closed = "closed", Socket, Forward, "the pod's socket closed: the flow makes room for others";
+    ClosedUnknown = "closed_unknown", Socket, Pass,
+        "the pod's socket closed, and its flow had been evicted before (--max-flows)";
     InsideServed = "inside_served", Inside, Forward, "a socket of this node was directed from the VIP to one of its endpoints";
     InsideAffine = "inside_affine", Inside, Forward,
         "a socket of this node was directed from the VIP to the endpoint that its client's last connection went to";

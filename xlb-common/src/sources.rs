@@ -7,7 +7,7 @@
 //! | outside | that may be of a connection which the host's stack has | left to the stack |
 //! | outside | any other | dropped, also where the service has no backend at all |
 
-use crate::abi::{Backend, Frontend};
+use crate::abi::{Backend, FlowEntry, Frontend};
 use crate::admit::{is_to, newest_udp};
 use crate::family::Family;
 use crate::parse::Parsed;
@@ -63,13 +63,19 @@ fn is_known<F: Family, T: Tables<F>, const TWINS: bool>(
     }
 }
 
-/// Whether a flow map knows the packet's flow with this backend and VIP. A SYN for a closed flow opens a new one.
+/// Whether a flow map knows the packet's flow with this backend and VIP. A SYN for a closed flow opens a new one; other late
+/// packets of one find it where it has moved to.
 #[inline(always)]
 fn is_accepted<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, pick: Pick, backend: &Backend) -> bool {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
     let (transport, opens) = (parsed.transport, parsed.transport.is_syn());
     let table = if transport.is_sctp() { FlowTable::Sctp } else { FlowTable::Tcp };
-    tables.flow_at(table, &key).is_some_and(|entry| {
-        u32::from(entry.backend) == pick.reference().0 && is_to(&entry, parsed) && !(opens && entry.is_closed())
-    })
+    let is_its = |entry: &FlowEntry| {
+        u32::from(entry.backend) == pick.reference().0 && is_to(entry, parsed) && !(opens && entry.is_closed())
+    };
+    let has_moved = || {
+        let entry = tables.flow_at(FlowTable::TcpPending, &key);
+        table == FlowTable::Tcp && entry.is_some_and(|entry| entry.is_closed() && is_its(&entry))
+    };
+    tables.flow_at(table, &key).is_some_and(|entry| is_its(&entry)) || has_moved()
 }

@@ -171,6 +171,8 @@ pub trait Tables<F: Family> {
     }
     /// Writes a flow's entry, new or not.
     fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry);
+    /// Removes a flow's entry, if it is there.
+    fn forget(&self, table: FlowTable, key: &F::FlowKey);
     /// Changes a flow's entry where it is, if it is there.
     fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry));
     /// Whether a service's source ranges contain a client.

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::debug;
 use xlb_common::abi::TCP;
-use xlb_common::{Reason, V4, V6, admit};
+use xlb_common::{Reason, V4, V6, admit, ageing};
 
 use crate::inside::learn;
 use crate::maps::{FamilyMaps, Maps, count};
@@ -48,7 +48,9 @@ fn of_family<F: FamilyMaps>(
             learn::<F>(ctx, ends);
             on_accepted::<F>(ctx, ends)
         }
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => on_closed::<F>(ctx, ends),
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE && ctx.arg(0) != BPF_TCP_CLOSE => {
+            on_closed::<F>(ctx, ends)
+        }
         _ => None,
     }
 }
@@ -64,7 +66,7 @@ fn on_accepted<F: FamilyMaps>(
     let key = F::flow_key((client, client_port), (pod, pod_port));
     let reason = admit::accepted::<F, _>(&Maps::of(ctx), &key, &F::endpoint_key(pod, pod_port, TCP))?;
     if reason == Reason::Accepted {
-        // Without the flag only the mark at close is missing.
+        // Without the flag nobody hears of the end, and the agent has to ask for it.
         let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
     } else {
         debug!(ctx, "unknown connection from {:i} accepted by {:i}", F::to_stored(client), F::to_stored(pod));
@@ -72,12 +74,13 @@ fn on_accepted<F: FamilyMaps>(
     Some(reason)
 }
 
-/// Marks the flow.
+/// The flow is over.
 #[inline(never)]
 fn on_closed<F: FamilyMaps>(ctx: &SockOpsContext, ends: impl Fn(&SockOpsContext) -> [F::Address; 2]) -> Option<Reason> {
     let [client, pod] = ends(ctx);
     let (client_port, pod_port) = ports(ctx);
-    admit::closed::<F, _>(&Maps::of(ctx), &F::flow_key((client, client_port), (pod, pod_port)))
+    let key = F::flow_key((client, client_port), (pod, pod_port));
+    ageing::closed::<F, _>(&Maps::of(ctx), &key, &F::endpoint_key(pod, pod_port, TCP))
 }
 
 /// Whether an IPv6 socket speaks IPv4.

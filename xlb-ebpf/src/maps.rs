@@ -255,6 +255,12 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
+    fn forget(&self, table: FlowTable, key: &F::FlowKey) {
+        // An entry that was evicted is gone already.
+        let _ = F::flows(table).remove(key);
+    }
+
+    #[inline(always)]
     fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) {
         if let Some(entry) = F::flows(table).get_ptr_mut(key) {
             // SAFETY: the entry stays writable until the program has ended (RCU). What changes are numbers of which each value

@@ -255,6 +255,8 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
             "stack" => entry.flags |= flow_flags::STACK,
             "closed" => entry.flags |= flow_flags::CLOSED,
             "superseded" => entry.flags |= flow_flags::SUPERSEDED,
+            "unseen" => entry.flags |= flow_flags::UNSEEN,
+            "pod-fin" => entry.flags |= flow_flags::POD_FIN,
             "idle" => entry.last_seen = IDLE,
             "own-port" => entry.client_port = number::<u16>(&mut words)?.to_be_bytes(),
             "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,

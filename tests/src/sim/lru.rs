@@ -95,6 +95,14 @@ impl<K: Copy + Eq + Hash + Zeroable, V: Copy + Zeroable> Lru<K, V> {
         self.index.insert(hash, at);
     }
 
+    /// Removes an entry, if it is there: its node is free then.
+    pub fn remove(&mut self, key: &K) {
+        if let Some(at) = self.find(key) {
+            self.unlink_from_index(at);
+            self.push_free(at);
+        }
+    }
+
     /// Entries that made room for others so far.
     #[must_use]
     pub fn evicted(&self) -> u64 {
@@ -305,6 +313,19 @@ mod tests {
                 assert!(lru.get(&u32::MAX).is_some(), "gone after {key}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_removed_makes_room_before_anything_is_evicted() {
+        let mut lru = Lru::new(4096, 1);
+        for key in 0..1_000u32 {
+            lru.insert(key, 0u8);
+        }
+        for key in 1_000..50_000 {
+            lru.insert(key, 0);
+            lru.remove(&key);
+        }
+        assert_eq!((lru.evicted(), lru.keys().count()), (0, 1_000));
     }
 
     #[test]

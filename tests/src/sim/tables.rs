@@ -216,6 +216,12 @@ impl Tables<V4> for SimTables {
         }
     }
 
+    fn forget(&self, table: FlowTable, key: &FlowKeyV4) {
+        if let Some(flows) = self.flows.get(table as usize) {
+            flows.borrow_mut().remove(key);
+        }
+    }
+
     fn remember(&self, table: FlowTable, key: &FlowKeyV4, entry: &FlowEntry) {
         if let Some(flows) = self.flows.get(table as usize) {
             flows.borrow_mut().insert(*key, *entry);

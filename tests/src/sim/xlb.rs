@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use xlb_common::Reason;
 use xlb_common::abi::{FlowKeyV4, TCP};
-use xlb_common::admit;
 use xlb_common::family::{Family as _, V4};
 use xlb_common::hash::{FlowParts, flow_hash, slot_of};
 use xlb_common::packet::BytePacket;
 use xlb_common::path::{Arrival, Door, egress, ingress};
 use xlb_common::tables::{FlowTable, Tables};
+use xlb_common::{admit, ageing};
 
 use super::agent::Agent;
 use super::cluster::Cluster;
@@ -125,7 +125,8 @@ impl Design for Xlb {
     }
 
     fn closed(&mut self, client: Socket, pod: Socket) {
-        admit::closed::<V4, _>(&self.tables, &Self::key(client, pod));
+        let endpoint = V4::endpoint_key(pod.0, pod.1, TCP);
+        ageing::closed::<V4, _>(&self.tables, &Self::key(client, pod), &endpoint);
     }
 
     fn cause(&self, packet: &Packet, own: Pod, cluster: &Cluster, holders: &Holders) -> Cause {

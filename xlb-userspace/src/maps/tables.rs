@@ -126,6 +126,8 @@ where
 
     fn remember(&self, _table: FlowTable, _key: &F::FlowKey, _entry: &FlowEntry) {}
 
+    fn forget(&self, _table: FlowTable, _key: &F::FlowKey) {}
+
     fn change(&self, _table: FlowTable, _key: &F::FlowKey, _change: impl FnOnce(&mut FlowEntry)) {}
 
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {

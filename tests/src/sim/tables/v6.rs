@@ -56,6 +56,8 @@ impl Tables<V6> for SimTables {
         None
     }
 
+    fn forget(&self, _table: FlowTable, _key: &FlowKeyV6) {}
+
     fn change(&self, _table: FlowTable, _key: &FlowKeyV6, _change: impl FnOnce(&mut FlowEntry)) {}
 
     fn remember(&self, _table: FlowTable, _key: &FlowKeyV6, _entry: &FlowEntry) {}
