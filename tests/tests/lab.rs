@@ -12,6 +12,8 @@ mod answers;
 mod served;
 #[path = "lab/connections.rs"]
 mod connections;
+#[path = "lab/ageing.rs"]
+mod ageing;
 #[path = "lab/several_vips.rs"]
 mod several_vips;
 #[path = "lab/twins.rs"]

@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`source`] (where events come from), [`model`] (what Kubernetes asks for), [`plan`] (what the maps
 //! should hold, and the steps to get there), [`node`] (what this node looks like), [`maps`] (the kernel's side),
-//! [`selftest`] (whether programs may serve),
+//! [`selftest`] (whether programs may serve), [`ageing`] (which flows are over),
 //! [`health`], [`metrics`] and [`events`] (what others are told, each a function of values), [`http`] (the only sockets of
 //! these), [`agent`] (all of them in a loop), [`cli`] (the commands).
 //!
@@ -19,6 +19,7 @@ pub mod plan;
 pub mod node;
 pub mod maps;
 pub mod selftest;
+pub mod ageing;
 pub mod health;
 pub mod metrics;
 pub mod events;

@@ -95,7 +95,7 @@ enum Command {
     ///
     /// Runs `setup` and `build-ebpf` first. Arguments that are not named here go to the demo.
     Demo(DemoArgs),
-    /// Measure, in release mode: `bench path -o json`, or `agent`, `sim`, `restart`, `connections` [5 min cold; root]
+    /// Measure, in release mode: `bench path -o json`, or `agent`, `sim`, `sweep`, `restart`, `connections` [5 min cold; root]
     ///
     /// Runs `build-ebpf` first. All arguments go to `xlb-bench`.
     Bench {

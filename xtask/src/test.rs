@@ -59,7 +59,7 @@ const HOST_OF_LAB: [&str; 23] = [
     "sim",
 ];
 
-const KERNEL: [&str; 12] = [
+const KERNEL: [&str; 14] = [
     "-p",
     "xlb-tests",
     "--test",
@@ -72,6 +72,8 @@ const KERNEL: [&str; 12] = [
     "kernel_malformed",
     "--test",
     "kernel_lru",
+    "--test",
+    "kernel_ageing",
 ];
 
 /// `lab_selftest` are the tests of the lab itself.

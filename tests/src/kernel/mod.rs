@@ -4,12 +4,13 @@
 //! Read in this order: [`outcome`] (what a run is compared by), [`host`] and [`dataplane`] (the two runners), [`sample`]
 //! (the tables), [`flows`], [`frame`] and [`describe`] (packets as text), [`rows`] (the row files),
 //! [`pieces`] and [`datagrams`] (fragments), [`generate`] and [`lies`] (random packets), [`properties`], [`sound`] and [`rewritten`]
-//! (what holds for all of them), [`bent`] (rows with wrong bytes).
+//! (what holds for all of them), [`bent`] (rows with wrong bytes), [`flow_map`] (a map by itself).
 
 pub mod outcome;
 pub mod host;
 pub mod dataplane;
 pub mod kernel_maps;
+pub mod flow_map;
 pub mod fragment_maps;
 pub mod sample;
 mod surroundings;

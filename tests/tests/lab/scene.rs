@@ -275,7 +275,7 @@ impl Counters {
     }
 }
 
-/// An agent on all uplinks, with small maps.
+/// An agent on all uplinks, with small maps unless the arguments say how large they are.
 pub fn start_agent(
     lab: &Lab,
     manifests: &Manifests,
@@ -284,7 +284,9 @@ pub fn start_agent(
     arguments: &[&str],
 ) -> Result<Agent> {
     let modes = ["--delivery", delivery.name(), "--xdp", door.name()];
-    Agent::start(lab, manifests.path(), &[&modes, &SIZES[..], arguments].concat())
+    let sizes = SIZES.chunks(2).filter(|size| !arguments.contains(&size[0])).flatten().copied();
+    let sizes: Vec<&str> = sizes.collect();
+    Agent::start(lab, manifests.path(), &[&modes, &sizes[..], arguments].concat())
 }
 
 /// The Service `default/web` at VIP 0, in each IP version of the lab, with further fields of its spec.

@@ -12,6 +12,7 @@
 //! [`forwarding`] (what the host's stack needs for delivery mode stack),
 //! [`linger`] (pods that left their service but live on),
 //! [`handover`] (connections that kube-proxy began),
+//! [`sweeper`] (flows that are over),
 //! [`tell`] and [`report`] (what the agent tells the log and the command line),
 //! [`outside`] (what it tells load balancers, monitoring and Kubernetes).
 
@@ -27,6 +28,7 @@ pub mod ways;
 pub mod forwarding;
 pub mod linger;
 pub mod handover;
+pub mod sweeper;
 pub mod tell;
 pub mod report;
 pub mod outside;

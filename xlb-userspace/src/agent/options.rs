@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use xlb_common::abi::Settings;
 
+use crate::ageing::Timeouts;
 use crate::agent::inside::ClientsInside;
 use crate::health::PortChoice;
 use crate::maps::object::Sizes;
@@ -54,6 +55,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Sizes of the maps.
     pub sizes: Sizes,
+    /// After what time flows are forgotten.
+    pub flow_timeouts: Timeouts,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; none: nowhere.
     pub health_address: Option<SocketAddr>,
     /// Where `/metrics` is answered; none: nowhere.

@@ -9,11 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
 use crate::agent::options::Options;
+use crate::agent::sweeper::{self, Sweeper};
 use crate::agent::sync::{Agent, Extent};
 use crate::events::{Announcer, Notice, Poster, Subject};
 use crate::health::answer::{Moment, not_found, of_agent};
 use crate::health::{HealthPorts, HealthState, NodeState, Verdict, judge, wanted};
 use crate::http::{Answer, Respond, Servers, Serving, listen_at};
+use crate::maps::object::Sizes;
 use crate::maps::pins::PinDirectory;
 use crate::maps::wanted::Refused;
 use crate::metrics::facts::{Served, by_kind};
@@ -37,6 +39,8 @@ pub struct Outside {
     /// When what led to changes that are not in the maps yet happened.
     triggers_ms: Vec<i64>,
     uncounted: Option<Uncounted>,
+    sweeper: Sweeper,
+    sizes: Sizes,
     is_counted: bool,
     is_starting: bool,
     _serving: Vec<Serving>,
@@ -88,6 +92,8 @@ impl Outside {
             started_wall_ms: Timestamp::now().as_millisecond(),
             triggers_ms: Vec::new(),
             uncounted: None,
+            sweeper: Sweeper::start(pins.clone(), options.flow_timeouts)?,
+            sizes: options.sizes,
             is_counted: false,
             is_starting: true,
             _serving: serving,
@@ -122,9 +128,10 @@ impl Outside {
         }
     }
 
-    /// What could not be opened for Services.
+    /// What could not be opened for Services, and which flow maps are crowded.
     pub fn refusals(&self) -> Vec<Refusal> {
-        self.ports.refusals().to_vec()
+        let crowded = sweeper::refusals(&self.sweeper.board(), |map| self.sizes.is_sizeable(map));
+        [self.ports.refusals(), &crowded].concat()
     }
 
     /// A round failed; what was queued goes on waiting.
@@ -184,6 +191,7 @@ impl Outside {
             facts.programming.observe((now_ms - triggered_ms) as f64 / 1000.0);
         }
         facts.refusals = by_kind(agent.refusals());
+        facts.swept = self.sweeper.board();
         facts.health_ports = self.ports.open_ports();
         facts.watches = source.kube().map(|kube| kube.tally().counts().to_vec()).unwrap_or_default();
         facts.events = self.poster.as_ref().map(Poster::counts).unwrap_or_default();
@@ -194,7 +202,8 @@ impl Outside {
         let (Some(poster), Some(kube)) = (&self.poster, source.kube()) else { return };
         let starting = std::mem::take(&mut self.is_starting).then(|| Notice::starting(&self.node_name));
         let programs = agent.hooks.refused().map(|refused| Notice::refused(&self.node_name, &refused.refusal()));
-        let refused = agent.refusals().iter().filter_map(Notice::of).chain(programs);
+        let refused =
+            agent.refusals().iter().filter_map(|refusal| Notice::of(refusal, &self.node_name)).chain(programs);
         for notice in self.announcer.due(starting.into_iter().chain(refused), self.board.now_ms()) {
             let uid = match &notice.subject {
                 Subject::Service(name) => kube.service_uid(name).map(String::from),

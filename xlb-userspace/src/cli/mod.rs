@@ -17,6 +17,7 @@ pub mod inspection;
 pub mod metrics;
 pub mod show;
 pub mod span;
+pub mod timeouts;
 
 use self::addresses::ServerArgs;
 use self::span::Span;
@@ -145,6 +146,8 @@ struct RunArgs {
     /// Most fragmented datagrams of each IP version whose fragments are followed at once, about 110 bytes each
     #[arg(long, default_value_t = Sizes::default().fragments, value_parser = clap::value_parser!(u32).range(128..))]
     max_fragments: u32,
+    #[command(flatten)]
+    timeouts: timeouts::TimeoutArgs,
     #[command(flatten)]
     ask: ServerArgs,
     #[command(flatten)]
@@ -348,6 +351,7 @@ fn run(args: RunArgs) -> Result<()> {
             counted_services: if args.service_metrics == Switch::On { args.service_metrics_max } else { 0 },
             fragments: args.max_fragments,
         },
+        flow_timeouts: args.timeouts.timeouts(),
         health_address: args.ask.health_address.0,
         metrics_address: args.ask.metrics_address.0,
         health_check_node_ports: args.ask.health_check_node_ports,

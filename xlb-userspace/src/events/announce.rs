@@ -47,7 +47,7 @@ mod tests {
 
     fn notice(number: usize) -> Notice {
         let why = "it is not served".to_owned();
-        Notice::of(&Refusal { object: format!("Service default/web-{number}"), why }).unwrap()
+        Notice::of(&Refusal { object: format!("Service default/web-{number}"), why }, "node-a").unwrap()
     }
 
     #[test]

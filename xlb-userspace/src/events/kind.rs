@@ -58,6 +58,7 @@ impl RefusalKind {
             }
             _ if says("255 backends on a node") => Self::Capacity,
             _ if says("this part is left out") => Self::Unreadable,
+            "flows" => Self::Capacity,
             "Service" if why.starts_with("externalIP ") => Self::ExternalIp,
             "Service" if why.starts_with("health check port ") => Self::HealthPort,
             "Service" if says("has the same address, protocol and port") => Self::Contested,

@@ -47,10 +47,15 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// A refusal that is about a Service. Others are for the operator of the node, who has `xlb inspect` and the log.
+    /// A refusal that is about a Service, or about this node's room for flows. Others are for the operator of the node, who has
+    /// `xlb inspect` and the log.
     #[must_use]
-    pub fn of(refusal: &Refusal) -> Option<Self> {
-        let subject = Subject::Service(service_of(refusal)?);
+    pub fn of(refusal: &Refusal, node_name: &str) -> Option<Self> {
+        let subject = match service_of(refusal) {
+            Some(service) => Subject::Service(service),
+            None if refusal.object.starts_with("flows ") => Subject::Node(node_name.into()),
+            None => return None,
+        };
         let reason = RefusalKind::of(refusal).reason();
         let note = format!("{}: {}", refusal.object, refusal.why);
         Some(Self { subject, severity: Severity::Warning, reason, note })

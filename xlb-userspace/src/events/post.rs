@@ -155,7 +155,7 @@ mod tests {
     fn an_event_names_its_object_so_that_describe_shows_it() {
         let refusal = Refusal { object: "Service shop/web:http".into(), why: "ä".repeat(2000) };
         let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let told = event(&Notice::of(&refusal).unwrap(), Some("u-1".into()), "node-a", now);
+        let told = event(&Notice::of(&refusal, "node-a").unwrap(), Some("u-1".into()), "node-a", now);
         let involved = &told.involved_object;
         assert_eq!(
             [&involved.kind, &involved.namespace, &involved.name, &involved.uid].map(|part| part.as_deref()),

@@ -1,4 +1,4 @@
-//! Many entries of a map by one system call, as bytes.
+//! Entries of maps as bytes, and calls about them that aya has none for: many at once, one that is taken out.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, MapInfo, MapType};
 
-/// `BPF_MAP_UPDATE_ELEM`, `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` (include/uapi/linux/bpf.h).
+/// `BPF_MAP_UPDATE_ELEM`, `BPF_MAP_LOOKUP_AND_DELETE_ELEM` and `BPF_MAP_LOOKUP_BATCH` (include/uapi/linux/bpf.h).
 const UPDATE: libc::c_long = 2;
+const TAKE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 /// The flag of an update that leaves an entry alone which is there.
 const NOEXIST: u64 = 1;
@@ -100,6 +101,12 @@ impl Page {
         }
     }
 
+    /// Begins with a bucket of a hash table.
+    pub fn begin_at(&mut self, bucket: u32) {
+        self.cursor[..size_of::<u32>()].copy_from_slice(&bucket.to_ne_bytes());
+        self.has_begun = true;
+    }
+
     /// Whether no entries come behind these.
     #[must_use]
     pub const fn is_last(&self) -> bool {
@@ -148,6 +155,26 @@ impl Page {
         }
         (self.has_begun, self.is_last, self.entries, self.cursor) = (true, failed, batch.count as usize, next);
         Ok(())
+    }
+}
+
+/// Takes an entry out of a hash map, whole, as it was at that moment; none: there was none.
+///
+/// # Errors
+/// When key and value are not of the map's sizes, or the kernel refuses.
+pub fn take<V: bytemuck::Pod>(map: &MapData, shape: Shape, key: &[u8]) -> Result<Option<V>> {
+    anyhow::ensure!(key.len() == shape.key && size_of::<V>() == shape.whole(), "an entry of another map");
+    let mut value = V::zeroed();
+    let map_fd = map.fd().as_fd().as_raw_fd() as u32;
+    let mut element = Element { map_fd, key: key.as_ptr() as u64, value: (&raw mut value) as u64, flags: 0 };
+    // SAFETY: the kernel reads the key and writes the value, which are as long as it named them for this map; all of them
+    // outlive the call, and any bytes are a value.
+    let failed = unsafe { libc::syscall(libc::SYS_bpf, TAKE, &raw mut element, size_of::<Element>()) } != 0;
+    let error = io::Error::last_os_error();
+    match failed {
+        false => Ok(Some(value)),
+        true if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        true => Err(error).context("taking an entry out"),
     }
 }
 

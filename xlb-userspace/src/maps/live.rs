@@ -230,6 +230,15 @@ impl LiveMaps {
         Ok(observed)
     }
 
+    /// The backends in use.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn backends(&self) -> Result<Vec<Backend>> {
+        let all = (0..self.limits.backends).map(|id| Ok(self.backends.get(&id, 0).context("reading BACKENDS")?.0));
+        all.filter(|backend| backend.as_ref().map_or(true, Backend::is_in_use)).collect()
+    }
+
     /// The entry of `CONFIG`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`wanted`] (which programs), [`programs`] (own ones, or those of before), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
 //! (how a program takes the place of another), [`live`] (the maps as
-//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`batch`] (many entries at once), [`carry`] (what another version left), [`fill`] (how full they are),
+//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`batch`] (many entries at once), [`carry`] (what another version left), [`flows`] (the flow maps, read in parts), [`fill`] (how full they are),
 //! [`tables`] (the maps as the packet path sees them).
 
 pub mod attach;
@@ -11,6 +11,7 @@ pub mod carry;
 pub mod cgroup;
 pub mod family;
 pub mod fill;
+pub mod flows;
 pub mod kernel;
 pub mod keys;
 mod link;

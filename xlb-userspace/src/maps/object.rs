@@ -55,6 +55,15 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// Whether a flow map would be larger with more [`Sizes::flows`].
+    #[must_use]
+    pub fn is_sizeable(&self, map: &str) -> bool {
+        let larger = Self { flows: u32::MAX, ..*self };
+        let entries =
+            |sizes: &Self| sizes.maps().into_iter().find(|shape| shape.name == map).map(|shape| shape.entries);
+        entries(self) < entries(&larger)
+    }
+
     /// Every map of the object with its number of entries, key bytes and value bytes; pinned under its own name.
     #[must_use]
     pub fn maps(&self) -> Vec<MapShape> {

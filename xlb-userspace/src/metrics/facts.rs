@@ -6,6 +6,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use xlb_common::Reason;
 
 use super::model::ModelCounts;
+use crate::agent::sweeper::Board;
 use crate::events::RefusalKind;
 use crate::maps::fill::Fill;
 use crate::maps::stats::ServiceNumbers;
@@ -39,6 +40,8 @@ pub struct Facts {
     pub refusals: BTreeMap<RefusalKind, usize>,
     /// The program for which this agent's own ones do not serve; none: they do.
     pub refused_program: Option<String>,
+    /// What became of flows that were over.
+    pub swept: Board,
     /// Open health ports.
     pub health_ports: usize,
     /// Answers of the health server by path and status.
@@ -88,6 +91,7 @@ impl Default for Facts {
             served: Served::default(),
             refusals: BTreeMap::new(),
             refused_program: None,
+            swept: Board::default(),
             health_ports: 0,
             answers: BTreeMap::new(),
         }

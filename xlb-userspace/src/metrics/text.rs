@@ -16,6 +16,8 @@ use xlb_common::reason::Direction;
 use super::facts::{Facts, MapFacts, Served};
 use super::model::{EndpointState, ModelCounts};
 use super::services::services;
+use crate::ageing::Why;
+use crate::agent::sweeper::Board;
 use crate::events::RefusalKind;
 use crate::maps::fill::Fill;
 
@@ -38,6 +40,7 @@ pub fn text(facts: &Facts, maps: Option<&MapFacts>) -> Result<String, fmt::Error
     refusals(&mut registry, &facts.refusals);
     let refused = facts.refused_program.iter().map(|program| ([("program", program.clone())], 1));
     gauges(&mut registry, "programs_refused", "The program for which those of the agent before serve on", refused);
+    swept(&mut registry, &facts.swept);
     health(&mut registry, facts);
     cluster(&mut registry, facts);
     if let Some(maps) = maps {
@@ -108,6 +111,24 @@ pub fn refusals(registry: &mut Registry, refusals: &BTreeMap<RefusalKind, usize>
     let count = |kind: RefusalKind| refusals.get(&kind).copied().unwrap_or(0) as u64;
     let kinds = RefusalKind::ALL.into_iter().map(|kind| ([("kind", kind.label().into())], count(kind)));
     gauges(registry, "refusals", "Things asked for and not done", kinds);
+}
+
+fn swept(registry: &mut Registry, board: &Board) {
+    let label = |map: &str| ("map", map.to_owned());
+    // Each cause is there for each map that was swept, also when nothing was removed for it.
+    let causes = board.sweeps.keys().flat_map(|&map| Why::ALL.map(|why| (map, why)));
+    let removed = causes.map(|(map, why)| {
+        let count = board.removed.get(&(map, why)).copied().unwrap_or(0);
+        ([label(map), ("why", why.label().to_owned())], count)
+    });
+    counters(registry, "flows_removed", "Flows that were over, and were removed from the maps", removed);
+    let sweeps = board.sweeps.iter().map(|(map, count)| ([label(map)], *count));
+    counters(registry, "flow_sweeps", "Walks through the maps of flows", sweeps);
+    let busy = Family::<Labels<1>, Gauge<f64, AtomicU64>>::default();
+    for (map, seconds) in &board.busy_s {
+        busy.get_or_create(&[label(map)]).set(*seconds);
+    }
+    registry.register_with_unit("flow_sweep_work", "CPU time of the last walk through a map", Unit::Seconds, busy);
 }
 
 fn health(registry: &mut Registry, facts: &Facts) {
