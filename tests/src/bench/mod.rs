@@ -4,4 +4,5 @@ pub mod path;
 pub mod agent;
 pub mod restart;
 pub mod connections;
+pub mod sweep;
 pub mod report;

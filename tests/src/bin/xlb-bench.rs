@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use xlb_tests::bench::report::{self, Report};
-use xlb_tests::bench::{agent, connections, path, restart};
+use xlb_tests::bench::{agent, connections, path, restart, sweep};
 use xlb_tests::load::connections::Habits;
 use xlb_tests::load::{self, pod};
 use xlb_tests::scale::Scale;
@@ -50,6 +50,18 @@ enum Command {
         changes: u32,
         /// Whole runs
         #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// The agent's walk through a full map of flows [1 min; root]
+    Sweep {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Flows in the map
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        flows: u32,
+        /// Walks of each kind
+        #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
     /// Numbered datagrams and TCP connections while agents end, in turn by SIGTERM and SIGKILL, and others replace their
@@ -164,6 +176,10 @@ fn main() -> Result<()> {
             ensure!(rounds >= 1 && changes >= 1, "no rounds or no changes, no figures");
             let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
             (report::env(changes, rounds), agent::measure(scale, changes, rounds)?, output, Report::plain_table)
+        }
+        Command::Sweep { output, flows, rounds } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            (report::env(flows, rounds), sweep::measure(flows, rounds)?, output, Report::plain_table)
         }
         Command::Restart { output, restarts, flows, connections, quiet_s, by_xdp } => {
             let quiet = Duration::from_secs(quiet_s);

@@ -196,10 +196,10 @@ fn flows_of_a_pod_that_is_gone_are_forgotten_and_those_of_others_are_not() -> Re
 
 #[test]
 fn a_table_that_fills_with_what_lives_is_told_of_before_any_is_lost() -> Result<()> {
-    const LIVING: usize = 3_400;
+    const LIVING: usize = 1_700;
     allow_open_files()?;
     let lab = Lab::new(LabSpec { pod_count: 1, ..LabSpec::default() })?;
-    let mut scene = Scene::on(lab, Delivery::Direct, Door::Tc, &["--max-flows", "4096"])?;
+    let mut scene = Scene::on(lab, Delivery::Direct, Door::Tc, &["--max-flows", "2048"])?;
     let told = |maps: &Value| list(maps, "refusals").any(|refusal| refusal["object"] == "flows FLOWS_V4");
     assert!(!told(&scene.agent.inspect()?));
     let living = (0..LIVING).map(|_| LineClient::connect(scene.lab.client(0), scene.vip()));
