@@ -1,6 +1,6 @@
 //! Traffic through the loaded programs, between namespaces: what clients, pods and bystanders see.
 //!
-//! Read in this order: [`scene`] (what tests start from), [`served`] and [`connections`] (what xlb is for), [`takeover`] and [`handover`] (frontends that
+//! Read in this order: [`scene`] (what tests start from), [`served`] and [`connections`] (what xlb is for), [`draining`] and [`lost_pods`] (how pods go), [`takeover`] and [`handover`] (frontends that
 //! change hands), then what
 //! must not change ([`untouched`], [`kube_proxy`]), then the corners.
 
@@ -14,6 +14,12 @@ mod served;
 mod connections;
 #[path = "lab/ageing.rs"]
 mod ageing;
+#[path = "lab/datagrams.rs"]
+mod datagrams;
+#[path = "lab/draining.rs"]
+mod draining;
+#[path = "lab/lost_pods.rs"]
+mod lost_pods;
 #[path = "lab/several_vips.rs"]
 mod several_vips;
 #[path = "lab/twins.rs"]

@@ -182,6 +182,9 @@ pub mod frontend_flags {
     pub const REHASHED: u16 = 8;
     /// The host's stack served the frontend a while ago and may hold TCP connections to it ([`crate::handover`]).
     pub const HOST_BEFORE: u16 = 16;
+    /// A pod of the service went a short while ago, and its connections' clients may not know: their segments are strays, and
+    /// the pod that gets them refuses them.
+    pub const STRAYS: u16 = 32;
 }
 
 /// Value of `BACKENDS`: one pod port on this node, in one cache line.

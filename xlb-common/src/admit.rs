@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | 3 | SYN, or a UDP datagram of an unknown flow | PENDING | PENDING |
 //! | 3 | SYN while the pod's kernel has the client's port connected to another frontend | nothing: it is dropped | PENDING |
+//! | 3 | segment inside a connection that no flow map knows, to a frontend with [`STRAYS`](crate::abi::frontend_flags::STRAYS) | PENDING, for the pod's RST | FLOWS, else PENDING |
 //! | 3 | UDP datagram of a port that has a flow with another frontend | nothing here ([`crate::twin`]) | PENDING, else FLOWS |
 //! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend, or unseen | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |

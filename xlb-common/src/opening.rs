@@ -1,7 +1,9 @@
-//! The first packet of a flow: what has to be known of it before its pod answers. In hot times others are asked for it, too.
+//! The first packet of a flow: what has to be known of it before its pod answers. It is asked of two others inside connections: in hot
+//! times of one whose entry is lost ([`crate::hot`]), and of a stray, whose pod is gone: all that its new pod will say of it is a
+//! reset, which has to reach the client.
 
 use crate::abi::{Backend, FlowEntry, flow_flags};
-use crate::admit::{is_port_in_use, note_client};
+use crate::admit::{is_port_in_use, note_client, tcp_flow};
 use crate::family::Family;
 use crate::hot::answered;
 use crate::parse::Parsed;
@@ -11,7 +13,7 @@ use crate::select::{Pick, backend_of, opens_flow};
 use crate::stats::{count_flow, generation_of};
 use crate::tables::Tables;
 
-/// A packet that may begin a flow, or bring its entry back, and where it was picked to go.
+/// A packet that may begin a flow, bring its entry back, or be a stray, and where it was picked to go.
 pub struct Opening<'a, F: Family> {
     /// Id of the Service port.
     pub service: u32,
@@ -49,19 +51,22 @@ impl<F: Family> Opening<'_, F> {
     }
 }
 
-/// What has to be known of a flow before its pod answers, or, in hot times, of one that began before. True if it is new, or a
-/// SYN is repeated.
+/// What has to be known of a flow before its pod answers. True if it is new, or a SYN is repeated. A segment inside a connection
+/// counts only if no flow map knows it.
 #[inline(always)]
 pub fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -> Result<bool, Reason> {
     let parsed = opening.parsed;
     let Ok(backend) = backend_of(tables, &opening.pick) else { return Ok(false) };
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-    let is_answered = !opens_flow(parsed);
-    if !is_answered && is_port_in_use(tables, parsed, &key, &backend) {
+    let is_inside = !opens_flow(parsed);
+    if is_inside && tcp_flow(tables, &key).is_some() {
+        return Ok(false);
+    }
+    if !is_inside && is_port_in_use(tables, parsed, &key, &backend) {
         return Err(Reason::PortInUse);
     }
     let mut entry = opening.entry(tables, &backend);
-    if is_answered {
+    if is_inside {
         answered(&mut entry, parsed);
     }
     if parsed.transport.is_syn() && !parsed.transport.is_sctp() {
@@ -71,5 +76,5 @@ pub fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -
     if is_new && parsed.transport.is_udp() {
         count_flow(tables, &entry);
     }
-    Ok(is_new && !is_answered)
+    Ok(is_new && !is_inside)
 }

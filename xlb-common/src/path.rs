@@ -290,7 +290,9 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
     passable(arrival.door, &backend, parsed.hops)?;
     let opens_flow = opens_flow(parsed);
     let minded = if opens_flow { 0 } else { tables.uplink_flags(arrival.ifindex) };
-    if opens_flow || minded & uplink_flags::HOT != 0 && tables.is_to_relearn(parsed, pick) {
+    let is_lost = !opens_flow && frontend.has(frontend_flags::STRAYS)
+        || minded & uplink_flags::HOT != 0 && tables.is_to_relearn(parsed, pick);
+    if opens_flow || is_lost {
         let opening = Opening { service: frontend.service, parsed, pick, arrival };
         if tables.open(&opening)? && frontend.affinity_s != 0 {
             affinity::record(tables, frontend.service, parsed, pick);

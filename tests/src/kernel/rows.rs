@@ -44,6 +44,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/errors_to_pods.txt"),
     include_str!("../../tests/rows/errors_from_pods.txt"),
     include_str!("../../tests/rows/handover.txt"),
+    include_str!("../../tests/rows/strays.txt"),
     include_str!("../../tests/rows/fragments.txt"),
     include_str!("../../tests/rows/sctp.txt"),
     include_str!("../../tests/rows/shapes.txt"),

@@ -72,9 +72,9 @@ pub const PODS: u8 = 8;
 /// The services' port, and the pods', by protocol. SCTP's services have the pods' port as well.
 pub const PORTS: [(u8, u16, u16); 3] = [(TCP, 80, 8080), (UDP, 53, 5353), (SCTP, 38, 3868)];
 /// Last bytes of the VIPs.
-pub const VIPS: [u8; 35] = [
+pub const VIPS: [u8; 37] = [
     1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50, 51,
-    52, 53, 54, 55, 56,
+    52, 53, 54, 55, 56, 57, 58,
 ];
 /// How long affinity lasts: longer than any test.
 pub const AFFINITY_S: u32 = 10_800;
@@ -197,9 +197,9 @@ fn add_forgetful(tables: &mut MemoryTables, of: Kind) {
     }
 }
 
-/// Frontends that the host's stack served before.
+/// Frontends that the host's stack served before, and two that lost a pod a short while ago.
 fn add_handed_over(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
-    use frontend_flags::{DROP_WHEN_EMPTY, HOST_BEFORE, REHASHED, REJECT_WHEN_EMPTY, SOURCE_RANGES};
+    use frontend_flags::{DROP_WHEN_EMPTY, HOST_BEFORE, REHASHED, REJECT_WHEN_EMPTY, SOURCE_RANGES, STRAYS};
     add_sole(tables, 50, of, of.member(1));
     change_frontend(tables, 50, of, |frontend| frontend.flags = HOST_BEFORE);
     add_service(tables, 51, of, &[word(&[2, 1, 6])], HOST_BEFORE);
@@ -208,6 +208,8 @@ fn add_handed_over(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
     add_service(tables, 54, of, &[word(&[0])], HOST_BEFORE | REJECT_WHEN_EMPTY);
     add_service(tables, 55, of, &[word(&[2, 1])], HOST_BEFORE | SOURCE_RANGES);
     add_service(tables, 56, of, words, HOST_BEFORE | REHASHED);
+    add_service(tables, 57, of, &[word(&[1])], STRAYS);
+    add_service(tables, 58, of, &[word(&[2, 1])], STRAYS);
 }
 
 /// Services that look at the client: source ranges, affinity, refusal.

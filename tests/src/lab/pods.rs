@@ -73,6 +73,14 @@ impl Lab {
         Ok(())
     }
 
+    /// Brings a pod's link, whose ends an operator or the pod has set down, up again, as a CNI plugin does: the kernel took
+    /// addresses and routes away.
+    pub fn reconnect_pod(&self, index: usize) -> Result<()> {
+        self.node.ip(&wiring::host_end_up(index, &self.spec, self.network))?;
+        self.pod(index).ip(&wiring::pod(index, &self.spec, self.network))?;
+        self.node.settle([wiring::host_end(index)])
+    }
+
     /// Starts a TCP server on a pod's port. It ends with the pod.
     pub fn serve_tcp(&mut self, pod: usize, port: u16, greeting: Greeting) -> Result<Arc<TcpServer>> {
         let address = (self.any_address(), port);

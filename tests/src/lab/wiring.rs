@@ -78,38 +78,44 @@ pub fn pod_host_end(index: usize, pod: &str, spec: &LabSpec, pods: PodNetwork) -
     let device = host_end(index);
     let address = pods.pod(index);
     let lines = match spec.pods {
-        PodShape::Routed => format!(
-            "link add {device} address {HOST_END_LINK_ADDRESS} type veth peer name eth0 netns {pod}\n\
-             link set {device} up\n\
-             route add {address}/32 dev {device}"
-        ),
+        PodShape::Routed => {
+            format!("link add {device} address {HOST_END_LINK_ADDRESS} type veth peer name eth0 netns {pod}")
+        }
         PodShape::Bridge => format!(
             "link add {device} type veth peer name eth0 address {} netns {pod}\n\
-             link set {device} master cni0 up",
+             link set {device} master cni0",
             pod_link_address(address)
         ),
     };
-    match spec.pods {
-        PodShape::Routed if spec.dual_stack => format!("{lines}\nroute add {}/128 dev {device}", pods.pod_v6(index)),
-        _ => lines,
-    }
+    format!("{lines}\n{}", host_end_up(index, spec, pods))
 }
 
-/// The pod's own end.
+/// The node's end is up, and what leads to it.
+pub fn host_end_up(index: usize, spec: &LabSpec, pods: PodNetwork) -> String {
+    let device = host_end(index);
+    let mut lines = vec![format!("link set {device} up")];
+    if spec.pods == PodShape::Routed {
+        lines.push(format!("route replace {}/32 dev {device}", pods.pod(index)));
+        lines.extend(spec.dual_stack.then(|| format!("route replace {}/128 dev {device}", pods.pod_v6(index))));
+    }
+    lines.join("\n")
+}
+
+/// The pod's own end, for the first time or once more.
 pub fn pod(index: usize, spec: &LabSpec, pods: PodNetwork) -> String {
     let address = pods.pod(index);
     let lines = match spec.pods {
         PodShape::Routed => format!(
-            "address add {address}/32 dev eth0\n\
+            "address replace {address}/32 dev eth0\n\
              link set eth0 up\n\
-             route add {POD_NEXT_HOP} dev eth0\n\
-             route add default via {POD_NEXT_HOP} dev eth0\n\
-             neighbour add {POD_NEXT_HOP} lladdr {HOST_END_LINK_ADDRESS} dev eth0 nud permanent"
+             route replace {POD_NEXT_HOP} dev eth0\n\
+             route replace default via {POD_NEXT_HOP} dev eth0\n\
+             neighbour replace {POD_NEXT_HOP} lladdr {HOST_END_LINK_ADDRESS} dev eth0 nud permanent"
         ),
         PodShape::Bridge => format!(
-            "address add {address}/24 dev eth0\n\
+            "address replace {address}/24 dev eth0\n\
              link set eth0 up\n\
-             route add default via {}",
+             route replace default via {}",
             pods.gateway()
         ),
     };
@@ -120,13 +126,13 @@ fn pod_v6(index: usize, shape: PodShape, pods: PodNetwork) -> String {
     let address = pods.pod_v6(index);
     match shape {
         PodShape::Routed => format!(
-            "address add {address}/128 dev eth0 nodad\n\
-             neighbour add {POD_NEXT_HOP_V6} lladdr {HOST_END_LINK_ADDRESS} dev eth0 nud permanent\n\
-             route add default via {POD_NEXT_HOP_V6} dev eth0"
+            "address replace {address}/128 dev eth0 nodad\n\
+             neighbour replace {POD_NEXT_HOP_V6} lladdr {HOST_END_LINK_ADDRESS} dev eth0 nud permanent\n\
+             route replace default via {POD_NEXT_HOP_V6} dev eth0"
         ),
         PodShape::Bridge => format!(
-            "address add {address}/64 dev eth0 nodad\n\
-             route add default via {}",
+            "address replace {address}/64 dev eth0 nodad\n\
+             route replace default via {}",
             pods.gateway_v6()
         ),
     }

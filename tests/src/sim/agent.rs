@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use xlb_userspace::agent::linger;
-use xlb_userspace::node::{Location, PodLink};
+use xlb_userspace::node::{LinkState, Location, PodLink};
 use xlb_userspace::plan::desired::{
     Delivery, Desired, DesiredBackend, DesiredService, Family, Protocol, ServiceName, WhenEmpty,
 };
@@ -104,6 +104,7 @@ fn link(pod: Pod, state: &PodState) -> PodLink {
         host_mac: [2; 6],
         pod_mac: Some([4; 6]),
         takes_xdp_frames: false,
+        state: LinkState::Carries,
     }
 }
 

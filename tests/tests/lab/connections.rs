@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape};
 
-use crate::scene::{Delivery, Door, Scene, pod_number};
+use crate::scene::{Delivery, Door, Scene, is_silence, pod_number};
 
 /// Connections that are open before the first change.
 const CONNECTIONS: usize = 200;
@@ -124,7 +124,8 @@ fn check_on(mut scene: Scene) -> Result<()> {
     speak(&mut kept, usize::MAX).with_context(|| LAST.what)?;
     ensure!(!lost.is_empty(), "no connection met the pod that was removed");
     for mut talk in lost {
-        assert!(talk.speak().is_err(), "pod {REMOVED} is gone, and its connection goes on");
+        let end = talk.speak().expect_err("its pod is gone");
+        assert!(!is_silence(&end), "pod {REMOVED} is gone, and its client waits: {end:#}");
     }
     join(&scene, &mut kept, NEWCOMERS, LAST.takers)
 }

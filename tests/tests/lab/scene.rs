@@ -1,6 +1,7 @@
 //! What most tests start from: a lab whose pods serve, one Service in front of them, and an agent on the node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +172,12 @@ impl Scene {
         Ok(pod)
     }
 
+    /// A pod that serves, under the number and with the addresses of one that was removed.
+    pub fn add_pod_again(&mut self, pod: usize) -> Result<()> {
+        self.lab.add_pod_again(pod)?;
+        self.serve(pod)
+    }
+
     fn serve(&mut self, pod: usize) -> Result<()> {
         self.tcp.insert(pod, self.lab.serve_tcp(pod, TARGET_PORT, Greeting::OnRequest)?);
         self.banner.insert(pod, self.lab.serve_tcp(pod, BANNER_TARGET_PORT, Greeting::OnAccept)?);
@@ -318,6 +325,20 @@ pub fn takers(maps: &Value, service: &str) -> BTreeSet<SocketAddr> {
     let Some(view) = list(maps, "services").find(|view| view["name"] == service) else { return BTreeSet::new() };
     let backends = list(view, "backends").filter(|backend| view["slots"] == 0 || backend["slots"] != 0);
     backends.filter_map(|backend| backend["address"].as_str()?.parse().ok()).collect()
+}
+
+/// Whether a connection ended by a reset from the other side.
+pub fn is_reset(error: &anyhow::Error) -> bool {
+    matches!(kind(error), Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
+}
+
+/// Whether a client only waited in vain.
+pub fn is_silence(error: &anyhow::Error) -> bool {
+    matches!(kind(error), Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+}
+
+fn kind(error: &anyhow::Error) -> Option<io::ErrorKind> {
+    error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
 /// A list in what `xlb inspect` says.

@@ -38,6 +38,8 @@ pub struct Kept {
 pub struct Decided {
     /// What is asked for of them.
     pub desired: Desired,
+    /// Which services lose a pod that is gone.
+    pub losing: BTreeSet<ServiceName>,
     /// What the maps hold of them; none: all of it counts.
     part: Option<Observed>,
     /// Which Services; none: all.
@@ -97,8 +99,8 @@ impl Kept {
         services.keys().for_each(|name| scope.add_name(name));
         let part = observed.part(&scope)?;
         let mut desired = Desired { services, refusals: Vec::new() };
-        complete(&mut desired, setting, &part, clients_inside);
-        Some(Decided { desired, part: Some(part), names: Some(names), refusals })
+        let losing = complete(&mut desired, setting, &part, clients_inside);
+        Some(Decided { desired, losing, part: Some(part), names: Some(names), refusals })
     }
 
     /// Keeps what was decided for a part, or for all, and was done: `observed` holds it.
@@ -200,14 +202,21 @@ impl Kept {
 pub fn decide(setting: Setting, observed: &Observed, clients_inside: ClientsInside) -> Decided {
     let Answer { services, refusals } = answer(claiming_services(setting.model, setting.policy).collect(), setting);
     let mut desired = Desired { services, refusals: Vec::new() };
-    complete(&mut desired, setting, observed, clients_inside);
-    Decided { desired, part: None, names: None, refusals }
+    let losing = complete(&mut desired, setting, observed, clients_inside);
+    Decided { desired, losing, part: None, names: None, refusals }
 }
 
-/// What the model does not know: which pods live on, and what the operator wants of clients inside.
-fn complete(desired: &mut Desired, setting: Setting, observed: &Observed, clients_inside: ClientsInside) {
-    linger::keep_living(desired, observed, &setting.node.pods);
+/// What the model does not know: which pods live on, and what the operator wants of clients inside. Answers which services
+/// lose a pod.
+fn complete(
+    desired: &mut Desired,
+    setting: Setting,
+    observed: &Observed,
+    clients_inside: ClientsInside,
+) -> BTreeSet<ServiceName> {
+    let losing = linger::keep_living(desired, observed, &setting.node.pods);
     clients_inside.narrow(desired);
+    losing
 }
 
 fn claiming<'a>(name: &ObjectName, model: &'a Model, policy: &Policy) -> Option<&'a Service> {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use xlb_common::abi::{Backend, Member};
 
-use crate::node::{Location, PodLink};
+use crate::node::{LinkState, Location, PodLink};
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Protocol, ServiceName};
 use crate::plan::{Endpoint, Observed};
 
@@ -34,21 +34,30 @@ fn link_of(backend: &Backend) -> PodLink {
         host_mac: backend.host_mac,
         pod_mac: (backend.pod_mac != [0; 6]).then_some(backend.pod_mac),
         takes_xdp_frames: backend.takes_xdp(),
+        state: LinkState::Carries,
     }
 }
 
 /// Adds to each desired service the backends that it has now, is to lose, and whose pod is still where it was; and those
-/// of the services that have its addresses now.
-pub fn keep_living(desired: &mut Desired, observed: &Observed, pods: &BTreeMap<IpAddr, Location>) {
+/// of the services that have its addresses now. Answers which services lose a pod that is gone.
+pub fn keep_living(
+    desired: &mut Desired,
+    observed: &Observed,
+    pods: &BTreeMap<IpAddr, Location>,
+) -> BTreeSet<ServiceName> {
+    let mut losing = BTreeSet::new();
     let served: BTreeMap<&str, u32> =
         observed.services.iter().map(|(id, service)| (service.name.as_str(), *id)).collect();
     let soles = soles(observed);
     for (name, service) in &mut desired.services {
         let own = served.get(name.to_string().as_str()).copied();
         for id in own.into_iter().chain(former_services(observed, own, name, service)) {
-            keep(service, &backends_of(observed, &soles, id, name), pods);
+            if keep(service, &backends_of(observed, &soles, id, name), pods) {
+                losing.insert(name.clone());
+            }
         }
     }
+    losing
 }
 
 /// What is left of what is served when nothing new is to begin: every service with its addresses and the backends that it
@@ -99,9 +108,14 @@ fn former_services(
     holders.filter(|&holder| Some(holder) != own && observed.services.contains_key(&holder)).collect()
 }
 
-fn keep(service: &mut DesiredService, backends: &[Backend], pods: &BTreeMap<IpAddr, Location>) {
+/// Keeps those of the backends that live. Answers whether one is gone.
+fn keep(service: &mut DesiredService, backends: &[Backend], pods: &BTreeMap<IpAddr, Location>) -> bool {
+    let mut is_one_gone = false;
     for backend in backends {
-        let Some(link) = still_there(backend, pods) else { continue };
+        let Some(link) = still_there(backend, pods) else {
+            is_one_gone |= is_gone(service, backend);
+            continue;
+        };
         if is_forgotten(service, backend.socket().ip()) {
             continue;
         }
@@ -111,6 +125,7 @@ fn keep(service: &mut DesiredService, backends: &[Backend], pods: &BTreeMap<IpAd
             delivery: if backend.is_direct() { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) },
         });
     }
+    is_one_gone
 }
 
 /// The only backends of the services that have one, by service: they are looked up for each service in each round.
@@ -141,6 +156,15 @@ fn is_forgotten(service: &DesiredService, pod: IpAddr) -> bool {
     service.forgets_departed && !service.backends.keys().any(|socket| socket.ip() == pod)
 }
 
+/// Whether the backend is none of the service any more, or another pod has its address.
+fn is_gone(service: &DesiredService, backend: &Backend) -> bool {
+    let Some(now) = service.backends.get(&backend.socket()) else { return true };
+    match &now.delivery {
+        Delivery::Direct(link) | Delivery::Stack(Some(link)) => link.ifindex != backend.ifindex,
+        Delivery::Stack(None) => backend.ifindex != 0,
+    }
+}
+
 /// The pod's link, if it is the one that the backend was made for.
 fn still_there(backend: &Backend, pods: &BTreeMap<IpAddr, Location>) -> Option<PodLink> {
     let Location::Link(link) = pods.get(&backend.socket().ip())? else { return None };
@@ -169,6 +193,7 @@ mod tests {
             host_mac: [2; 6],
             pod_mac: None,
             takes_xdp_frames: false,
+            state: LinkState::Carries,
         }
     }
 

@@ -13,6 +13,7 @@
 //! [`linger`] (pods that left their service but live on),
 //! [`handover`] (connections that kube-proxy began),
 //! [`sweeper`] (flows that are over),
+//! [`strays`] (clients of pods that are gone),
 //! [`tell`] and [`report`] (what the agent tells the log and the command line),
 //! [`outside`] (what it tells load balancers, monitoring and Kubernetes).
 
@@ -29,6 +30,7 @@ pub mod forwarding;
 pub mod linger;
 pub mod handover;
 pub mod sweeper;
+pub mod strays;
 pub mod tell;
 pub mod report;
 pub mod outside;

@@ -15,6 +15,7 @@ use crate::agent::kept::{Decided, Kept, decide};
 use crate::agent::linger;
 use crate::agent::options::Options;
 use crate::agent::report::Report;
+use crate::agent::strays::Strays;
 use crate::agent::uplinks::ServedUplink;
 use crate::agent::ways::{Told, Ways};
 use crate::maps::attach::Hooks;
@@ -54,6 +55,7 @@ pub struct Agent {
     pub(super) told: Told,
     pub(super) provoked: BTreeMap<IpAddr, Instant>,
     handovers: Handovers,
+    strays: Strays,
     /// The cookie of this node's network namespace.
     pub(super) netns: u64,
     /// The families that the last round served.
@@ -131,6 +133,7 @@ impl Agent {
             told: Told::default(),
             provoked: BTreeMap::new(),
             handovers: Handovers::default(),
+            strays: Strays::default(),
             netns: own_netns_cookie()?,
             families: BTreeSet::new(),
             report,
@@ -220,13 +223,13 @@ impl Agent {
             return Ok(None);
         };
         let unattached = self.attach_pods(&mut decided.desired);
-        let handover_end_ms = self.limit_handovers(&mut decided.desired);
+        let end_ms = self.limit(&mut decided);
         let plan = decided.plan(&self.observed, self.maps.limits(), self.now_ms());
         if !unattached.is_empty() || !plan.is_complete() {
             return Ok(None);
         }
         self.carry_out(&plan)?;
-        self.retry_at = self.retry_at.into_iter().chain(self.retry_after(handover_end_ms)).min();
+        self.retry_at = self.retry_at.into_iter().chain(self.retry_after(end_ms)).min();
         let pods = decided.backends();
         self.waiting.retain(|waiting| !pods.contains(&waiting.object));
         self.waiting.extend(plan.waiting);
@@ -239,7 +242,7 @@ impl Agent {
     fn sync_all(&mut self, is_check: bool) -> Result<()> {
         let mut decided = decide(self.setting(), &self.observed, self.options.clients_inside);
         let unattached = self.attach_pods(&mut decided.desired);
-        let handover_end_ms = self.limit_handovers(&mut decided.desired);
+        let end_ms = self.limit(&mut decided);
         let plan = decided.plan(&self.observed, self.maps.limits(), self.now_ms());
         if is_check && !plan.ops.is_empty() {
             self.missed += plan.ops.len() as u64;
@@ -248,21 +251,24 @@ impl Agent {
         }
         self.carry_out(&plan)?;
         self.handovers.forget_gone(&self.observed);
+        self.strays.forget_gone(&decided.desired);
         self.detach_pods();
         self.keep(decided);
         self.touched = if plan.ops.is_empty() { BTreeSet::new() } else { self.kept.lingering(None) };
         let is_done = unattached.is_empty() && plan.is_complete();
         self.checked_at = is_done.then(Instant::now);
-        self.retry_at = self.retry_after(plan.retry_at_ms.into_iter().chain(handover_end_ms).min());
+        self.retry_at = self.retry_after(plan.retry_at_ms.into_iter().chain(end_ms).min());
         self.undone = [unattached, plan.refusals].concat();
         self.waiting = plan.waiting;
         Ok(())
     }
 
-    /// Answers when the next handover of these services ends.
-    fn limit_handovers(&mut self, desired: &mut Desired) -> Option<u64> {
+    /// Ends what lasts a while: handovers, and expecting strays. Answers when the next of these services' ends.
+    fn limit(&mut self, Decided { desired, losing, .. }: &mut Decided) -> Option<u64> {
         let now_ms = self.now_ms();
-        self.handovers.limit(desired, &self.observed, self.options.handover, now_ms)
+        let handover_end_ms = self.handovers.limit(desired, &self.observed, self.options.handover, now_ms);
+        let strays_end_ms = self.strays.limit(desired, losing, &self.observed, now_ms);
+        handover_end_ms.into_iter().chain(strays_end_ms).min()
     }
 
     fn retry_after(&self, at_ms: Option<u64>) -> Option<Instant> {

@@ -147,7 +147,8 @@ fn conditions(frontend: &Frontend) -> String {
     };
     let handover =
         if frontend.has(flags::HOST_BEFORE) { ", older connections may be with the host's stack" } else { "" };
-    format!("{filtered}{affinity}{handover}")
+    let strays = if frontend.has(flags::STRAYS) { ", lost a pod a short while ago" } else { "" };
+    format!("{filtered}{affinity}{handover}{strays}")
 }
 
 fn proof_words(proof: Proof) -> &'static str {

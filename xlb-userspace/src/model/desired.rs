@@ -65,11 +65,12 @@ pub fn answer(services: Vec<&Service>, setting: Setting) -> Answer {
             port: grant.port.port,
             when_empty: when_empty(traffic_policy, &endpoints),
             forgets_departed: endpoints.forgets_departed,
-            backends: backends(&grant, endpoints.local, &placement, refusals),
+            backends: backends(&grant, &endpoints, &placement, refusals),
             inside: is_seen_inside(grant.name.protocol).then_some(endpoints.inside),
             sources,
             affinity_s: grant.service.affinity_s.unwrap_or_default(),
             host_before: vips_of_host(&grant),
+            has_strays: false,
         };
         answer.services.insert(grant.name, service);
     }
@@ -140,19 +141,19 @@ struct Placement<'a> {
 
 fn backends(
     grant: &Grant,
-    endpoints: Vec<LocalEndpoint>,
+    endpoints: &Endpoints,
     placement: &Placement,
     refusals: &mut Refusals,
 ) -> BTreeMap<SocketAddr, DesiredBackend> {
     let mut backends = BTreeMap::new();
-    for LocalEndpoint { socket, takes_new } in endpoints {
-        let object = || format!("endpoint {} of {}", socket.ip(), grant.service.name);
+    let object = |socket: SocketAddr| format!("endpoint {} of {}", socket.ip(), grant.service.name);
+    for &LocalEndpoint { socket, takes_new } in &endpoints.local {
         match deliver(socket.ip(), placement) {
             Ok(delivery) => {
                 if placement.choice == DeliveryChoice::Direct && matches!(delivery, Delivery::Stack(_)) {
                     refusals.add(
                         &grant.service.name,
-                        object(),
+                        object(socket),
                         "direct delivery is not possible: the pod is not behind a veth of this node; \
                                             its packets go through the host's stack instead"
                             .into(),
@@ -161,13 +162,40 @@ fn backends(
                 backends.insert(socket, DesiredBackend { takes_new, weight: 1, delivery });
             }
             Err(why) if takes_new => {
-                refusals.add(&grant.service.name, object(), format!("not reachable from this node: {why}"));
+                refusals.add(&grant.service.name, object(socket), format!("not reachable from this node: {why}"));
             }
             Err(_) => {}
         }
     }
+    for &LocalEndpoint { socket, takes_new } in &endpoints.lost {
+        let (kept, why) = lost(socket.ip(), placement);
+        if takes_new {
+            refusals.add(&grant.service.name, object(socket), why);
+        }
+        // Nobody waits for the end of a UDP flow: it begins anew where somebody serves.
+        if let Some(delivery) = kept.filter(|_| !endpoints.forgets_departed) {
+            backends.insert(socket, DesiredBackend { takes_new: false, weight: 1, delivery });
+        }
+    }
     cut_to_limit(grant, &mut backends, refusals);
     backends
+}
+
+/// A pod that nothing gets through to. As long as its link is there its connections are its own: the link may carry again.
+fn lost(address: IpAddr, placement: &Placement) -> (Option<Delivery>, String) {
+    match deliver(address, placement) {
+        Ok(delivery) => {
+            let link = match &delivery {
+                Delivery::Direct(link) | Delivery::Stack(Some(link)) => Some(link),
+                Delivery::Stack(None) => None,
+            };
+            let found = link.and_then(|link| Some(format!("{} {}", link.name, link.state.complaint()?)));
+            let why =
+                format!("gets no new connections as long as its link does not carry: {}", found.unwrap_or_default());
+            (Some(delivery), why)
+        }
+        Err(why) => (None, format!("not reachable from this node: {why}")),
+    }
 }
 
 fn deliver(address: IpAddr, placement: &Placement) -> Result<Delivery, String> {

@@ -13,6 +13,8 @@ use crate::plan::desired::{DesiredInside, Family, Protocol};
 pub struct Endpoints {
     /// Those on this node, in order of address.
     pub local: Vec<LocalEndpoint>,
+    /// Those on this node that nothing gets through to, and whether the API would have them in the set.
+    pub lost: Vec<LocalEndpoint>,
     /// Whether the whole cluster has one that may get connections, whatever the policy says (semantics 3.4).
     pub is_any_usable: bool,
     /// UDP: whether an endpoint that no longer serves loses its flows, as others serve (semantics 11.2 and 11.3).
@@ -35,20 +37,37 @@ pub struct LocalEndpoint {
 /// The set for new connections is the ready ones or, where there are none, those that terminate but still serve
 /// (KEP-1669). `Local` looks for ready ones on this node, `Cluster` in the whole cluster: there a ready pod elsewhere
 /// is better than one that is shutting down here, and hints may leave pods of this node to others.
+///
+/// The API server learns late of a pod of this node that nothing gets through to ([`NodeView::has_lost`]): the choice is
+/// made as if it were no endpoint. Whether there is anybody in the cluster stays the API's word, and so does everything
+/// for clients inside when all are lost.
 pub fn endpoints_of(slices: &[&Slice], grant: &Grant, policy: TrafficPolicy, node: &NodeView) -> Endpoints {
     let everywhere = distinct(slices, grant);
+    let asked = chosen(&everywhere, grant, policy, node);
+    let is_lost = |(_, endpoint): &&Candidate| is_on(endpoint, &node.node_name) && node.has_lost(endpoint.address);
+    if !everywhere.iter().any(|candidate| is_lost(&candidate)) {
+        return asked;
+    }
+    let present: Vec<Candidate> = everywhere.iter().filter(|candidate| !is_lost(candidate)).copied().collect();
+    let chosen = chosen(&present, grant, policy, node);
+    let lost = asked.local.into_iter().filter(|endpoint| node.has_lost(endpoint.socket.ip())).collect();
+    let inside = if chosen.inside.usable.is_empty() { asked.inside } else { chosen.inside };
+    Endpoints { lost, inside, is_any_usable: asked.is_any_usable, ..chosen }
+}
+
+fn chosen(everywhere: &[Candidate], grant: &Grant, policy: TrafficPolicy, node: &NodeView) -> Endpoints {
     let all = || everywhere.iter().map(|(_, endpoint)| *endpoint);
     let is_udp = grant.name.protocol == Protocol::Udp;
     let forgets_departed = is_udp && all().any(|endpoint| endpoint.serving);
-    let everyone = Choice::of(&everywhere, node);
-    let mut local = local_endpoints(&everywhere, policy, &everyone, node);
+    let everyone = Choice::of(everywhere, node);
+    let mut local = local_endpoints(everywhere, policy, &everyone, node);
     if forgets_departed {
         let serves = |address: IpAddr| all().any(|endpoint| endpoint.serving && endpoint.address == address);
         local.retain(|endpoint| endpoint.takes_new || serves(endpoint.socket.ip()));
     }
-    let mut inside = inside(&everywhere, &everyone, is_udp);
+    let mut inside = inside(everywhere, &everyone, is_udp);
     inside.local = local_set(&local, policy).filter(|set| *set != inside.usable);
-    Endpoints { local, is_any_usable: !inside.usable.is_empty(), forgets_departed, inside }
+    Endpoints { local, lost: Vec::new(), is_any_usable: !inside.usable.is_empty(), forgets_departed, inside }
 }
 
 fn local_endpoints(

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use super::snapshot::{Link, Route, RouteKind, Snapshot};
-use super::{Location, PodLink};
+use super::{LinkState, Location, PodLink};
 
 /// What a snapshot says of an address.
 enum Finding<'a> {
     Known(Location),
+    /// Nothing leads there but perhaps a default route, or a route that refuses it. The sentence says what was found.
+    Nowhere(String),
     /// It is on this bridge, and the bridge has not seen it lately: traffic that does not pass the bridge lets the
     /// entry age out.
     Unlearned {
@@ -22,6 +24,7 @@ impl Snapshot {
     pub fn locate(&self, address: IpAddr) -> Location {
         match self.find(address) {
             Finding::Known(location) => location,
+            Finding::Nowhere(sentence) => Location::Unreachable(sentence),
             Finding::Unlearned { bridge, .. } => not_yet_learned(address, bridge),
         }
     }
@@ -29,13 +32,18 @@ impl Snapshot {
     /// Where the pod is, given the answer of an earlier snapshot.
     ///
     /// A bridge that forgot the pod's port is no news. The port gone, another namespace or another bridge behind it,
-    /// another MAC for the address are. What was known of the pod's end of the same link (its MAC, whether it takes XDP
+    /// another MAC for the address are. A route that went is no end of the pod while its link is there: the kernel takes
+    /// the routes of a link that is set down, and does not bring them back. What was known of the pod's end of the same link (its MAC, whether it takes XDP
     /// frames) stays known.
     pub fn locate_again(&self, address: IpAddr, previous: &Location) -> Location {
         let Location::Link(before) = previous else { return self.locate(address) };
         match self.find(address) {
             Finding::Known(Location::Link(now)) => Location::Link(remember(now, before)),
             Finding::Known(location) => location,
+            Finding::Nowhere(sentence) => match self.same_link(before) {
+                Some(link) => Location::Link(without_route(remember(pod_link(link, before.pod_mac), before))),
+                None => Location::Unreachable(sentence),
+            },
             Finding::Unlearned { bridge, pod_mac } => match self.same_port(before, bridge, pod_mac) {
                 Some(port) => Location::Link(remember(pod_link(port, before.pod_mac), before)),
                 None => not_yet_learned(address, bridge),
@@ -52,14 +60,16 @@ impl Snapshot {
         if self.has_address(address) {
             return Finding::Known(Location::Host);
         }
-        let Some(route) = self.route_to(address) else { return unreachable(format!("no route leads to {address}")) };
+        let Some(route) = self.route_to(address) else {
+            return Finding::Nowhere(format!("no route leads to {address}"));
+        };
         match route.kind {
             RouteKind::Local => Finding::Known(Location::Host),
             RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => {
-                unreachable(format!("{address} is under the {route}"))
+                Finding::Nowhere(format!("{address} is under the {route}"))
             }
             RouteKind::Unicast if route.prefix_length == 0 => {
-                unreachable(format!("only the default route leads to {address}"))
+                Finding::Nowhere(format!("only the default route leads to {address}"))
             }
             RouteKind::Unicast => match route.gateway {
                 Some(gateway) => self.through_gateway(route, gateway),
@@ -110,9 +120,13 @@ impl Snapshot {
 
     /// The port of an earlier answer, if nothing speaks against it.
     fn same_port(&self, before: &PodLink, bridge: &Link, pod_mac: Option<[u8; 6]>) -> Option<&Link> {
-        let port = self.links.get(&before.ifindex)?;
         let is_same_pod = pod_mac.is_none() || pod_mac == before.pod_mac;
-        (port.netns_id == before.netns_id && port.master == Some(bridge.index) && is_same_pod).then_some(port)
+        self.same_link(before).filter(|port| port.master == Some(bridge.index) && is_same_pod)
+    }
+
+    /// The link of an earlier answer, if it leads to the same namespace.
+    fn same_link(&self, before: &PodLink) -> Option<&Link> {
+        self.links.get(&before.ifindex).filter(|link| link.netns_id == before.netns_id)
     }
 }
 
@@ -130,6 +144,23 @@ fn pod_link(link: &Link, pod_mac: Option<[u8; 6]>) -> PodLink {
         host_mac: link.mac,
         pod_mac,
         takes_xdp_frames: false,
+        state: state(link),
+    }
+}
+
+fn state(link: &Link) -> LinkState {
+    match (link.is_up, link.has_carrier) {
+        (false, _) => LinkState::Down,
+        (true, false) => LinkState::WithoutCarrier,
+        (true, true) => LinkState::Carries,
+    }
+}
+
+/// A link that is down says more than the route that it took along.
+fn without_route(link: PodLink) -> PodLink {
+    match link.state {
+        LinkState::Carries => PodLink { state: LinkState::WithoutRoute, ..link },
+        _ => link,
     }
 }
 

@@ -42,6 +42,34 @@ pub struct PodLink {
     pub pod_mac: Option<[u8; 6]>,
     /// Whether the pod's end takes frames redirected by native XDP (its GRO is on, or it runs an XDP program).
     pub takes_xdp_frames: bool,
+    /// Whether packets get through to the pod.
+    pub state: LinkState,
+}
+
+/// Whether a link that is there gets packets to its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// Both of its ends are up, and the node leads the pod's address to it.
+    Carries,
+    /// The host's end is down.
+    Down,
+    /// The pod's end is down, or in a namespace that is being taken down.
+    WithoutCarrier,
+    /// It is where the pod was, and nothing leads the pod's address anywhere now.
+    WithoutRoute,
+}
+
+impl LinkState {
+    /// What is wrong with a link, for a message; none: nothing.
+    #[must_use]
+    pub const fn complaint(self) -> Option<&'static str> {
+        match self {
+            Self::Carries => None,
+            Self::Down => Some("is down"),
+            Self::WithoutCarrier => Some("has no carrier: the pod's end is down"),
+            Self::WithoutRoute => Some("is there, but no route leads to the pod any more"),
+        }
+    }
 }
 
 /// Where an address of a pod is, seen from this node.
@@ -72,7 +100,25 @@ pub struct NodeView {
     pub pods: BTreeMap<IpAddr, Location>,
 }
 
+impl Location {
+    /// Whether nothing gets through to a pod there, as far as the node can tell.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        match self {
+            Self::Link(link) => link.state != LinkState::Carries,
+            Self::Host | Self::Routed => false,
+            Self::Unreachable(_) => true,
+        }
+    }
+}
+
 impl NodeView {
+    /// Whether the pod with this address was looked for on this node, and nothing gets through to it.
+    #[must_use]
+    pub fn has_lost(&self, pod: IpAddr) -> bool {
+        self.pods.get(&pod).is_some_and(Location::is_cut_off)
+    }
+
     /// The primary address of a family, if the node has one.
     #[must_use]
     pub fn primary_address(&self, family: Family) -> Option<IpAddr> {

@@ -132,6 +132,8 @@ pub struct DesiredService {
     pub affinity_s: u32,
     /// Those VIPs of which the host's stack may hold TCP connections: kube-proxy served them until a while ago.
     pub host_before: BTreeSet<IpAddr>,
+    /// Whether clients may speak to a pod that went a short while ago, and have to hear that it is gone.
+    pub has_strays: bool,
     /// Whether an endpoint that no longer serves loses its flows: UDP has no end of a connection to wait for, and others
     /// serve (semantics 11.2).
     pub forgets_departed: bool,

@@ -149,6 +149,7 @@ impl<'a> Frontends<'a> {
         let filtered = if is_filtered { flags::SOURCE_RANGES } else { 0 };
         let is_hosts = key.protocol == Protocol::Tcp && service.host_before.contains(&key.socket.ip());
         let host_before = if is_hosts { flags::HOST_BEFORE } else { 0 };
+        let strays = if key.protocol == Protocol::Tcp && service.has_strays { flags::STRAYS } else { 0 };
         let rehashed = if is_rehashed { flags::REHASHED } else { 0 };
         Frontend {
             service: id,
@@ -156,7 +157,7 @@ impl<'a> Frontends<'a> {
             slots: layout.region.slots,
             members_base: layout.region.members_base,
             sole: layout.sole,
-            flags: when_empty | filtered | rehashed | host_before,
+            flags: when_empty | filtered | rehashed | host_before | strays,
             members: layout.region.members as u16,
             affinity_s: service.affinity_s,
         }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use xlb_userspace::agent::ClientsInside;
 use xlb_userspace::agent::kept::{Kept, decide};
 use xlb_userspace::model::{DeliveryChoice, Model, Policy, Setting, desired, pods_of_interest};
-use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
+use xlb_userspace::node::{FamilyAddresses, LinkState, Location, NodeView, PodLink};
 use xlb_userspace::plan::desired::Desired;
 use xlb_userspace::plan::{Limits, Observed, plan};
 use xlb_userspace::source::Kube;
@@ -124,6 +124,7 @@ fn link() -> PodLink {
         host_mac: [2; 6],
         pod_mac: None,
         takes_xdp_frames: false,
+        state: LinkState::Carries,
     }
 }
 

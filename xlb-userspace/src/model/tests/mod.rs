@@ -8,6 +8,7 @@ mod contests;
 mod backends;
 mod hints;
 mod inside;
+mod lost;
 mod delivery;
 mod host_before;
 mod order;

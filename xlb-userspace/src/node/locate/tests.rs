@@ -145,14 +145,70 @@ fn what_was_known_of_the_pods_end_stays_known_for_the_same_link_only() {
 }
 
 #[test]
-fn a_routed_pod_whose_route_went_is_not_kept() {
+fn a_link_that_does_not_carry_says_what_it_lacks() {
+    let rows = [
+        (true, true, LinkState::Carries),
+        (true, false, LinkState::WithoutCarrier),
+        (false, false, LinkState::Down),
+        (false, true, LinkState::Down),
+    ];
+    for (is_up, has_carrier, expected) in rows {
+        for (pod, index) in [(ROUTED[0], ROUTED_VETH), (ROUTED[1], ROUTED_VETH), (BRIDGED, BRIDGED_VETH)] {
+            let mut snapshot = node();
+            let link = link_mut(&mut snapshot, index);
+            (link.is_up, link.has_carrier) = (is_up, has_carrier);
+            assert_eq!(state_of(&locate(&snapshot, pod)), Some(expected), "{pod}");
+            assert_eq!(locate(&snapshot, pod).is_cut_off(), expected != LinkState::Carries);
+        }
+    }
+}
+
+/// The kernel takes the routes of a link that is set down (`fib_disable_ip` of net/ipv4, `rt6_disable_ip` of net/ipv6), and
+/// the entries of a bridge's port. When it is up again, a CNI plugin may still have to bring them back.
+#[test]
+fn a_pod_without_a_route_is_still_behind_its_link_and_cut_off() {
+    for (pod, index) in [(ROUTED[0], ROUTED_VETH), (ROUTED[1], ROUTED_VETH), (BRIDGED, BRIDGED_VETH)] {
+        let before = locate(&node(), pod);
+        let mut down = forgetful();
+        down.routes.retain(|route| !route.is_to_one_host());
+        down.neighbours.clear();
+        let link = link_mut(&mut down, index);
+        (link.is_up, link.has_carrier) = (false, false);
+        let mut up = down.clone();
+        let link = link_mut(&mut up, index);
+        (link.is_up, link.has_carrier) = (true, true);
+        let is_routed = index == ROUTED_VETH;
+
+        let then = down.locate_again(address(pod), &before);
+        assert_eq!(state_of(&then), Some(LinkState::Down), "{pod}");
+        let then = up.locate_again(address(pod), &then);
+        let expected = if is_routed { LinkState::WithoutRoute } else { LinkState::Carries };
+        assert_eq!(state_of(&then), Some(expected), "{pod}");
+        assert_eq!(node().locate_again(address(pod), &then), before, "{pod}");
+    }
+}
+
+#[test]
+fn a_routed_pod_whose_link_is_gone_or_whose_address_leads_elsewhere_is_given_up() {
     let before = locate(&node(), "10.1.3.70");
     let mut without_route = node();
     without_route.routes.retain(|route| !route.is_to_one_host());
+    let mut gone = without_route.clone();
+    gone.links.remove(&ROUTED_VETH);
+    let mut other_namespace = without_route.clone();
+    link_mut(&mut other_namespace, ROUTED_VETH).netns_id = Some(8);
+    let under = Location::Unreachable("10.1.3.70 is under the blackhole route to 10.1.3.64/26".to_owned());
+    for snapshot in [gone, other_namespace] {
+        assert_eq!(snapshot.locate_again(address("10.1.3.70"), &before), under);
+    }
 
-    let after = without_route.locate_again(address("10.1.3.70"), &before);
-
-    assert_eq!(after, Location::Unreachable("10.1.3.70 is under the blackhole route to 10.1.3.64/26".to_owned()));
+    let mut elsewhere = without_route.clone();
+    elsewhere.routes.push(Route { gateway: gateway("192.168.0.3"), ..route("10.1.3.70", 32, ETH0) });
+    assert!(matches!(elsewhere.locate_again(address("10.1.3.70"), &before), Location::Unreachable(_)));
+    let mut moved = without_route;
+    moved.routes.push(route("10.1.3.70", 32, OTHER_VETH));
+    let Location::Link(link) = moved.locate_again(address("10.1.3.70"), &before) else { panic!("not a link") };
+    assert_eq!((link.ifindex, link.state), (OTHER_VETH, LinkState::Carries));
 }
 
 #[test]
@@ -261,6 +317,10 @@ fn ipv6_routes() -> Vec<Route> {
 /// The same node after the bridge's entries aged out.
 fn forgetful() -> Snapshot {
     Snapshot { bridge_ports: Default::default(), ..node() }
+}
+
+fn state_of(location: &Location) -> Option<LinkState> {
+    if let Location::Link(link) = location { Some(link.state) } else { None }
 }
 
 fn locate(snapshot: &Snapshot, pod: &str) -> Location {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::node::PodLink;
+use crate::node::{LinkState, PodLink};
 use crate::plan::desired::{
     Delivery, Desired, DesiredBackend, DesiredInside, DesiredService, Family, Protocol, ServiceName, WhenEmpty,
 };
@@ -92,6 +92,7 @@ pub fn link(ifindex: u32) -> PodLink {
         host_mac: [2, 0, 0, 0, 0, 1],
         pod_mac: Some([2, 0, 0, 0, 0, 2]),
         takes_xdp_frames: true,
+        state: LinkState::Carries,
     }
 }
 
