@@ -18,6 +18,8 @@ mod end;
 mod refused;
 #[path = "agent/upgrade.rs"]
 mod upgrade;
+#[path = "agent/faults.rs"]
+mod faults;
 #[path = "agent/edits.rs"]
 mod edits;
 #[path = "agent/mistakes.rs"]

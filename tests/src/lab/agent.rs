@@ -93,12 +93,30 @@ impl Agent {
 
     /// Starts a stopped or killed agent with the arguments it had. The log goes on.
     pub fn start_again(&mut self) -> Result<()> {
+        self.start_again_by(&[])
+    }
+
+    /// The same by way of a program that runs it, such as `env` or `strace`.
+    pub fn start_again_by(&mut self, runner: &[&str]) -> Result<()> {
         ensure!(self.child.is_none(), "the agent runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).context("opening the log")?;
-        let mut command = self.xlb(&self.arguments);
+        let mut command = match runner {
+            [] => self.xlb(&self.arguments),
+            [program, arguments @ ..] => {
+                let mut command = self.node.command(program);
+                command.args(arguments).arg(&self.binary);
+                self.add_arguments(&mut command, &self.arguments);
+                command
+            }
+        };
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("starting {}", self.binary.display()))?);
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?);
         Ok(())
+    }
+
+    /// Whether the agent was started, and has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     /// Asks the agent to stop with SIGTERM, and kills it if it does not within 5 s, which is an error. One that has
@@ -167,8 +185,7 @@ impl Agent {
             // Before the agent has pinned its maps there is nothing to inspect.
             let seen = last.insert(self.inspect());
             let fulfilled = seen.as_ref().is_ok_and(&condition);
-            let has_ended = self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
-            (fulfilled || has_ended).then_some(fulfilled)
+            (fulfilled || self.has_ended()).then_some(fulfilled)
         });
         match (found, last) {
             (Some(true), Some(Ok(maps))) => maps,
@@ -182,8 +199,17 @@ impl Agent {
 
     fn xlb(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
         let mut command = self.node.command(&self.binary);
-        command.args(arguments).arg("--bpffs-dir").arg(&self.pin_directory);
+        self.add_arguments(&mut command, arguments);
         command
+    }
+
+    fn add_arguments(&self, command: &mut Command, arguments: &[impl AsRef<std::ffi::OsStr>]) {
+        command.args(arguments).arg("--bpffs-dir").arg(&self.pin_directory);
+    }
+
+    /// A directory that goes with this value, where the log is.
+    pub fn directory(&self) -> &Path {
+        self.logs.path()
     }
 
     fn log_file(&self) -> PathBuf {

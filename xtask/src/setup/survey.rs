@@ -7,7 +7,7 @@ use crate::checkout::Checkout;
 use crate::command;
 
 /// Programs that the lab and the demo run, and Debian's packages of them. One has a path, as its package puts it outside of PATH.
-const LAB_PROGRAMS: [(&str, &[&str]); 14] = [
+const LAB_PROGRAMS: [(&str, &[&str]); 15] = [
     ("ip", &["iproute2"]),
     ("nft", &["nftables"]),
     ("ethtool", &["ethtool"]),
@@ -21,6 +21,7 @@ const LAB_PROGRAMS: [(&str, &[&str]); 14] = [
     ("tracepath", &["iputils-tracepath"]),
     ("traceroute", &["traceroute"]),
     ("socat", &["socat"]),
+    ("strace", &["strace"]),
     ("/usr/lib/usrsctp/tsctp", &["libusrsctp-examples"]),
 ];
 

@@ -8,8 +8,10 @@ use crate::plan::desired::{Desired, DesiredService, WhenEmpty};
 
 /// Endpoints of a TCP port; pods whose link is down; backends under policy Local, under Cluster, those of a UDP port under
 /// Cluster; what clients inside get under Cluster.
+type Row = (&'static str, &'static [u8], &'static str, &'static str, &'static str, &'static str);
+
 #[rustfmt::skip]
-const CUT_OFF: &[(&str, &[u8], &str, &str, &str, &str)] = &[
+const CUT_OFF: &[Row] = &[
     // Nothing new, and for TCP what it has; UDP goes on elsewhere.
     ("10.1.0.1, 10.1.0.2",                          &[1],    "(1) 2",  "(1) 2",  "2",       "2"),
     ("10.1.0.1, 10.1.0.2 terminating",              &[2],    "1 (2)",  "1 (2)",  "1",       "1"),
