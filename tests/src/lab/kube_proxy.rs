@@ -1,7 +1,7 @@
 //! The packet filter rules that kube-proxy and a CNI plugin leave on a node, with counters that tests can read.
 
 use std::io::Write as _;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -15,8 +15,13 @@ pub fn load(node: &Namespace, pod_network: &str) -> Result<()> {
 }
 
 /// Loads the rules of a Service with one endpoint. With externalTrafficPolicy Cluster kube-proxy masquerades the client.
-pub fn serve(node: &Namespace, vip: SocketAddrV4, endpoint: SocketAddrV4, masquerades: bool) -> Result<()> {
-    load_rules(node, &service_rules(vip, endpoint, masquerades))
+pub fn serve(
+    node: &Namespace,
+    vip: impl Into<SocketAddr>,
+    endpoint: impl Into<SocketAddr>,
+    masquerades: bool,
+) -> Result<()> {
+    load_rules(node, &service_rules(vip.into(), endpoint.into(), masquerades))
 }
 
 fn load_rules(node: &Namespace, rules: &str) -> Result<()> {
@@ -63,16 +68,17 @@ fn rules(pod_network: &str) -> String {
 }
 
 /// As in kube-proxy's nftables mode, only the first packet of a connection meets them; a table before is replaced.
-fn service_rules(vip: SocketAddrV4, endpoint: SocketAddrV4, masquerades: bool) -> String {
+fn service_rules(vip: SocketAddr, endpoint: SocketAddr, masquerades: bool) -> String {
     let (address, port, to) = (vip.ip(), vip.port(), endpoint.ip());
-    let masquerade = if masquerades { format!("ct status dnat ip daddr {to} masquerade") } else { String::new() };
+    let family = if vip.is_ipv6() { "ip6" } else { "ip" };
+    let masquerade = if masquerades { format!("ct status dnat {family} daddr {to} masquerade") } else { String::new() };
     format!(
-        "table ip kube-proxy-service
-        delete table ip kube-proxy-service
-        table ip kube-proxy-service {{
+        "table {family} kube-proxy-service
+        delete table {family} kube-proxy-service
+        table {family} kube-proxy-service {{
             chain services {{
                 type nat hook prerouting priority dstnat;
-                ip daddr {address} tcp dport {port} dnat to {endpoint}
+                {family} daddr {address} tcp dport {port} dnat to {endpoint}
             }}
             chain masquerading {{
                 type nat hook postrouting priority srcnat;

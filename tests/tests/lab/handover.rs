@@ -1,13 +1,16 @@
 //! Connections that kube-proxy began: they go on through its conntrack when their address and port become xlb's.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use xlb_common::Reason;
-use xlb_tests::lab::{EndpointSpec, Greeting, Lab, LabSpec, LineClient, Manifests, TcpServer, kube_proxy, wait_for};
+use xlb_tests::lab::{
+    EndpointSpec, Greeting, Lab, LabSpec, LineClient, Manifests, TcpServer, Version, kube_proxy, wait_for,
+};
 
 use crate::scene::{
-    ANSWER_TIMEOUT, Delivery, Door, PORT, Scene, TARGET_PORT, list, ready, start_agent, takers, web, web_slice,
+    ANSWER_TIMEOUT, Delivery, Door, PORT, Scene, TARGET_PORT, list, ready, service_name, start_agent, takers, web,
+    web_slice,
 };
 
 const BULK_BYTES: u64 = 1_000_000;
@@ -19,24 +22,29 @@ const HANDOVER: [&str; 2] = ["--handover", "1h"];
 /// addresses that xlb would give it, and netfilter must see both directions all the same.
 #[test]
 fn a_connection_to_a_pod_of_this_node_outlives_the_start_of_xlb() -> Result<()> {
-    for (delivery, door) in
-        [(Delivery::Direct, Door::Tc), (Delivery::Stack, Door::Tc), (Delivery::Direct, Door::XdpNative)]
-    {
-        let mut lab = Lab::new(LabSpec { kube_proxy_rules: true, pod_gro: true, ..LabSpec::default() })?;
-        let (vip, pod) = (vip(&lab), SocketAddrV4::new(lab.pod_address(0), TARGET_PORT));
-        let _server = lab.serve_tcp(0, TARGET_PORT, Greeting::OnRequest)?;
+    let ways = [(Delivery::Direct, Door::Tc), (Delivery::Stack, Door::Tc), (Delivery::Direct, Door::XdpNative)];
+    for ((delivery, door), version) in ways.into_iter().flat_map(|way| Version::ALL.map(|version| (way, version))) {
+        println!("{delivery:?}, {door:?}, {version:?}");
+        let spec = LabSpec { kube_proxy_rules: true, pod_gro: true, dual_stack: true, ..LabSpec::default() };
+        let mut lab = Lab::new(spec)?;
+        let vip = SocketAddr::new(lab.vip_in(version, 0), PORT);
+        let pod = SocketAddr::new(lab.pod_address_in(version, 0), TARGET_PORT);
+        let server = lab.serve_tcp(0, TARGET_PORT, Greeting::OnRequest)?;
         kube_proxy::serve(lab.node(), vip, pod, false)?;
         let mut old = LineClient::connect(lab.client(0), vip)?;
+        let mut idle = LineClient::connect(lab.client(0), vip)?;
         assert_eq!(old.identity()?.server, "pod-0");
 
         let manifests = Manifests::new()?;
         manifests.write("web.yaml", &web(&lab, true, &[]))?;
         manifests.write("slice.yaml", &web_slice(&ready(&lab, &[0])))?;
         let mut agent = start_agent(&lab, &manifests, delivery, door, &HANDOVER)?;
-        agent.wait_until(|maps| takers(maps, "default/web:http").len() == 1);
+        let service = service_name("default/web:http", version);
+        agent.wait_until(|maps| takers(maps, &service).len() == 1);
 
         old.download(BULK_BYTES)?;
         old.upload(BULK_BYTES)?;
+        assert_eq!(idle.identity()?.server, "pod-0", "it says its first word now");
         assert_eq!(lab.dropped_as_invalid()?, 0);
         let mut new = LineClient::connect(lab.client(0), vip)?;
         assert_eq!(new.identity()?.server, "pod-0");
@@ -44,6 +52,11 @@ fn a_connection_to_a_pod_of_this_node_outlives_the_start_of_xlb() -> Result<()> 
         let counters = agent.inspect()?["counters"].clone();
         let count = |reason: Reason| counters[reason.label()].as_u64().unwrap_or(0);
         assert!(count(Reason::LeftToFormer) > 0 && count(Reason::SoleBackend) > 0, "{counters:#}");
+
+        // It ends as it went on: the host's stack sees its end, and nothing of it is left open at the pod.
+        drop(old);
+        let open = || (server.open_connections() == 2).then_some(());
+        wait_for(ANSWER_TIMEOUT, open).context("the pod does not hear that a client closed")?;
     }
     Ok(())
 }
