@@ -16,7 +16,8 @@ use xlb_tests::kernel::pieces::{fragment, split};
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::{host, sample};
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0 };
+const STACK_IN_USE: Config =
+    Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0, only_uplink: 0, zero: 0 };
 /// Of more than 400 kinds, half of which have no pod.
 const SERVED_MIN: usize = 300;
 const DATAGRAMS: usize = 6_000;

@@ -12,7 +12,8 @@ use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::rows::{self, Row, without_times};
 use xlb_tests::kernel::{flows, host, sample};
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: Settings::NONE, generation: 0 };
+const STACK_IN_USE: Config =
+    Config { stack_in_use: 1, settings: Settings::NONE, generation: 0, only_uplink: 0, zero: 0 };
 /// A CPU may send so many refusals at once, and more soon.
 const PACKETS_PER_REFILL: usize = 40;
 /// One of so many cut and bent packets goes through the kernel in a run: all would take minutes. Over the host's path go all.

@@ -24,6 +24,8 @@ mod lost_pods;
 mod several_vips;
 #[path = "lab/twins.rs"]
 mod twins;
+#[path = "lab/alone.rs"]
+mod alone;
 #[path = "lab/fragments.rs"]
 mod fragments;
 #[path = "lab/untouched.rs"]

@@ -15,7 +15,8 @@ use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::kernel::rows;
 use xlb_tests::kernel::{flows, generate, host, sample};
 
-const STACK_IN_USE: Config = Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0 };
+const STACK_IN_USE: Config =
+    Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0, only_uplink: 0, zero: 0 };
 const PACKETS: usize = 6_000;
 /// After so many packets the flow maps begin anew.
 const PACKETS_PER_BATCH: usize = 200;

@@ -19,10 +19,10 @@
 //! The strict rule (kernel-experiments chapter 3): payload or FIN, or an acknowledgement beyond the SYN-ACK's. A pod's
 //! "first packet that is not a SYN-ACK" is no proof: two spoofed SYNs make a half-open socket send a pure ACK.
 //!
-//! Rule 10 is in [`crate::ageing`].
+//! Rule 10 is in [`crate::ageing`]. Rules 8 and 9 end with the unique frontend, for which there is a
+//! [`Kind`](crate::hook::Kind) of its own ([`crate::sole`]).
 //!
-//! Their places for later: the unique frontend (rules 3 and 9) at the end of [`find_reply`], UDP's second datagram (rule 15) in
-//! [`udp_reply`].
+//! Its place for later: UDP's second datagram (rule 15) in [`udp_reply`].
 
 use bytemuck::cast;
 
@@ -374,7 +374,7 @@ pub fn holder<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, proof: Proo
 #[inline(always)]
 pub fn accepted<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, pod: &F::EndpointKey) -> Option<Reason> {
     if let Some(entry) = tables.flow(FlowTable::TcpPending, key) {
-        if tables.flow(FlowTable::Tcp, key) != Some(entry) {
+        if !tables.flow(FlowTable::Tcp, key).is_some_and(|known| known.is_admitted_from(&entry)) {
             count_flow(tables, &entry);
         }
         tables.remember(FlowTable::Tcp, key, &entry);

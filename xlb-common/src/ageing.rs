@@ -18,6 +18,14 @@ impl FlowEntry {
         self.flags & flow_flags::UNSEEN != 0
     }
 
+    /// Whether it is this pending entry, admitted by the pod's packets, which may have told more since, or as it was.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_admitted_from(&self, pending: &Self) -> bool {
+        let last_seen = if self.is_unseen() { pending.last_seen } else { self.last_seen };
+        Self { flags: pending.flags, last_seen, ..*self } == *pending
+    }
+
     /// Whether nothing of an accepted TCP flow has to be looked into: most are so, and one comparison tells.
     #[inline(always)]
     #[must_use]

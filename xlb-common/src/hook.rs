@@ -33,6 +33,8 @@ pub enum Kind {
     Shape,
     /// Datagrams of a client's port that has a flow with another VIP of the same pod. Their answers are as usual.
     Twin,
+    /// What comes from a backend's port, and no entry knows. Packets of clients are never that.
+    Sole,
 }
 
 /// Most kinds.
@@ -85,7 +87,7 @@ impl Hook {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Icmp, Self::Fragment, Self::Sctp, Self::Shape, Self::Twin];
+    pub const ALL: [Self; 6] = [Self::Icmp, Self::Fragment, Self::Sctp, Self::Shape, Self::Twin, Self::Sole];
 
     /// What the name of its program has behind that of the hook's usual one.
     #[must_use]
@@ -96,13 +98,18 @@ impl Kind {
             Self::Sctp => "_sctp",
             Self::Shape => "_shape",
             Self::Twin => "_twin",
+            Self::Sole => "_sole",
         }
     }
 
     /// Whether such packets are met at the hook.
     #[must_use]
     pub const fn is_at(self, hook: Hook) -> bool {
-        hook.is_ingress() || !matches!(self, Self::Twin)
+        match self {
+            Self::Twin => hook.is_ingress(),
+            Self::Sole => !hook.is_ingress(),
+            _ => true,
+        }
     }
 
     /// The kind of packet on which the usual program gave this verdict; none: the verdict is final.
@@ -115,6 +122,7 @@ impl Kind {
             Err(Reason::Sctp) => Some(Self::Sctp),
             Err(Reason::NotIp | Reason::IpOptions | Reason::ExtensionHeaders) => Some(Self::Shape),
             Err(Reason::OtherFrontend) => Some(Self::Twin),
+            Err(Reason::ReplyUnknown) => Some(Self::Sole),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@
 //! [`hot`] (what is remembered when handshakes are many),
 //! [`admit`] (when a flow is remembered),
 //! [`ageing`] (when it is over),
+//! [`sole`] (what needs no entry),
 //! [`reply`] (what a pod answers),
 //! [`way`] (by which uplink and next hop it leaves, when they change),
 //! [`rewrite`] (what changes in the packet),
@@ -42,6 +43,7 @@ pub mod opening;
 pub mod hot;
 pub mod admit;
 pub mod ageing;
+pub mod sole;
 pub mod reply;
 pub mod way;
 pub mod rewrite;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
 use crate::abi::{
-    AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats, Settings, Way, WayKey,
-    uplink_flags,
+    AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Inside, Member, ServiceStats, Settings, SoleFrontend,
+    Way, WayKey, uplink_flags,
 };
 use crate::budget::{Budget, Spending};
 use crate::family::{Family, V4, V6};
@@ -20,6 +20,8 @@ pub use self::links::LinkMemory;
 
 mod inside;
 mod links;
+pub mod outcome;
+pub mod run;
 
 /// The maps as collections. A flow map has no limit here: eviction is the simulator's affair.
 ///
@@ -46,6 +48,8 @@ pub struct MemoryTables {
     pub uplink_flags: BTreeMap<u32, u16>,
     /// `WAYS`.
     pub ways: BTreeMap<WayKey, Way>,
+    /// How the host would send to any client by its only uplink; none: it has several, or no route.
+    pub route: Option<Way>,
     /// The clock, in units of its own ([`Tables::now`]).
     pub now: u32,
     /// The clock in nanoseconds.
@@ -69,6 +73,8 @@ pub struct FamilyTables<F: Family> {
     pub frontends: BTreeMap<F::EndpointKey, Frontend>,
     /// `BACKEND_IDS_V4` or `BACKEND_IDS_V6`.
     pub backend_ids: BTreeMap<F::EndpointKey, u32>,
+    /// `SOLE_FRONTENDS_V4` or `SOLE_FRONTENDS_V6`.
+    pub sole_frontends: BTreeMap<F::EndpointKey, SoleFrontend>,
     /// What the pods' kernels know: by namespace id and flow; absent is [`Proof::Absent`].
     pub sockets: BTreeMap<(i32, F::FlowKey), Proof>,
     /// The SYN cookies that pods' kernels gave: flow, sequence and acknowledgement number of the client's answer.
@@ -116,6 +122,7 @@ impl<F: Family> Default for FamilyTables<F> {
         Self {
             frontends: BTreeMap::new(),
             backend_ids: BTreeMap::new(),
+            sole_frontends: BTreeMap::new(),
             sockets: BTreeMap::new(),
             cookies: BTreeSet::new(),
             flows: RefCell::default(),
@@ -194,6 +201,14 @@ impl<F: InMemory> Tables<F> for MemoryTables {
 
     fn is_backend(&self, key: &F::EndpointKey) -> bool {
         F::of(self).backend_ids.contains_key(key)
+    }
+
+    fn sole_frontend(&self, pod: &F::EndpointKey) -> Option<SoleFrontend> {
+        F::of(self).sole_frontends.get(pod).copied()
+    }
+
+    fn route(&self, _vip: F::Address, _client: F::Address) -> Option<Way> {
+        self.route
     }
 
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool {

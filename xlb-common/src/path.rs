@@ -22,6 +22,7 @@ use crate::sctp;
 use crate::select::{Pick, backend_of, opens_flow, pick_at_once, pick_by_asking, pick_by_searching};
 use crate::shape::measure;
 use crate::shaped;
+use crate::sole;
 use crate::sources;
 use crate::stats::count_forward;
 use crate::tables::{Stage, Tables};
@@ -136,6 +137,7 @@ pub fn ingress_of<P: Packet, T: Tables<V4> + Tables<V6>>(
     match (kind, ether_type(packet)?) {
         (Kind::Shape, _) => ingress_shaped(packet, tables, &arrival),
         (_, EtherType::Other) => Err(Reason::NotIp),
+        (Kind::Sole, _) => Err(Reason::NotOurs),
         (Kind::Icmp, EtherType::V4) => icmp::<V4, P, T>(packet, tables, &arrival),
         (Kind::Icmp, EtherType::V6) => icmp::<V6, P, T>(packet, tables, &arrival),
         (Kind::Fragment, EtherType::V4) => fragments::serve::<V4, P, T>(packet, tables, &arrival),
@@ -197,6 +199,8 @@ pub fn egress_of<P: Packet, T: Tables<V4> + Tables<V6>, const IS_DIRECT: bool>(
         (Kind::Shape, _) => egress_shaped::<P, T, IS_DIRECT>(packet, tables),
         (_, EtherType::Other) => Err(Reason::NotIp),
         (Kind::Twin, _) => Err(Reason::NotAReply),
+        (Kind::Sole, EtherType::V4) => sole::reply::<V4, P, T, IS_DIRECT>(packet, tables),
+        (Kind::Sole, EtherType::V6) => sole::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Icmp, EtherType::V4) => errors::reply::<V4, P, T, IS_DIRECT>(packet, tables),
         (Kind::Icmp, EtherType::V6) => errors::reply::<V6, P, T, IS_DIRECT>(packet, tables),
         (Kind::Fragment, EtherType::V4) => fragments::reply::<V4, P, T, IS_DIRECT>(packet, tables),

@@ -135,6 +135,8 @@ reasons! {
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";
     RepliedHalfOpen = "replied_half_open", Return, Forward, "a reply of a flow that the pod has not accepted yet, or has closed: sent out as the VIP";
     RepliedAdmitted = "replied_admitted", Return, Forward, "the reply that showed that the pod accepted the flow: remembered, and sent out as the VIP";
+    RepliedAlone = "replied_alone", Return, Forward,
+        "a reply that no flow entry knows, of a pod port that only one VIP and port lead to (--pod-ips cluster-only): sent out as the VIP";
     ReplyFragment = "reply_fragment", Return, Forward, "a later IP fragment of a reply: sent out as the VIP, as the first one was";
     NotAReply = "not_a_reply", Return, Pass, "the pod's own traffic: left to the stack";
     ReplyUnknown = "reply_unknown", Return, Pass, "it comes from a backend's port, but no flow entry tells which VIP to restore: left to the stack";

@@ -35,19 +35,31 @@ fn reply_directly<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
 ) -> Result<Delivery, Reason> {
     let parsed = F::parse::<P, WANTED>(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
+    send_directly(packet, tables, &parsed, &entry, reason)
+}
+
+/// Straight to the uplink that the entry names.
+#[inline(always)]
+pub(crate) fn send_directly<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    parsed: &Parsed<F>,
+    entry: &FlowEntry,
+    reason: Reason,
+) -> Result<Delivery, Reason> {
     if entry.is_stack() {
         return Err(Reason::ReplyLeftToStack);
     }
     if parsed.hops <= 1 {
         return Err(Reason::ReplyTtlExpired);
     }
-    let way = way::way_of::<F, T>(tables, &entry)?;
+    let way = way::way_of::<F, T>(tables, entry)?;
     if !packet.fits(way.ifindex) {
         return Err(if F::may_be_cut(packet) { Reason::ReplyNotCut } else { Reason::ReplyTooBig });
     }
     readdress_frame(packet, way.next_hop_mac, way.uplink_mac).ok_or(Reason::Truncated)?;
-    restore(packet, &parsed, &entry, true).ok_or(Reason::Truncated)?;
-    count_reply::<F, P, T>(tables, packet, &entry);
+    restore(packet, parsed, entry, true).ok_or(Reason::Truncated)?;
+    count_reply::<F, P, T>(tables, packet, entry);
     to_uplink(packet, way, entry.tags, reason)
 }
 
@@ -58,12 +70,24 @@ fn reply_through_stack<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
 ) -> Result<Delivery, Reason> {
     let parsed = F::parse::<P, WANTED>(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
+    send_after_stack(packet, tables, &parsed, &entry, reason)
+}
+
+/// After the host's stack, if the entry is one of its flows.
+#[inline(always)]
+pub(crate) fn send_after_stack<F: Family, P: Packet, T: Tables<F>>(
+    packet: &mut P,
+    tables: &T,
+    parsed: &Parsed<F>,
+    entry: &FlowEntry,
+    reason: Reason,
+) -> Result<Delivery, Reason> {
     if !entry.is_stack() {
         return Err(Reason::NotAReply);
     }
-    restore(packet, &parsed, &entry, false).ok_or(Reason::Truncated)?;
-    count_reply::<F, P, T>(tables, packet, &entry);
-    after_stack::<F, P, T>(packet, tables, &entry, reason)
+    restore(packet, parsed, entry, false).ok_or(Reason::Truncated)?;
+    count_reply::<F, P, T>(tables, packet, entry);
+    after_stack::<F, P, T>(packet, tables, entry, reason)
 }
 
 /// What has become a reply after the host's stack leaves by the uplink that its connection came by, whatever the host's

@@ -3,7 +3,8 @@
 use core::ops::Deref;
 
 use crate::abi::{
-    AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings, Way, WayKey,
+    AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings, SoleFrontend, Way,
+    WayKey,
 };
 use crate::budget::Spending;
 use crate::family::Family;
@@ -154,6 +155,10 @@ pub trait Tables<F: Family> {
     fn backend(&self, id: u32) -> Option<impl Deref<Target = Backend>>;
     /// Whether an address, port and protocol are a backend's.
     fn is_backend(&self, key: &F::EndpointKey) -> bool;
+    /// The only frontend that ever led to a backend ([`crate::sole`]).
+    fn sole_frontend(&self, pod: &F::EndpointKey) -> Option<SoleFrontend>;
+    /// How the host sends to a client by the node's only uplink, in a VIP's name.
+    fn route(&self, vip: F::Address, client: F::Address) -> Option<Way>;
     /// Whether a frame with this destination MAC is addressed to this node's uplink.
     fn is_our_mac(&self, ifindex: u32, mac: [u8; 6]) -> bool;
     /// What is to be minded at an uplink; of an interface that is none, [`uplink_flags::MOVED`](crate::abi::uplink_flags::MOVED).

@@ -14,6 +14,7 @@ mod frame;
 mod maps;
 mod object;
 mod prove;
+mod route;
 mod skb;
 mod steps;
 

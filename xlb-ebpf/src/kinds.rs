@@ -49,10 +49,8 @@ macro_rules! ingress_programs {
     };
 }
 
-macro_rules! programs {
-    ($kind:ident: $xdp:ident, $xdp_alone:ident, $tc:ident, $pod:ident, $egress:ident) => {
-        ingress_programs!($kind: $xdp, $xdp_alone, $tc);
-
+macro_rules! egress_programs {
+    ($kind:ident: $pod:ident, $egress:ident) => {
         #[classifier]
         pub fn $pod(ctx: TcContext) -> i32 {
             forward::to_uplink(path::egress_of::<_, _, true>(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx)))
@@ -65,11 +63,19 @@ macro_rules! programs {
     };
 }
 
+macro_rules! programs {
+    ($kind:ident: $xdp:ident, $xdp_alone:ident, $tc:ident, $pod:ident, $egress:ident) => {
+        ingress_programs!($kind: $xdp, $xdp_alone, $tc);
+        egress_programs!($kind: $pod, $egress);
+    };
+}
+
 programs!(Icmp: ingress_xdp_icmp, ingress_xdp_alone_icmp, ingress_tc_icmp, pod_icmp, uplink_egress_icmp);
 programs!(Fragment: ingress_xdp_fragment, ingress_xdp_alone_fragment, ingress_tc_fragment, pod_fragment, uplink_egress_fragment);
 programs!(Sctp: ingress_xdp_sctp, ingress_xdp_alone_sctp, ingress_tc_sctp, pod_sctp, uplink_egress_sctp);
 programs!(Shape: ingress_xdp_shape, ingress_xdp_alone_shape, ingress_tc_shape, pod_shape, uplink_egress_shape);
 ingress_programs!(Twin: ingress_xdp_twin, ingress_xdp_alone_twin, ingress_tc_twin);
+egress_programs!(Sole: pod_sole, uplink_egress_sole);
 
 #[inline(always)]
 fn ingress_xdp(ctx: &XdpContext, kind: Kind, door: Door) -> u32 {

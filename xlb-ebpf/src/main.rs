@@ -20,6 +20,7 @@ mod links;
 mod maps;
 mod object;
 mod prove;
+mod route;
 mod skb;
 mod steps;
 mod words;

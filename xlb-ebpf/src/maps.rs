@@ -7,18 +7,14 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use xlb_common::Reason;
 use xlb_common::abi::{
-    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, ENDPOINTS_MAX, EndpointKeyV4,
-    EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6,
-    FragmentEntry, FragmentKeyV4, FragmentKeyV6, Frontend, Inside, MEMBERS_MAX, Member, OTHER_SERVICES, PENDING_MAX,
-    PINS_MAX, SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, SOURCE_RANGES_MAX,
-    ServiceRecord, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX,
-    UPLINKS_MAX, Uplink, VIPS_MAX, WAYS_MAX, Way, WayKey, uplink_flags,
+    AffinityEntry, BACKENDS_MAX, Backend, COUNTED_SERVICES_MAX, Config, FlowEntry, FragmentEntry, Frontend,
+    MEMBERS_MAX, Member, OTHER_SERVICES, SERVICE_STATS_MAX, SERVICES_MAX, SLOTS_MAX, ServiceRecord, ServiceStats,
+    Settings, SoleFrontend, UPLINKS_MAX, Uplink, WAYS_MAX, Way, WayKey, uplink_flags,
 };
 use xlb_common::budget::{Budget, Spending};
-use xlb_common::hot::{HalfOpen, SHARE};
 use xlb_common::opening::Opening;
 use xlb_common::parse::{Parsed, TcpView};
 use xlb_common::select::Pick;
@@ -27,14 +23,16 @@ use xlb_common::tables::{FlowTable, Proof, Step, Tables, now_of};
 
 use crate::apart::Apart;
 use crate::prove::prove;
+use crate::route::route;
 use crate::steps::each_until;
 
 pub use self::family::FamilyMaps;
+use self::handshakes::note_half_open;
 
+mod declared;
 mod family;
+mod handshakes;
 
-#[map]
-static FRONTENDS_V4: HashMap<EndpointKeyV4, Frontend> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static SLOTS: Array<u64> = Array::with_max_entries(SLOTS_MAX, BPF_F_MMAPABLE);
 #[map]
@@ -42,61 +40,7 @@ static MEMBERS: Array<Member> = Array::with_max_entries(MEMBERS_MAX, 0);
 #[map]
 static BACKENDS: Array<Backend> = Array::with_max_entries(BACKENDS_MAX, 0);
 #[map]
-static BACKEND_IDS_V4: HashMap<EndpointKeyV4, u32> = HashMap::with_max_entries(BACKENDS_MAX, BPF_F_NO_PREALLOC);
-#[map]
 static SERVICES: HashMap<u32, ServiceRecord> = HashMap::with_max_entries(SERVICES_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static FLOWS_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
-#[map]
-static PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(PENDING_MAX, 0);
-#[map]
-static UDP_FLOWS_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_MAX, 0);
-#[map]
-static UDP_PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(UDP_PENDING_MAX, 0);
-#[map]
-static SCTP_FLOWS_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(SCTP_FLOWS_MAX, 0);
-#[map]
-static SCTP_PENDING_V4: LruHashMap<FlowKeyV4, FlowEntry> = LruHashMap::with_max_entries(SCTP_PENDING_MAX, 0);
-#[map]
-static FRONTENDS_V6: HashMap<EndpointKeyV6, Frontend> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static BACKEND_IDS_V6: HashMap<EndpointKeyV6, u32> = HashMap::with_max_entries(BACKENDS_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(FLOWS_V6_MAX, 0);
-#[map]
-static PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(PENDING_MAX, 0);
-#[map]
-static UDP_FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_V6_MAX, 0);
-#[map]
-static UDP_PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(UDP_FLOWS_V6_MAX, 0);
-#[map]
-static SCTP_FLOWS_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(SCTP_FLOWS_MAX, 0);
-#[map]
-static SCTP_PENDING_V6: LruHashMap<FlowKeyV6, FlowEntry> = LruHashMap::with_max_entries(SCTP_PENDING_MAX, 0);
-#[map]
-static SOURCE_RANGES_V4: LpmTrie<SourceKeyV4, u32> = LpmTrie::with_max_entries(SOURCE_RANGES_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static SOURCE_RANGES_V6: LpmTrie<SourceKeyV6, u32> = LpmTrie::with_max_entries(SOURCE_RANGES_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static AFFINITY_V4: LruHashMap<SourceKeyV4, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
-#[map]
-static AFFINITY_V6: LruHashMap<SourceKeyV6, AffinityEntry> = LruHashMap::with_max_entries(AFFINITY_MAX, 0);
-#[map]
-static PINS_V4: LruHashMap<FlowKeyV4, Member> = LruHashMap::with_max_entries(PINS_MAX, 0);
-#[map]
-static PINS_V6: LruHashMap<FlowKeyV6, Member> = LruHashMap::with_max_entries(PINS_MAX, 0);
-#[map]
-static FRAGMENTS_V4: LruHashMap<FragmentKeyV4, FragmentEntry> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
-#[map]
-static FRAGMENTS_V6: LruHashMap<FragmentKeyV6, FragmentEntry> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
-#[map]
-static INSIDE_V4: HashMap<EndpointKeyV4, Inside> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static INSIDE_V6: HashMap<EndpointKeyV6, Inside> = HashMap::with_max_entries(FRONTENDS_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static ENDPOINTS_V4: Array<EndpointKeyV4> = Array::with_max_entries(ENDPOINTS_MAX, 0);
-#[map]
-static ENDPOINTS_V6: Array<EndpointKeyV6> = Array::with_max_entries(ENDPOINTS_MAX, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 #[map]
@@ -106,17 +50,9 @@ static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_MAX, 0);
 #[map]
-static HALF_OPEN: Array<HalfOpen> = Array::with_max_entries(1, 0);
-#[map]
-static BEGUN: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
-#[map]
 static WAYS: HashMap<WayKey, Way> = HashMap::with_max_entries(WAYS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Spending::COUNT as u32, 0);
-#[map]
-static VIPS_V4: HashMap<[u8; 4], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
-#[map]
-static VIPS_V6: HashMap<[u8; 16], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
 
 /// Services that have numbers of their own: those whose ids are below it; zero: no service is counted. The agent writes it
 /// before the verifier reads the programs, which removes what is not done.
@@ -146,31 +82,6 @@ pub fn is_uplink(ifindex: u32) -> bool {
 #[inline(always)]
 pub fn is_stack_in_use() -> bool {
     CONFIG.get(0).is_some_and(|config| config.stack_in_use != 0)
-}
-
-/// Counts a handshake that begins: on this CPU, and together with others for all CPUs. The uplink's entry is written when it says
-/// something else, and so read by other CPUs without waiting for this one.
-#[inline(always)]
-fn note_half_open(ifindex: u32) {
-    let (Some(begun), Some(half_open)) = (BEGUN.get_ptr_mut(0), HALF_OPEN.get_ptr_mut(0)) else { return };
-    // SAFETY: the first is this CPU's alone. Of the second each number is one of those that some CPU wrote; what is lost when
-    // two write at once is a share of a count.
-    let (begun, half_open) = unsafe { (&mut *begun, &mut *half_open) };
-    *begun += 1;
-    if *begun >= SHARE {
-        *begun = 0;
-        // SAFETY: the helper takes and touches nothing.
-        half_open.note(SHARE.into(), unsafe { bpf_ktime_get_coarse_ns() });
-    }
-    let hot = if half_open.is_hot != 0 { uplink_flags::HOT } else { 0 };
-    if let Some(uplink) = UPLINKS.get_ptr_mut(ifindex % UPLINKS_MAX) {
-        // SAFETY: the agent replaces the entry as a whole; then a next handshake writes it again.
-        unsafe {
-            if (*uplink).hot != hot {
-                (*uplink).hot = hot;
-            }
-        }
-    }
 }
 
 /// Counts a packet or event on this CPU.
@@ -212,6 +123,19 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     fn is_backend(&self, key: &F::EndpointKey) -> bool {
         // SAFETY: only the presence of the entry counts.
         unsafe { F::backend_ids().get(key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn sole_frontend(&self, pod: &F::EndpointKey) -> Option<SoleFrontend> {
+        // SAFETY: the agent replaces the value as a whole, and the kernel frees the old one when every program that may
+        // see it has ended.
+        unsafe { F::sole_frontends().get(pod) }.copied()
+    }
+
+    #[inline(always)]
+    fn route(&self, vip: F::Address, client: F::Address) -> Option<Way> {
+        let uplink = CONFIG.get(0)?.only_uplink;
+        if uplink == 0 { None } else { route::<F, C>(self.ctx, uplink, vip, client) }
     }
 
     #[inline(always)]

@@ -48,6 +48,13 @@ struct Record {
     tags: [u8; 8],
 }
 const RECORD: usize = size_of::<Record>();
+/// Flags that a flow may have.
+const FLAGS: u16 = flow_flags::STACK
+    | flow_flags::SYN_ACK_SEEN
+    | flow_flags::CLOSED
+    | flow_flags::SUPERSEDED
+    | flow_flags::UNSEEN
+    | flow_flags::POD_FIN;
 
 /// The case that the bytes stand for.
 #[must_use]
@@ -105,7 +112,7 @@ fn flow_of(bytes: &[u8], tables: &MemoryTables) -> Option<((u8, FlowKey), FlowEn
     let key = FlowKey::between(client, SocketAddr::new(pod_address(version, record.pod), pod_port)).ok()?;
     let vip = SocketAddr::new(vip_address(version, record.vip), vip_port);
     let mut entry = flow_entry(tables, vip, protocol, &key)?;
-    entry.flags = u16::from(record.flags) & (flow_flags::STACK | flow_flags::CLOSED | flow_flags::SYN_ACK_SEEN);
+    entry.flags = u16::from(record.flags) & FLAGS;
     entry.next_hop_mac[MAC_AT] = record.next_hop;
     entry.syn_ack_acknowledged = u32::from_be_bytes(record.acknowledged);
     entry.tags = lawful(bytemuck::cast(record.tags));

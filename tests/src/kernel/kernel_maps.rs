@@ -222,6 +222,8 @@ pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, c
     let (v4, v6) = ((&before.v4, &after.v4), (&before.v6, &after.v6));
     replace_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &v4.0.frontends, &v4.1.frontends)?;
     replace_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &v4.0.backend_ids, &v4.1.backend_ids)?;
+    replace_hash::<_, _, [u8; 8], [u8; 32]>(object, "SOLE_FRONTENDS_V4", &v4.0.sole_frontends, &v4.1.sole_frontends)?;
+    replace_hash::<_, _, [u8; 20], [u8; 32]>(object, "SOLE_FRONTENDS_V6", &v6.0.sole_frontends, &v6.1.sole_frontends)?;
     replace_hash::<_, _, [u8; 4], [u8; 4]>(object, "VIPS_V4", &vips_v4(before), &vips_v4(after))?;
     replace_hash::<_, _, [u8; 16], [u8; 4]>(object, "VIPS_V6", &v6.0.vips, &v6.1.vips)?;
     replace_hash::<_, _, [u8; 20], [u8; 32]>(object, "FRONTENDS_V6", &v6.0.frontends, &v6.1.frontends)?;
@@ -243,7 +245,7 @@ pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, c
 /// Writes what the operator chose.
 pub fn set_settings(object: &mut Ebpf, settings: Settings, config: Config) -> Result<()> {
     let config = Config { settings, ..config };
-    replace_array::<_, [u8; 16]>(object, "CONFIG", &BTreeMap::new(), &[(0, config)].into())
+    replace_array::<_, [u8; 24]>(object, "CONFIG", &BTreeMap::new(), &[(0, config)].into())
 }
 
 fn vips_v4(tables: &MemoryTables) -> BTreeMap<[u8; 4], u32> {

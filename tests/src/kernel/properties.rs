@@ -8,10 +8,10 @@
 //! - What was answered by the pod comes from where the client sent to ([`check_answer`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use xlb_common::abi::{Backend, FlowEntry, Frontend, Member, SCTP, TCP, UDP};
+use xlb_common::abi::{Backend, FlowEntry, Frontend, Member, SCTP, SoleFrontend, TCP, UDP};
 use xlb_common::memory::{InMemory, MemoryTables};
 use xlb_common::parse::tcp_flags;
 use xlb_common::sctp::chunk;
@@ -150,6 +150,9 @@ fn check_vip(tables: &MemoryTables, served: &Served) -> Result<()> {
         entry.vip == stored(vip.ip()) && (told.has_no_ports() || entry.vip_port == vip.port().to_be_bytes())
     };
     let entries: Vec<FlowEntry> = entries.filter(came_by).collect();
+    if entries.is_empty() && is_sole(tables, (pod, vip)) {
+        return packet.check_macs(None);
+    }
     ensure!(!entries.is_empty(), "no flow of {pod} and {client} came by {vip}");
     if hook != Hook::Pod && served.verdict != Verdict::Redirect {
         return packet.check_macs(None);
@@ -159,6 +162,17 @@ fn check_vip(tables: &MemoryTables, served: &Served) -> Result<()> {
     let mut checks = ways.map(|way| packet.check_macs(Some([way.next_hop_mac, way.uplink_mac])));
     ensure!(checks.any(|check| check.is_ok()), "its MACs are of none of the ways of {entries:?}");
     Ok(())
+}
+
+/// Whether that VIP and port alone lead to the pod, so that no flow has to be known.
+fn is_sole(tables: &MemoryTables, (pod, vip): (SocketAddr, SocketAddr)) -> bool {
+    let port = pod.port().to_be_bytes();
+    let sole = match pod.ip() {
+        IpAddr::V4(ip) => tables.v4.sole_frontends.get(&V4::endpoint_key(ip.octets(), port, TCP)),
+        IpAddr::V6(ip) => tables.v6.sole_frontends.get(&V6::endpoint_key(ip.octets(), port, TCP)),
+    };
+    let is_it = |sole: &SoleFrontend| (sole.vip, sole.vip_port) == (stored(vip.ip()), vip.port().to_be_bytes());
+    tables.settings.get().pods_are_clusters() && sole.is_some_and(is_it)
 }
 
 /// Whether the end that keeps its address has another port, in the packet or in what it quotes: one flow of two that a pod
@@ -259,7 +273,7 @@ fn answer_to(layout: &Layout, frame: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Who owns or owned a slot of each frontend.
+/// Who owns or owned a slot of each frontend, whether its word still has room for them or not.
 fn owners<F: InMemory>(
     tables: &MemoryTables,
     key: impl Fn(&F::EndpointKey) -> Place,
@@ -268,8 +282,12 @@ fn owners<F: InMemory>(
         let words = (0..frontend.slots).filter_map(|slot| tables.slots.get(&(frontend.slots_base + slot)));
         let locals: BTreeSet<u8> =
             words.flat_map(|word| (0..OWNERS).filter_map(|index| SlotWord(*word).owner(index))).collect();
+        let all = frontend.members_base..frontend.members_base + u32::from(frontend.members);
+        let is_owner = |index: &u32, member: &Member| {
+            member.is_forgotten() || locals.contains(&((index - frontend.members_base) as u8))
+        };
         let members =
-            locals.iter().filter_map(|local| tables.members.get(&(frontend.members_base + u32::from(*local))));
+            tables.members.range(all).filter(|(index, member)| is_owner(index, member)).map(|(_, member)| member);
         let backends = members.chain([&frontend.sole]).filter_map(|member| live(tables, member));
         backends.map(|backend| address_of(&backend)).collect()
     };

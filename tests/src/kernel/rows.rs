@@ -14,7 +14,7 @@
 //! `CLIENT~VIP~N` is the client's address with the port that its flow to that VIP gets from the Nth try (`twins.rs`).
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
 //! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out reset VIP:PORT` the TCP reset that does, `out any` is for what cannot be told in words. `given` lines are the
-//! flows before, `settings` says what the operator chose (`echo`, `drop` or `reject` for unowned ports, `reset` for TCP), `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
+//! flows before, `settings` says what the operator chose (`echo`, `drop` or `reject` for unowned ports, `reset` for TCP, `cluster-only` for pods' addresses), `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -45,6 +45,7 @@ const FILES: &[&str] = &[
     include_str!("../../tests/rows/errors_from_pods.txt"),
     include_str!("../../tests/rows/handover.txt"),
     include_str!("../../tests/rows/strays.txt"),
+    include_str!("../../tests/rows/alone.txt"),
     include_str!("../../tests/rows/fragments.txt"),
     include_str!("../../tests/rows/sctp.txt"),
     include_str!("../../tests/rows/shapes.txt"),
@@ -281,6 +282,7 @@ fn setting(settings: Settings, word: &str) -> Result<Settings> {
         "drop" => settings.with_unowned_dropped(),
         "reject" => settings.with_unowned_rejected(),
         "reset" => settings.with_tcp_reset(),
+        "cluster-only" => settings.with_pods_of_cluster(),
         _ => bail!("{word} is no setting"),
     })
 }

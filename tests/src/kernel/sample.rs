@@ -20,6 +20,7 @@
 //! | .19 | pod 1, before that pods 2 to 8 |
 //! | .20 | 251 slots with owners of all kinds |
 //! | .21 | the sole pod is gone |
+//! | .22 | pod 2, before that pod 3, and before those pods 1 and 6, whom the slot forgot |
 //! | .30 .31 | pod 1; pod 2, before that pod 1: with source ranges |
 //! | .32 | nobody, with source ranges; refused otherwise |
 //! | .33 | nobody: refused |
@@ -34,24 +35,29 @@
 //! | .52 .53 .54 | nobody, the host's stack before: Cluster, Local, refused |
 //! | .55 | pod 2, before that pod 1, with source ranges; the host's stack before |
 //! | .56 | 251 slots with owners of all kinds, rehashed; the host's stack before |
+//! | .57 .58 | pod 1; pod 2, before that pod 1: a pod went a short while ago |
 //!
 //! Behind uplink 2 router2 has taken router's place; uplink 3 was made anew as uplink 2; uplink 4 is gone, and none has its place.
 //!
+//! The pods 1 and 8 have their sole frontends on record, .1 and .5, for where pods are the cluster's. Client .240 is of the cluster.
 //! Client .77's last connections to .36 and .37 went to pod 1.
 //! The ranges hold clients .0, .1, .4 and .8 to .11. The node's address on the uplink is 192.0.2.1 and 2001:db8:2::1.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xlb_common::abi::{
-    AffinityEntry, Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, backend_flags, frontend_flags,
-    member_flags, uplink_flags,
+    Backend, FlowEntry, Frontend, Member, NETNS_HOST, SCTP, TCP, UDP, backend_flags, frontend_flags, uplink_flags,
 };
 use xlb_common::memory::MemoryTables;
 use xlb_common::slot::{OWNERS, SlotWord};
 use xlb_common::{Family as _, V4, V6};
 
+use self::special::{add_admitting, add_forgetful, add_handed_over};
 use super::flows::{FlowKey, stored};
-use super::surroundings::{add_vips, ways};
+use super::surroundings::{add_sole_frontends, add_vips, ways};
+
+#[path = "sample/special.rs"]
+mod special;
 
 pub use super::addresses::{Version, client_address, in_ipv6, pod_address, vip_address};
 
@@ -72,9 +78,9 @@ pub const PODS: u8 = 8;
 /// The services' port, and the pods', by protocol. SCTP's services have the pods' port as well.
 pub const PORTS: [(u8, u16, u16); 3] = [(TCP, 80, 8080), (UDP, 53, 5353), (SCTP, 38, 3868)];
 /// Last bytes of the VIPs.
-pub const VIPS: [u8; 37] = [
-    1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50, 51,
-    52, 53, 54, 55, 56, 57, 58,
+pub const VIPS: [u8; 38] = [
+    1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 50,
+    51, 52, 53, 54, 55, 56, 57, 58,
 ];
 /// How long affinity lasts: longer than any test.
 pub const AFFINITY_S: u32 = 10_800;
@@ -99,6 +105,7 @@ pub fn tables() -> MemoryTables {
         }
     }
     add_vips(&mut tables);
+    add_sole_frontends(&mut tables);
     tables.v4.report_addresses.insert(UPLINK, stored(NODE.0.into()));
     tables.v6.report_addresses.insert(UPLINK, stored(NODE.1.into()));
     tables
@@ -184,83 +191,6 @@ fn add_services(tables: &mut MemoryTables, of: Kind) {
     add_forgetful(tables, of);
     add_admitting(tables, of, &words);
     add_handed_over(tables, of, &words);
-}
-
-/// A slot that pod 2 owns and pod 3 owned, and before them owners for whom there was no room: pods 1 and 6.
-fn add_forgetful(tables: &mut MemoryTables, of: Kind) {
-    let forgot = (1..=9).fold(SlotWord::owned_by(0), |word, owner| word.handed_to(Some(owner)));
-    let named = forgot.owners().fold(forgot, SlotWord::without).handed_to(Some(2)).handed_to(Some(1));
-    add_service(tables, 22, of, &[named], 0);
-    for pod in [1, 6] {
-        let index = of.service_id(22) * u32::from(PODS + 1) + u32::from(pod) - 1;
-        tables.members.insert(index, Member { flags: member_flags::FORGOTTEN, ..of.member(pod) });
-    }
-}
-
-/// Frontends that the host's stack served before, and two that lost a pod a short while ago.
-fn add_handed_over(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
-    use frontend_flags::{DROP_WHEN_EMPTY, HOST_BEFORE, REHASHED, REJECT_WHEN_EMPTY, SOURCE_RANGES, STRAYS};
-    add_sole(tables, 50, of, of.member(1));
-    change_frontend(tables, 50, of, |frontend| frontend.flags = HOST_BEFORE);
-    add_service(tables, 51, of, &[word(&[2, 1, 6])], HOST_BEFORE);
-    add_service(tables, 52, of, &[word(&[0])], HOST_BEFORE);
-    add_service(tables, 53, of, &[word(&[0])], HOST_BEFORE | DROP_WHEN_EMPTY);
-    add_service(tables, 54, of, &[word(&[0])], HOST_BEFORE | REJECT_WHEN_EMPTY);
-    add_service(tables, 55, of, &[word(&[2, 1])], HOST_BEFORE | SOURCE_RANGES);
-    add_service(tables, 56, of, words, HOST_BEFORE | REHASHED);
-    add_service(tables, 57, of, &[word(&[1])], STRAYS);
-    add_service(tables, 58, of, &[word(&[2, 1])], STRAYS);
-}
-
-/// Services that look at the client: source ranges, affinity, refusal.
-fn add_admitting(tables: &mut MemoryTables, of: Kind, words: &[SlotWord]) {
-    use frontend_flags::{DROP_WHEN_EMPTY, REHASHED, REJECT_WHEN_EMPTY, SOURCE_RANGES};
-    add_service(tables, 30, of, &[word(&[1])], SOURCE_RANGES);
-    add_service(tables, 31, of, &[word(&[2, 1])], SOURCE_RANGES);
-    add_service(tables, 32, of, &[word(&[0])], SOURCE_RANGES | REJECT_WHEN_EMPTY);
-    add_service(tables, 33, of, &[word(&[0])], REJECT_WHEN_EMPTY | DROP_WHEN_EMPTY);
-    add_service(tables, 34, of, &[word(&[0, 6])], REJECT_WHEN_EMPTY);
-    add_service(tables, 35, of, &[word(&[1])], 0);
-    add_service(tables, 36, of, &[word(&[2, 1])], 0);
-    add_service(tables, 37, of, &[word(&[2, 1])], 0);
-    add_sole(tables, 38, of, of.member(1));
-    add_service(tables, 39, of, words, REHASHED);
-    add_service(tables, 40, of, words, REHASHED);
-    for vip in 35..=39 {
-        change_frontend(tables, vip, of, |frontend| frontend.affinity_s = AFFINITY_S);
-    }
-    let pod_1 = of.service_id(37) * u32::from(PODS + 1);
-    tables.members.insert(pod_1, Member { flags: member_flags::TAKES_NO_NEW, ..of.member(1) });
-    for vip in [36, 37] {
-        add_record(tables, of, vip, client_address(of.version, 77));
-    }
-    for vip in [30, 31, 32, 55] {
-        for (first, host_bits) in [(0, 1), (4, 0), (8, 2)] {
-            add_range(tables, of, vip, (client_address(of.version, first), host_bits));
-        }
-    }
-}
-
-/// Of pod 1, and newer than any clock says.
-fn add_record(tables: &MemoryTables, of: Kind, vip: u8, client: IpAddr) {
-    let record = AffinityEntry { backend: of.backend_id(1), generation: GENERATION, last_new_ns: u64::MAX };
-    let service = of.service_id(vip);
-    match client {
-        IpAddr::V4(client) => {
-            tables.v4.affinity.borrow_mut().insert(V4::source_key(service, client.octets()), record);
-        }
-        IpAddr::V6(client) => {
-            tables.v6.affinity.borrow_mut().insert(V6::source_key(service, client.octets()), record);
-        }
-    }
-}
-
-fn add_range(tables: &mut MemoryTables, of: Kind, vip: u8, (first, host_bits): (IpAddr, u32)) {
-    let range = (of.service_id(vip), stored(first), if first.is_ipv4() { 32 } else { 128 } - host_bits);
-    match of.version {
-        Version::V4 => tables.v4.source_ranges.insert(range),
-        Version::V6 => tables.v6.source_ranges.insert(range),
-    };
 }
 
 /// VIP, the pods that own and owned the slot (0: none), flags.

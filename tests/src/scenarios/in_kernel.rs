@@ -23,7 +23,8 @@ use crate::kernel::host;
 use crate::kernel::outcome::{Hook, Outcome};
 
 /// Pods of the node's own network are behind its stack.
-const CONFIG: Config = Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0 };
+const CONFIG: Config =
+    Config { stack_in_use: 1, settings: xlb_common::abi::Settings::NONE, generation: 0, only_uplink: 0, zero: 0 };
 /// Records of affinity become younger by this, so that one as old as its timeout has not expired before it is read; times
 /// in scenarios are whole seconds.
 const HEADROOM_NS: u64 = 500_000_000;

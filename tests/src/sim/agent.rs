@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use xlb_common::abi::BACKENDS_MAX;
 use xlb_userspace::agent::linger;
 use xlb_userspace::node::{LinkState, Location, PodLink};
 use xlb_userspace::plan::desired::{
@@ -35,7 +36,9 @@ impl Agent {
         let now_ms = tables.now.get() / TICKS_PER_MS;
         let mut desired = desired(cluster);
         linger::keep_living(&mut desired, &self.observed, &locations(cluster));
-        let plan = plan(&desired, &self.observed, &Limits::default(), now_ms);
+        let sole_frontends = if tables.settings.pods_are_clusters() { BACKENDS_MAX } else { 0 };
+        let limits = Limits { sole_frontends, ..Limits::default() };
+        let plan = plan(&desired, &self.observed, &limits, now_ms);
         self.operations = plan.ops.into();
         plan.retry_at_ms.map(|at_ms| at_ms.saturating_sub(now_ms).max(1) * TICKS_PER_MS)
     }

@@ -28,11 +28,13 @@ pub enum Contender {
     Guard,
     /// xlb as it is.
     Xlb,
+    /// xlb where nobody outside addresses pods (`--pod-ips cluster-only`).
+    XlbClusterOnly,
 }
 
 impl Contender {
     /// All, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Maglev, Self::Lru, Self::Guard, Self::Xlb];
+    pub const ALL: [Self; 5] = [Self::Maglev, Self::Lru, Self::Guard, Self::Xlb, Self::XlbClusterOnly];
 
     /// In the table.
     #[must_use]
@@ -42,6 +44,7 @@ impl Contender {
             Self::Lru => "lru-1m",
             Self::Guard => "guard-1m",
             Self::Xlb => "xlb",
+            Self::XlbClusterOnly => "xlb-cluster-only",
         }
     }
 
@@ -53,6 +56,7 @@ impl Contender {
             Self::Lru => run(Peer::lru(ENTRIES), scenario, seed, flows, explains),
             Self::Guard => run(Peer::guarded(ENTRIES), scenario, seed, flows, explains),
             Self::Xlb => run(Xlb::new(), scenario, seed, flows, explains),
+            Self::XlbClusterOnly => run(Xlb::with_pods_of_cluster(), scenario, seed, flows, explains),
         }
     }
 }

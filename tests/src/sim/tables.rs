@@ -1,12 +1,12 @@
 //! The maps as the path reads them, in arrays and LRU maps of their real sizes; and what a new agent finds in them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use xlb_common::abi::{
-    self, AffinityEntry, Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FragmentEntry, FragmentKeyV4, Frontend, Member,
-    ServiceStats, Settings, Way, WayKey, uplink_flags,
+    self, AffinityEntry, Backend, CLUSTER_NETWORKS, EndpointKeyV4, FlowEntry, FlowKeyV4, FragmentEntry, FragmentKeyV4,
+    Frontend, Member, ServiceStats, Settings, SoleFrontend, Way, WayKey, uplink_flags,
 };
 use xlb_common::budget::Spending;
 use xlb_common::family::{Family, V4};
@@ -35,6 +35,7 @@ pub struct SimTables {
     members: Vec<Member>,
     backends: Vec<Backend>,
     backend_ids: HashSet<EndpointKeyV4>,
+    sole_frontends: HashMap<EndpointKeyV4, SoleFrontend>,
     flows: [RefCell<Lru<FlowKeyV4, FlowEntry>>; 4],
     pins: RefCell<Lru<FlowKeyV4, Member>>,
     /// All of it as the agent's own words have it.
@@ -46,6 +47,8 @@ pub struct SimTables {
     pub now: Cell<u64>,
     /// Whether slots forget their former owners: a mistake that has to be found.
     pub forgets_owners: bool,
+    /// What the operator chose.
+    pub settings: Settings,
 }
 
 impl SimTables {
@@ -59,6 +62,7 @@ impl SimTables {
             members: Vec::new(),
             backends: Vec::new(),
             backend_ids: HashSet::new(),
+            sole_frontends: HashMap::new(),
             flows: [abi::FLOWS_MAX, abi::PENDING_MAX, abi::UDP_FLOWS_MAX, abi::UDP_PENDING_MAX].map(flows),
             pins: RefCell::new(Lru::new(abi::PINS_MAX, CPUS)),
             whole: Observed::default(),
@@ -66,6 +70,7 @@ impl SimTables {
             holders: Cell::new(Holders::NONE),
             now: Cell::new(0),
             forgets_owners: false,
+            settings: Settings::NONE,
         }
     }
 
@@ -79,6 +84,8 @@ impl SimTables {
             }
             Op::PutBackendId { ref key, .. } => drop(self.backend_ids.insert(key_of(key))),
             Op::RemoveBackendId { ref key } => drop(self.backend_ids.remove(&key_of(key))),
+            Op::PutSoleFrontend { ref pod, sole } => drop(self.sole_frontends.insert(key_of(pod), sole)),
+            Op::RemoveSoleFrontend { ref pod } => drop(self.sole_frontends.remove(&key_of(pod))),
             Op::PutFrontend { ref key, frontend } => {
                 self.frontends.retain(|(other, _)| *other != key_of(key));
                 self.frontends.push((key_of(key), frontend));
@@ -188,6 +195,14 @@ impl Tables<V4> for SimTables {
         self.backend_ids.contains(key)
     }
 
+    fn sole_frontend(&self, pod: &EndpointKeyV4) -> Option<SoleFrontend> {
+        self.sole_frontends.get(pod).copied()
+    }
+
+    fn route(&self, _vip: [u8; 4], _client: [u8; 4]) -> Option<Way> {
+        Some(Way { ifindex: super::xlb::UPLINK, ..Way::default() })
+    }
+
     fn is_our_mac(&self, _ifindex: u32, _mac: [u8; 6]) -> bool {
         true
     }
@@ -228,8 +243,8 @@ impl Tables<V4> for SimTables {
         }
     }
 
-    fn is_allowed_source(&self, _service: u32, _client: [u8; 4]) -> bool {
-        true
+    fn is_allowed_source(&self, service: u32, _client: [u8; 4]) -> bool {
+        service != CLUSTER_NETWORKS
     }
 
     fn affinity(&self, _service: u32, _client: [u8; 4]) -> Option<AffinityEntry> {
@@ -281,7 +296,7 @@ impl Tables<V4> for SimTables {
     }
 
     fn settings(&self) -> Settings {
-        Settings::default()
+        self.settings
     }
 
     fn count(&self, _reason: Reason) {}

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use xlb_common::Reason;
-use xlb_common::abi::{FlowKeyV4, TCP};
+use xlb_common::abi::{FlowKeyV4, Settings, TCP};
 use xlb_common::family::{Family as _, V4};
 use xlb_common::hash::{FlowParts, flow_hash, slot_of};
 use xlb_common::packet::BytePacket;
@@ -18,7 +18,7 @@ use super::packet::{Holders, Packet, Pod, Segment, Socket, State};
 use super::tables::SimTables;
 
 /// The uplink's index.
-const UPLINK: u32 = 2;
+pub(super) const UPLINK: u32 = 2;
 /// Index of the link of pod 0; the others follow.
 pub const FIRST_LINK: u32 = 100;
 const TCP_FRAME: usize = 14 + 20 + 20;
@@ -37,6 +37,14 @@ impl Xlb {
     #[must_use]
     pub fn new() -> Self {
         Self { tables: SimTables::new(), agent: Agent::default(), frame: Vec::new(), why: Reason::NotOurs }
+    }
+
+    /// Nobody outside addresses pods.
+    #[must_use]
+    pub fn with_pods_of_cluster() -> Self {
+        let mut xlb = Self::new();
+        xlb.tables.settings = Settings::NONE.with_pods_of_cluster();
+        xlb
     }
 
     /// Slots forget their former owners: to see that the simulator finds it.

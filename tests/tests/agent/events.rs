@@ -50,7 +50,7 @@ fn a_program_that_is_refused_is_an_event_of_the_node() -> Result<()> {
     let lab = lab(LabSpec { pod_count: 1, ..LabSpec::default() })?;
     let server = cluster();
     let (mut agent, _listening, directory) = start(&lab, &server)?;
-    agent.wait_until(|maps| maps["generation"].as_u64() > Some(0));
+    agent.wait_until(|maps| refusal(maps, &["externalIP"]).is_some());
     agent.kill()?;
     agent.become_binary(bent_binary(directory.path(), "pod", Bend::Unverifiable)?);
     agent.start_again()?;

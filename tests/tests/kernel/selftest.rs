@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use xlb_common::Reason;
+use xlb_common::memory::run;
 use xlb_tests::lab::{Bend, bent_object};
 use xlb_userspace::maps::attach::FrontDoor;
 use xlb_userspace::maps::object::{Globals, OBJECT};
 use xlb_userspace::maps::wanted::Wanted;
-use xlb_userspace::selftest::{self, host, packets, table};
+use xlb_userspace::selftest::{self, packets, table};
 
 const GLOBALS: Globals = Globals { counted_services: 1, node_netns: 1 };
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -50,7 +51,7 @@ fn the_golden_packets_take_the_ways_that_a_nodes_packets_take() {
     let tables = table::tables(MAC);
     let steps = packets::steps(&wanted, MAC);
     let met: BTreeSet<Option<Reason>> =
-        steps.iter().map(|step| host::run(&tables, step.hook, &step.frame, (1, MAC)).reason).collect();
+        steps.iter().map(|step| run::run(&tables, step.hook, &step.frame, (1, MAC)).reason).collect();
     for reason in [
         Reason::SlotOwner,
         Reason::Replied,

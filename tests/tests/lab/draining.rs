@@ -76,8 +76,6 @@ fn a_pod_that_is_gone_leaves_nothing_behind() -> Result<()> {
         assert!(!is_silence(&answer), "{answer:#}");
 
         println!("another pod gets its address");
-        let had_entries = list(&scene.agent.inspect()?, "flows").any(|flow| is_of(&gone, &flow["pod"]));
-        assert!(had_entries, "nobody writes to the flow maps but the programs");
         scene.add_pod_again(0)?;
         terminate(scene, &[], &[0, 1, 2])?;
         go_on(scene, &mut streams, &[0, 1, 2])?;

@@ -125,7 +125,7 @@ fn connect(scene: &Scene, vip: usize) -> Result<LineClient> {
 }
 
 /// A Service `default/other` at VIP 1 with these pods, at the same ports as `default/web`.
-fn publish(scene: &mut Scene, pods: &[usize]) -> Result<()> {
+pub fn publish(scene: &mut Scene, pods: &[usize]) -> Result<()> {
     let vips: Vec<_> = scene.lab.versions().iter().map(|&version| scene.lab.vip_in(version, 1)).collect();
     let (namespace, name) = ("default", "other");
     let service = ServiceSpec { namespace, name, vips: &vips, ports: &PORTS, local_policy: false, fields: &[] };

@@ -12,8 +12,12 @@ pub struct Config {
     pub settings: Settings,
     /// Counts the completed updates of the maps.
     pub generation: u64,
+    /// Index of the node's uplink, if it has only one; else zero.
+    pub only_uplink: u32,
+    /// Always zero.
+    pub zero: u32,
 }
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 24);
 
 /// A part of `CONFIG`: bits, so that a new choice takes effect with one store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -28,6 +32,7 @@ impl Settings {
     const DROPS_UNOWNED: u32 = 2;
     const REJECTS_UNOWNED: u32 = 4;
     const RESETS_TCP: u32 = 8;
+    const PODS_ARE_CLUSTERS: u32 = 16;
 
     /// Echo requests to a VIP with a usable backend are answered.
     #[must_use]
@@ -51,6 +56,12 @@ impl Settings {
     #[must_use]
     pub const fn with_tcp_reset(self) -> Self {
         Self(self.0 | Self::RESETS_TCP)
+    }
+
+    /// Clients outside of the cluster reach pods by VIPs alone (`--pod-ips cluster-only`).
+    #[must_use]
+    pub const fn with_pods_of_cluster(self) -> Self {
+        Self(self.0 | Self::PODS_ARE_CLUSTERS)
     }
 
     /// Whether echo requests are answered.
@@ -79,6 +90,13 @@ impl Settings {
     #[must_use]
     pub const fn resets_tcp(self) -> bool {
         self.0 & Self::RESETS_TCP != 0
+    }
+
+    /// Whether clients outside of the cluster reach pods by VIPs alone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pods_are_clusters(self) -> bool {
+        self.0 & Self::PODS_ARE_CLUSTERS != 0
     }
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use xlb_common::abi::{
     AffinityEntry, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4,
-    FragmentKeyV6, Frontend, Inside, Member, SourceKeyV4, SourceKeyV6, Uplink,
+    FragmentKeyV6, Frontend, Inside, Member, SoleFrontend, SourceKeyV4, SourceKeyV6, Uplink,
 };
 use xlb_common::parse::TcpView;
 use xlb_common::tables::FlowTable;
@@ -11,11 +11,11 @@ use xlb_common::{Family, V4, V6};
 
 use crate::cookies;
 
-use super::{
+use super::declared::{
     AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6,
     FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4, PENDING_V6, PINS_V4,
-    PINS_V6, SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6, SOURCE_RANGES_V4, SOURCE_RANGES_V6,
-    UDP_FLOWS_V4, UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6, VIPS_V4, VIPS_V6,
+    PINS_V6, SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6, SOLE_FRONTENDS_V4, SOLE_FRONTENDS_V6,
+    SOURCE_RANGES_V4, SOURCE_RANGES_V6, UDP_FLOWS_V4, UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6, VIPS_V4, VIPS_V6,
 };
 
 /// The maps that a family has for itself.
@@ -24,6 +24,8 @@ pub trait FamilyMaps: Family {
     fn frontends() -> &'static HashMap<Self::EndpointKey, Frontend>;
     /// Backends' ids by address, port and protocol.
     fn backend_ids() -> &'static HashMap<Self::EndpointKey, u32>;
+    /// Backends' only frontends, by address, port and protocol.
+    fn sole_frontends() -> &'static HashMap<Self::EndpointKey, SoleFrontend>;
     /// One of the flow maps.
     fn flows(table: FlowTable) -> &'static LruHashMap<Self::FlowKey, FlowEntry>;
     /// Source ranges.
@@ -55,6 +57,11 @@ impl FamilyMaps for V4 {
     #[inline(always)]
     fn backend_ids() -> &'static HashMap<EndpointKeyV4, u32> {
         &BACKEND_IDS_V4
+    }
+
+    #[inline(always)]
+    fn sole_frontends() -> &'static HashMap<EndpointKeyV4, SoleFrontend> {
+        &SOLE_FRONTENDS_V4
     }
 
     #[inline(always)]
@@ -124,6 +131,11 @@ impl FamilyMaps for V6 {
     #[inline(always)]
     fn backend_ids() -> &'static HashMap<EndpointKeyV6, u32> {
         &BACKEND_IDS_V6
+    }
+
+    #[inline(always)]
+    fn sole_frontends() -> &'static HashMap<EndpointKeyV6, SoleFrontend> {
+        &SOLE_FRONTENDS_V6
     }
 
     #[inline(always)]

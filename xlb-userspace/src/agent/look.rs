@@ -28,6 +28,7 @@ impl Agent {
         self.snapshot = self.netlink.snapshot().await?;
         let node = (&self.netlink, &self.snapshot);
         self.missing = uplinks::serve(&names, self.options.xdp, &mut self.uplinks, node, kernel)?;
+        self.tell_only_uplink()?;
         self.follow_ways()?;
         let unserved = self.follow_links();
         self.missing.extend(unserved);
@@ -36,6 +37,12 @@ impl Agent {
         let differs = (&addresses, &primary) != (&self.view.addresses, &self.view.primary) || doors != self.doors();
         (self.view.addresses, self.view.primary) = (addresses, primary);
         Ok(differs)
+    }
+
+    /// Replies that no entry knows leave by the only uplink, if there is no other one.
+    fn tell_only_uplink(&mut self) -> Result<()> {
+        let only = if let [only] = &self.uplinks[..] { Some(only.uplink.ifindex) } else { None };
+        self.maps.put_only_uplink(only)
     }
 
     /// Tells the programs what has become of uplinks and next hops.

@@ -14,6 +14,7 @@
 //! [`handover`] (connections that kube-proxy began),
 //! [`sweeper`] (flows that are over),
 //! [`strays`] (clients of pods that are gone),
+//! [`pod_ips`] (who addresses pods themselves),
 //! [`tell`] and [`report`] (what the agent tells the log and the command line),
 //! [`outside`] (what it tells load balancers, monitoring and Kubernetes).
 
@@ -31,6 +32,7 @@ pub mod linger;
 pub mod handover;
 pub mod sweeper;
 pub mod strays;
+pub mod pod_ips;
 pub mod tell;
 pub mod report;
 pub mod outside;

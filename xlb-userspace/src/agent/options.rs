@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use xlb_common::abi::Settings;
 
 use crate::ageing::Timeouts;
@@ -45,6 +46,8 @@ pub struct Options {
     pub delivery: DeliveryChoice,
     /// Which addresses Services may have.
     pub policy: Policy,
+    /// The networks of the cluster, outside of which nobody addresses pods themselves; none: anybody may.
+    pub cluster_networks: Vec<IpNet>,
     /// Leave programs and maps in place at the end.
     pub keep_dataplane: bool,
     /// For how long connections of before stay with the host's stack when a frontend becomes xlb's; zero: not at all.

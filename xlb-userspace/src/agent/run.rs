@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::agent::options::Options;
 use crate::agent::outside::Outside;
+use crate::agent::pod_ips;
 use crate::agent::report::Report;
 use crate::agent::sync::Agent;
 use crate::agent::uplinks;
@@ -163,8 +164,11 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     }
     let netlink = node.netlink;
     let (mut maps, snapshot) = (LiveMaps::open(pins)?, netlink.snapshot().await?);
+    let primary = snapshot.primary_addresses();
+    pod_ips::require_node_inside(&options.cluster_networks, &primary)?;
+    maps.put_cluster_networks(&options.cluster_networks)?;
     maps.put_settings(options.settings)?;
-    maps.put_netns_addresses(node_netns, &snapshot.primary_addresses())?;
+    maps.put_netns_addresses(node_netns, &primary)?;
     let mut hooks = Hooks::new(programs, pins.clone());
     if let Some(carry) = carry {
         hooks.take_over(&carry)?;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX, Settings};
@@ -15,18 +15,20 @@ pub mod explain;
 pub mod inspect;
 pub mod inspection;
 pub mod metrics;
+mod pod_ips;
 pub mod show;
+mod source;
 pub mod span;
 pub mod timeouts;
 
 use self::addresses::ServerArgs;
+use self::source::SourceArgs;
 use self::span::Span;
 use crate::agent::{self, ClientsInside, Options, XdpChoice};
 use crate::maps::object::Sizes;
 use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
 use crate::model::{DeliveryChoice, IpNet, Policy};
 use crate::plan::desired::Protocol;
-use crate::source::SourceChoice;
 use crate::source::address::parse_range;
 use crate::source::kube::is_in_cluster;
 
@@ -106,6 +108,8 @@ struct RunArgs {
     /// reject answers those that begin a flow with ICMP port unreachable
     #[arg(long, value_enum, default_value = "pass")]
     vip_unowned: UnownedArg,
+    #[command(flatten)]
+    pod_ips: pod_ips::PodIpsArgs,
     /// How a TCP client is refused: icmp is port unreachable, as kube-proxy does, reset is a TCP reset
     #[arg(long, value_enum, default_value = "icmp")]
     reject_tcp_with: RejectArg,
@@ -154,31 +158,6 @@ struct RunArgs {
     pins: PinArgs,
 }
 
-/// Where Services and their endpoints are read.
-#[derive(Debug, Args)]
-struct SourceArgs {
-    /// A file of Kubernetes YAML (Service, EndpointSlice, NetworkPolicy), or a directory of them; followed for changes
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["kube", "kubeconfig"])]
-    manifests: Option<PathBuf>,
-    /// The API server of the cluster that xlb runs in, or of the kubeconfig. The default inside a cluster
-    #[arg(long)]
-    kube: bool,
-    /// How to reach the API server from outside of a cluster; means --kube
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-}
-
-impl SourceArgs {
-    fn choice(self, is_in_cluster: bool) -> Result<SourceChoice> {
-        let Self { manifests, kube, kubeconfig } = self;
-        match manifests {
-            Some(path) => Ok(SourceChoice::Manifests(path)),
-            None if kube || kubeconfig.is_some() || is_in_cluster => Ok(SourceChoice::Kube(kubeconfig)),
-            None => bail!("give --manifests PATH, or --kubeconfig FILE to follow a cluster from outside of it"),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Switch {
     On,
@@ -200,7 +179,7 @@ enum RejectArg {
 
 impl RunArgs {
     fn settings(&self) -> Settings {
-        let mut settings = Settings::default();
+        let mut settings = self.pod_ips.settings();
         if self.vip_echo == Switch::On {
             settings = settings.with_echo();
         }
@@ -339,6 +318,7 @@ fn run(args: RunArgs) -> Result<()> {
             ip_mode_proxy: args.ip_mode_proxy,
             source_ranges_fail_closed: args.source_ranges_fail_closed,
         },
+        cluster_networks: args.pod_ips.networks(),
         keep_dataplane: args.keep_dataplane,
         handover: args.handover.0,
         clients_inside: args.clients_inside,
@@ -363,6 +343,7 @@ fn run(args: RunArgs) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::SourceChoice;
 
     #[test]
     fn the_source_is_a_cluster_inside_of_one_and_has_to_be_named_outside() {

@@ -41,7 +41,8 @@ pub struct Converter {
 /// All of them. A map that is not among them can be carried over only if keys and values have the size that they had: then
 /// they mean what they meant. A map whose meaning changes within its size gets another name.
 pub const CONVERTERS: &[Converter] = &[
-    // Whether times are hot is known by the first handshake.
+    // Which uplink is the only one, the agent's first round says; whether times are hot, the first handshakes.
+    Converter { map: "CONFIG", old_value: 16, convert: grown },
     Converter { map: "UPLINKS", old_value: 32, convert: grown },
 ];
 

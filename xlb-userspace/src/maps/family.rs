@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
-use xlb_common::abi::{AffinityEntry, FlowEntry, Frontend, Inside, Member};
+use xlb_common::abi::{AffinityEntry, CLUSTER_NETWORKS, FlowEntry, Frontend, Inside, Member, SoleFrontend};
 use xlb_common::tables::FlowTable;
 
 use crate::maps::keys::{Keys, unstored};
@@ -28,6 +28,7 @@ const LISTED: u32 = 1;
 pub struct FamilyMaps<K: Keys> {
     frontends: Hash<K, Frontend>,
     backend_ids: Hash<K, u32>,
+    sole_frontends: Hash<K, SoleFrontend>,
     vips: HashMap<MapData, Raw<K::Address>, u32>,
     /// In the order of `FlowTable`.
     flows: [Hash<K::FlowKey, FlowEntry>; 6],
@@ -46,6 +47,10 @@ pub(super) trait Written {
     fn remove_vip(&mut self, address: IpAddr) -> Result<()>;
     fn put_backend_id(&mut self, key: &Endpoint, id: u32) -> Result<()>;
     fn remove_backend_id(&mut self, key: &Endpoint) -> Result<()>;
+    fn put_sole_frontend(&mut self, pod: &Endpoint, sole: SoleFrontend) -> Result<()>;
+    fn remove_sole_frontend(&mut self, pod: &Endpoint) -> Result<()>;
+    /// The networks of the cluster.
+    fn cluster_networks(&self) -> Vec<IpNet>;
     fn put_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
     fn remove_source_range(&mut self, service: u32, range: &IpNet) -> Result<()>;
     fn put_endpoint(&mut self, index: u32, endpoint: &Endpoint) -> Result<()>;
@@ -80,6 +85,7 @@ impl<K: Keys> FamilyMaps<K> {
         Ok(Self {
             frontends: open("FRONTENDS")?.try_into()?,
             backend_ids: open("BACKEND_IDS")?.try_into()?,
+            sole_frontends: open("SOLE_FRONTENDS")?.try_into()?,
             vips: open("VIPS")?.try_into()?,
             flows: [
                 open("FLOWS")?.try_into()?,
@@ -101,6 +107,21 @@ impl<K: Keys> FamilyMaps<K> {
     #[must_use]
     pub fn frontend(&self, key: &K) -> Option<Frontend> {
         self.frontends.get(&Raw(*key), 0).ok().map(|Raw(frontend)| frontend)
+    }
+
+    /// The only frontend that ever led to a backend.
+    #[must_use]
+    pub fn sole_frontend(&self, pod: &K) -> Option<SoleFrontend> {
+        self.sole_frontends.get(&Raw(*pod), 0).ok().map(|Raw(sole)| sole)
+    }
+
+    /// Source ranges with the services that they are of.
+    fn ranges(&self) -> impl Iterator<Item = (u32, IpNet)> + '_ {
+        self.source_ranges.iter().flatten().filter_map(|(key, _)| {
+            let (service, address) = K::client(key.data().0);
+            let bits = key.prefix_len().saturating_sub(SERVICE_BITS);
+            Some((service, IpNet::new(address, u8::try_from(bits).ok()?).ok()?))
+        })
     }
 
     /// Whether there is a backend with this address, port and protocol.
@@ -179,6 +200,18 @@ impl<K: Keys> Written for FamilyMaps<K> {
         Ok(self.backend_ids.remove(&endpoint_key(key)?)?)
     }
 
+    fn put_sole_frontend(&mut self, pod: &Endpoint, sole: SoleFrontend) -> Result<()> {
+        Ok(self.sole_frontends.insert(endpoint_key::<K>(pod)?, Raw(sole), 0)?)
+    }
+
+    fn remove_sole_frontend(&mut self, pod: &Endpoint) -> Result<()> {
+        Ok(self.sole_frontends.remove(&endpoint_key(pod)?)?)
+    }
+
+    fn cluster_networks(&self) -> Vec<IpNet> {
+        self.ranges().filter(|(service, _)| *service == CLUSTER_NETWORKS).map(|(_, range)| range).collect()
+    }
+
     fn put_source_range(&mut self, service: u32, range: &IpNet) -> Result<()> {
         Ok(self.source_ranges.insert(&range_key::<K>(service, range)?, Raw(LISTED), 0)?)
     }
@@ -213,12 +246,11 @@ impl<K: Keys> Written for FamilyMaps<K> {
         observed.vips.extend(self.vips.iter().flatten().map(|(Raw(key), flags)| (K::address(key), flags)));
         let backend_ids = self.backend_ids.iter().flatten();
         observed.backend_ids.extend(backend_ids.map(|(Raw(key), Raw(id))| (key.endpoint(), id)));
-        for (key, _) in self.source_ranges.iter().flatten() {
-            let (service, address) = K::client(key.data().0);
-            let bits = key.prefix_len().saturating_sub(SERVICE_BITS);
-            let range = u8::try_from(bits).ok().and_then(|bits| IpNet::new(address, bits).ok());
+        let soles = self.sole_frontends.iter().flatten();
+        observed.sole_frontends.extend(soles.map(|(Raw(key), Raw(sole))| (key.endpoint(), sole)));
+        for (service, range) in self.ranges().filter(|(service, _)| *service != CLUSTER_NETWORKS) {
             let ranges: &mut BTreeSet<IpNet> = observed.source_ranges.entry(service).or_default();
-            ranges.extend(range);
+            ranges.insert(range);
         }
     }
 }

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use ipnet::IpNet;
 use xlb_common::abi::{
-    Backend, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX, ServiceRecord,
-    ServiceStats, Settings, UPLINKS_MAX, Uplink, Way, WayKey,
+    Backend, CLUSTER_NETWORKS, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX,
+    ServiceRecord, ServiceStats, Settings, UPLINKS_MAX, Uplink, Way, WayKey,
 };
 use xlb_common::inside::netns_address_key;
 use xlb_common::slot::SlotWord;
@@ -61,6 +62,7 @@ impl LiveMaps {
             backends: entries(pins, "BACKENDS")?,
             source_ranges: entries(pins, "SOURCE_RANGES_V4")?,
             endpoints: entries(pins, "ENDPOINTS_V4")?,
+            sole_frontends: 0,
         };
         Ok(Self {
             v4: FamilyMaps::open(pins)?,
@@ -97,6 +99,8 @@ impl LiveMaps {
         match op {
             Op::PutBackend { id, backend } => self.backends.set(*id, Raw(*backend), 0)?,
             Op::PutBackendId { key, id } => self.of(key.family()).put_backend_id(key, *id)?,
+            Op::PutSoleFrontend { pod, sole } => self.of(pod.family()).put_sole_frontend(pod, *sole)?,
+            Op::RemoveSoleFrontend { pod } => self.of(pod.family()).remove_sole_frontend(pod)?,
             Op::PutMember { index, member } => self.members.set(*index, Raw(*member), 0)?,
             Op::PutSlot { index, word } => ensure!(self.slots.set(*index, *word), "slot {index} is beyond the end"),
             Op::PutService { id, name, slots_base, slots, members_base, members } => {
@@ -132,8 +136,8 @@ impl LiveMaps {
             Op::RemoveService { id } => self.services.remove(&Raw(*id))?,
             Op::RemoveBackendId { key } => self.of(key.family()).remove_backend_id(key)?,
             Op::PutConfig { stack_in_use, generation } => {
-                let Config { settings, .. } = self.config()?;
-                let config = Config { stack_in_use: u32::from(*stack_in_use), settings, generation: *generation };
+                let stack_in_use = u32::from(*stack_in_use);
+                let config = Config { stack_in_use, generation: *generation, ..self.config()? };
                 self.config.set(0, Raw(config), 0)?;
             }
         }
@@ -174,6 +178,32 @@ impl LiveMaps {
     /// When the kernel refuses.
     pub fn put_settings(&mut self, settings: Settings) -> Result<()> {
         let config = Config { settings, ..self.config()? };
+        self.config.set(0, Raw(config), 0).context("writing CONFIG")
+    }
+
+    /// Tells the programs of which networks clients address pods themselves, and the planner whether anybody else does: without
+    /// any network (`--pod-ips routed`), everybody may.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn put_cluster_networks(&mut self, networks: &[IpNet]) -> Result<()> {
+        self.limits.sole_frontends = if networks.is_empty() { 0 } else { self.limits.backends };
+        for &range in networks {
+            self.of(Family::of(range.addr())).put_source_range(CLUSTER_NETWORKS, &range)?;
+        }
+        let known = [self.v4.cluster_networks(), self.v6.cluster_networks()].concat();
+        for range in known.iter().filter(|range| !networks.contains(range)) {
+            self.of(Family::of(range.addr())).remove_source_range(CLUSTER_NETWORKS, range)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the programs which uplink is the only one; none: there are several.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn put_only_uplink(&mut self, ifindex: Option<u32>) -> Result<()> {
+        let config = Config { only_uplink: ifindex.unwrap_or_default(), ..self.config()? };
         self.config.set(0, Raw(config), 0).context("writing CONFIG")
     }
 

@@ -31,7 +31,7 @@ pub struct Sizes {
     pub frontends: u32,
     /// `SLOTS`.
     pub slots: u32,
-    /// `BACKENDS` and `BACKEND_IDS_V4`.
+    /// `BACKENDS`, `BACKEND_IDS_V4` and `SOLE_FRONTENDS_V4`.
     pub backends: u32,
     /// `FLOWS_V4`, accepted TCP connections.
     pub flows: u32,
@@ -80,6 +80,8 @@ impl Sizes {
             shape("MEMBERS", abi::MEMBERS_MAX, 4, size_of::<abi::Member>()),
             shape("BACKENDS", self.backends, 4, size_of::<abi::Backend>()),
             shape("BACKEND_IDS_V4", self.backends, endpoint, 4),
+            shape("SOLE_FRONTENDS_V4", self.backends, endpoint, size_of::<abi::SoleFrontend>()),
+            shape("SOLE_FRONTENDS_V6", self.backends, endpoint_v6, size_of::<abi::SoleFrontend>()),
             shape("FLOWS_V4", self.flows, flow, entry),
             shape("PENDING_V4", abi::PENDING_MAX.min(self.flows), flow, entry),
             shape("UDP_FLOWS_V4", abi::UDP_FLOWS_MAX.min(self.flows), flow, entry),

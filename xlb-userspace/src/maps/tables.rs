@@ -9,7 +9,7 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, Frontend, Member,
-    ProofQuestion, ServiceStats, Settings, Way, WayKey,
+    ProofQuestion, ServiceStats, Settings, SoleFrontend, Way, WayKey,
 };
 use xlb_common::budget::Spending;
 use xlb_common::parse::TcpView;
@@ -103,6 +103,15 @@ where
 
     fn is_backend(&self, key: &F::EndpointKey) -> bool {
         F::EndpointKey::of(self.maps).is_backend(key)
+    }
+
+    fn sole_frontend(&self, pod: &F::EndpointKey) -> Option<SoleFrontend> {
+        F::EndpointKey::of(self.maps).sole_frontend(pod)
+    }
+
+    /// What a pod answers is not explained.
+    fn route(&self, _vip: F::Address, _client: F::Address) -> Option<Way> {
+        None
     }
 
     fn is_our_mac(&self, _ifindex: u32, _mac: [u8; 6]) -> bool {

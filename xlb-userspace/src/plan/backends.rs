@@ -60,6 +60,11 @@ impl<'a> Backends<'a> {
         Some(member(id, &backend))
     }
 
+    /// The reference to a backend that was asked for, and has an id.
+    pub(super) fn known(&self, key: &Endpoint) -> Option<Member> {
+        self.resolved.get(key).map(|(id, backend)| member(*id, backend))
+    }
+
     /// The moment before a service that may turn out not to fit.
     pub(super) fn mark(&self) -> Mark {
         Mark { resolved: self.order.len(), next_id: self.next_id }
@@ -225,7 +230,7 @@ fn member(id: u32, backend: &Backend) -> Member {
 }
 
 /// An address as `Backend` keeps it, with the number of its family.
-fn stored(address: IpAddr) -> ([u8; 16], u8) {
+pub(super) fn stored(address: IpAddr) -> ([u8; 16], u8) {
     match address {
         IpAddr::V4(address) => {
             let mut stored = [0; 16];

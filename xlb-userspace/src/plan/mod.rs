@@ -12,6 +12,7 @@
 //! `frontends` (where its VIPs lead),
 //! `vips` (which addresses those are),
 //! `formers` (who had them),
+//! `sole` (who alone leads to a pod),
 //! `inside` (where they lead clients inside),
 //! `sources` (for whom),
 //! `layout` (a service's members and slots),
@@ -32,6 +33,7 @@ mod services;
 mod frontends;
 mod vips;
 mod formers;
+mod sole;
 mod inside;
 mod sources;
 mod layout;
@@ -74,6 +76,8 @@ pub struct Limits {
     pub source_ranges: u32,
     /// Entries of `ENDPOINTS_V4`, and as many of `ENDPOINTS_V6`.
     pub endpoints: u32,
+    /// Entries of `SOLE_FRONTENDS_V4`, and as many of `SOLE_FRONTENDS_V6`; zero: replies need entries (`--pod-ips routed`).
+    pub sole_frontends: u32,
 }
 
 impl Default for Limits {
@@ -86,6 +90,7 @@ impl Default for Limits {
             backends: abi::BACKENDS_MAX,
             source_ranges: abi::SOURCE_RANGES_MAX,
             endpoints: abi::ENDPOINTS_MAX,
+            sole_frontends: 0,
         }
     }
 }
@@ -143,8 +148,10 @@ pub fn plan_part(desired: &Desired, part: &Observed, whole: &Observed, limits: &
 fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> Vec<Op> {
     let (put_backends, put_backend_ids) = backends.puts();
     let phases = [
+        services.removed_sole_frontends,
         put_backends,
         put_backend_ids,
+        services.sole_frontends,
         services.members,
         services.endpoints,
         services.slots,

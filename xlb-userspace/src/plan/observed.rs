@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use xlb_common::abi::{Backend, Frontend, Member};
+use xlb_common::abi::{Backend, Frontend, Member, SoleFrontend};
 use xlb_common::slot::SlotWord;
 
 use super::endpoint::Endpoint;
@@ -90,6 +90,8 @@ pub struct Observed {
     pub backends: BTreeMap<u32, Backend>,
     /// `BACKEND_IDS_V4` and `BACKEND_IDS_V6`.
     pub backend_ids: BTreeMap<Endpoint, u32>,
+    /// `SOLE_FRONTENDS_V4` and `SOLE_FRONTENDS_V6`, by the pod's address and port.
+    pub sole_frontends: BTreeMap<Endpoint, SoleFrontend>,
     /// `CONFIG`: whether a backend is served through the stack.
     pub stack_in_use: bool,
     /// `CONFIG`: number of the last update.
@@ -108,6 +110,8 @@ impl Observed {
             Op::PutBackendId { key, id } => {
                 self.backend_ids.insert(*key, *id);
             }
+            Op::PutSoleFrontend { pod, sole } => drop(self.sole_frontends.insert(*pod, *sole)),
+            Op::RemoveSoleFrontend { pod } => drop(self.sole_frontends.remove(pod)),
             Op::PutMember { index, member } => {
                 self.members.insert(*index, *member);
             }

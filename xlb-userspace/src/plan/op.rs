@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use xlb_common::abi::{Backend, Frontend, Inside, Member, inside_flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, SoleFrontend, inside_flags};
 use xlb_common::slot::SlotWord;
 
 use super::desired::Protocol;
@@ -27,6 +27,18 @@ pub enum Op {
         key: Endpoint,
         /// Id of the backend.
         id: u32,
+    },
+    /// Writes `SOLE_FRONTENDS_V4[pod]` or `SOLE_FRONTENDS_V6[pod]`.
+    PutSoleFrontend {
+        /// The pod's address and port.
+        pod: Endpoint,
+        /// The only frontend that ever led there.
+        sole: SoleFrontend,
+    },
+    /// Deletes `SOLE_FRONTENDS_V4[pod]` or `SOLE_FRONTENDS_V6[pod]`: another frontend is about to lead there.
+    RemoveSoleFrontend {
+        /// The pod's address and port.
+        pod: Endpoint,
     },
     /// Writes `MEMBERS[index]`.
     PutMember {
@@ -142,6 +154,11 @@ impl fmt::Display for Op {
                 write!(f, "put backend {id} generation {} {}", backend.generation, describe(backend))
             }
             Self::PutBackendId { key, id } => write!(f, "put backend id {} = {id}", key),
+            Self::PutSoleFrontend { pod, sole } => {
+                let (service, backend) = (sole.service, sole.backend.backend);
+                write!(f, "put sole frontend of {pod} = service {service} backend {backend}")
+            }
+            Self::RemoveSoleFrontend { pod } => write!(f, "remove sole frontend of {pod}"),
             Self::PutMember { index, member } => {
                 let takes_new = if member.takes_new() { "" } else { " takes no new" };
                 write!(f, "put member {index} = backend {} generation {}{takes_new}", member.backend, member.generation)

@@ -46,6 +46,7 @@ impl Observed {
         for &address in &scope.pods {
             let (first, last) = (SocketAddr::new(address, 0), SocketAddr::new(address, u16::MAX));
             let (first, last) = (endpoint(first, Protocol::Tcp), endpoint(last, Protocol::Udp));
+            part.sole_frontends.extend(self.sole_frontends.range(first..=last).map(|(&pod, &sole)| (pod, sole)));
             for (&key, &id) in self.backend_ids.range(first..=last) {
                 part.backend_ids.insert(key, id);
                 part.backends.extend(self.backends.get(&id).map(|backend| (id, *backend)));

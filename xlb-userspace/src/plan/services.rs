@@ -15,6 +15,7 @@ use super::layout::{Layout, Share, Was, lay_out};
 use super::observed::{Observed, ObservedService};
 use super::op::Op;
 use super::refuse::{Limit, Shortage};
+use super::sole::Soles;
 use super::sources::Sources;
 use super::space::Space;
 use super::vips::Vips;
@@ -26,6 +27,10 @@ pub(super) struct ServiceOps {
     pub(super) endpoints: Vec<Op>,
     pub(super) slots: Vec<Op>,
     pub(super) records: Vec<Op>,
+    /// Before anything else: another frontend is about to lead to the pod.
+    pub(super) removed_sole_frontends: Vec<Op>,
+    /// After the ids of the backends.
+    pub(super) sole_frontends: Vec<Op>,
     /// Frontends, also those of clients inside, that no moment may see with the ranges that their service is to get.
     pub(super) early_removed_frontends: Vec<Op>,
     /// Before the frontends that they filter.
@@ -60,6 +65,7 @@ pub(super) struct Services<'a, 'b> {
     frontends: Frontends<'a>,
     insides: Insides<'a>,
     sources: Sources<'a>,
+    soles: Soles<'a>,
     /// The ids of the services of the plan, and whether they have a backend that takes new connections.
     served: BTreeMap<u32, bool>,
     next_id: u32,
@@ -92,6 +98,7 @@ impl<'a, 'b> Services<'a, 'b> {
             frontends: Frontends::new((observed, whole), limits.frontends),
             insides: Insides::new((&observed.inside, &whole.inside), limits.endpoints, now_ms),
             sources: Sources::new((observed, whole), limits.source_ranges),
+            soles: Soles::new(observed, limits.sole_frontends),
             served: BTreeMap::new(),
             next_id: 0,
             ops: ServiceOps::default(),
@@ -140,6 +147,9 @@ impl<'a, 'b> Services<'a, 'b> {
         }
         self.ops.source_ranges.extend(self.sources.add(id, &service.sources.ranges, ranges));
         let (frontends, newly_filtered) = self.frontends.lead(id, &vips, service, &layout);
+        let pods = service.backends.keys().map(|&socket| Endpoint { socket, protocol: candidate.protocol });
+        let members = pods.filter_map(|pod| Some((pod, self.backends.known(&pod)?)));
+        self.soles.lead(id, &vips, service, members);
         let led = self.lead_inside(id, &vips, candidate);
         let narrows = self.sources.narrows(id, &service.sources.ranges);
         let is_astray = self.frontends.reached(id).is_some_and(|reached| reached.is_astray);
@@ -253,6 +263,7 @@ impl<'a, 'b> Services<'a, 'b> {
         let (planned, served) = (self.frontends.planned(), &self.served);
         let vips = Vips { observed: self.observed, whole: self.whole, planned, served };
         (self.ops.vips, self.ops.removed_vips) = vips.changes();
+        (self.ops.sole_frontends, self.ops.removed_sole_frontends) = self.soles.changes();
         self.ops.removed_source_ranges.extend(self.sources.removals());
         let ids = self.observed.services.keys().filter(|id| !self.served.contains_key(id));
         self.ops.late_records.extend(ids.map(|&id| Op::RemoveService { id }));

@@ -6,7 +6,7 @@ use aya::maps::{MapData, PerCpuArray};
 use aya::programs::{Program, ProgramError, TestRun as _, TestRunOptions};
 use xlb_common::Reason;
 
-use super::outcome::{Hook, Verdict};
+use xlb_common::memory::outcome::{Hook, Verdict};
 
 /// Room for the packet that comes back: test-run takes less than a page of an skb, and several of an XDP frame.
 const FRAME_MAX: usize = 16_384;

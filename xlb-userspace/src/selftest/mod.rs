@@ -2,13 +2,11 @@
 //! through programs loaded over maps of their own, and through `xlb-common` in ordinary memory. What has to come out is
 //! written nowhere, so that there is no second copy of the truth.
 //!
-//! Read in this order: this file, [`table`] (what the maps hold), [`packets`] (what is sent, where), [`outcome`] (what a run
-//! is compared by), [`host`] and [`kernel`] (the two runners).
+//! Read in this order: this file, [`table`] (what the maps hold), [`packets`] (what is sent, where), [`xlb_common::memory::outcome`] (what a run
+//! is compared by), [`xlb_common::memory::run`] and [`kernel`] (the two runners).
 
 pub mod table;
 pub mod packets;
-pub mod outcome;
-pub mod host;
 pub mod kernel;
 
 use anyhow::{Context, Result, ensure};
@@ -17,10 +15,11 @@ use aya::maps::{MapData, PerCpuArray};
 use nix::ifaddrs::getifaddrs;
 use xlb_common::memory::MemoryTables;
 
-use self::outcome::Outcome;
 use self::packets::Step;
 use crate::maps::object::{self, Globals};
 use crate::maps::wanted::{Refused, Wanted};
+use xlb_common::memory::outcome::Outcome;
+use xlb_common::memory::run;
 
 /// The interface that a test-run's packets come in by, in every network namespace.
 const LOOPBACK: (&str, u32) = ("lo", 1);
@@ -55,7 +54,7 @@ fn check(
     step: &Step,
     uplink_mac: [u8; 6],
 ) -> Result<()> {
-    let expected = host::run(tables, step.hook, &step.frame, (LOOPBACK.1, uplink_mac));
+    let expected = run::run(tables, step.hook, &step.frame, (LOOPBACK.1, uplink_mac));
     let before = kernel::counts(counts)?;
     let run = kernel::run(object, step.hook.program(), &step.frame)?;
     let (value, frame) = run.with_context(|| format!("the kernel makes no packet of the {}", step.name))?;

@@ -107,7 +107,8 @@ pub fn fill(object: &mut Ebpf, tables: &MemoryTables) -> Result<()> {
     let uplinks = tables.uplinks.iter();
     let uplinks = uplinks.map(|(&ifindex, &mac)| (ifindex % UPLINKS_MAX, Uplink { ifindex, mac, ..Uplink::default() }));
     array(object, "UPLINKS", &uplinks.collect())?;
-    let config = Config { stack_in_use: 1, settings: tables.settings.get(), generation: 1 };
+    let settings = tables.settings.get();
+    let config = Config { stack_in_use: 1, settings, generation: 1, only_uplink: 0, zero: 0 };
     array(object, "CONFIG", &[(0, config)].into())
 }
 

@@ -12,6 +12,9 @@ const KINDS: [&str; 5] = ["", "_icmp", "_fragment", "_sctp", "_shape"];
 /// The same, of packets from outside alone.
 const INGRESS_KINDS: [&str; 1] = ["_twin"];
 
+/// The same, of what pods send alone.
+const EGRESS_KINDS: [&str; 1] = ["_sole"];
+
 /// The other programs that the agent loads.
 const OTHERS: [&str; 18] = [
     "accepted",
@@ -37,9 +40,11 @@ const OTHERS: [&str; 18] = [
 /// The programs that the agent loads. Each is a function of this name in a section named after its type.
 fn programs() -> impl Iterator<Item = String> {
     let of_hook = |hook| KINDS.iter().map(move |kind| format!("{hook}{kind}"));
-    let ingress = HOOKS.iter().filter(|hook| hook.starts_with("ingress"));
+    let (ingress, egress): (Vec<&str>, Vec<&str>) = HOOKS.iter().partition(|hook| hook.starts_with("ingress"));
     let of_ingress = |hook| INGRESS_KINDS.iter().map(move |kind| format!("{hook}{kind}"));
-    HOOKS.iter().flat_map(of_hook).chain(ingress.flat_map(of_ingress)).chain(OTHERS.map(str::to_owned))
+    let of_egress = |hook| EGRESS_KINDS.iter().map(move |kind| format!("{hook}{kind}"));
+    let of_one_way = ingress.into_iter().flat_map(of_ingress).chain(egress.into_iter().flat_map(of_egress));
+    HOOKS.iter().flat_map(of_hook).chain(of_one_way).chain(OTHERS.map(str::to_owned))
 }
 
 /// What a way into `core::panicking` or the panic handler is called, mangled or not.

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, FragmentKeyV6, Frontend, Member,
-    ServiceStats, Settings, Way, WayKey,
+    ServiceStats, Settings, SoleFrontend, Way, WayKey,
 };
 use xlb_common::budget::Spending;
 use xlb_common::family::{V4, V6};
@@ -36,6 +36,14 @@ impl Tables<V6> for SimTables {
 
     fn is_backend(&self, _key: &EndpointKeyV6) -> bool {
         false
+    }
+
+    fn sole_frontend(&self, _pod: &EndpointKeyV6) -> Option<SoleFrontend> {
+        None
+    }
+
+    fn route(&self, _vip: [u8; 16], _client: [u8; 16]) -> Option<Way> {
+        None
     }
 
     fn is_our_mac(&self, _ifindex: u32, _mac: [u8; 6]) -> bool {

@@ -55,6 +55,11 @@ proptest! {
     }
 }
 
+/// Room for everything.
+pub fn roomy() -> Limits {
+    Limits { sole_frontends: xlb_common::abi::BACKENDS_MAX, ..Limits::default() }
+}
+
 pub fn limits() -> impl Strategy<Value = Limits> {
     let small = (2u32..6, 2u32..5, 0u32..1400, 0u32..80, 2u32..30, 0u32..6, 0u32..40);
     let small = small.prop_map(|(frontends, services, slots, members, backends, source_ranges, endpoints)| Limits {
@@ -65,8 +70,9 @@ pub fn limits() -> impl Strategy<Value = Limits> {
         backends,
         source_ranges,
         endpoints,
+        sole_frontends: backends,
     });
-    prop_oneof![Just(Limits::default()), small]
+    prop_oneof![Just(roomy()), small]
 }
 
 fn round() -> impl Strategy<Value = Round> {
@@ -100,7 +106,7 @@ fn check_owners_are_kept(before: &Node, after: &Node, world: &World) -> Result<(
     for (key, (service, old)) in served(before) {
         let (alive, _) = world.pods(&service);
         let is_held = old.iter().flatten().flatten().any(|owner| alive.contains(owner));
-        let has_no_room = before.limits != Limits::default() && is_torn(before, &service);
+        let has_no_room = before.limits != roomy() && is_torn(before, &service);
         if !world.wants(&service, &key) || !is_held || has_no_room {
             continue;
         }
@@ -140,7 +146,7 @@ fn check_owners_outlive_takeovers(before: &Node, after: &Node, world: &World) ->
     for (key, (former, old)) in served(before) {
         let Some((now, new)) = after.get(&key).filter(|(now, _)| *now != former) else { continue };
         let (alive, _) = world.pods(now);
-        if before.limits != Limits::default() || !world.wants(now, &key) {
+        if before.limits != roomy() || !world.wants(now, &key) {
             continue;
         }
         let old: BTreeSet<Owner> = old.into_iter().flatten().flatten().filter(|owner| alive.contains(owner)).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use xlb_common::abi::{Backend, Frontend, Inside, Member, frontend_flags, inside_flags};
+use xlb_common::abi::{Backend, Frontend, Inside, Member, SoleFrontend, frontend_flags, inside_flags};
 use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 
 use super::inside_maps::InsideMaps;
@@ -30,6 +30,7 @@ pub struct Tables {
     pub source_ranges: BTreeMap<u32, BTreeSet<IpNet>>,
     pub inside: InsideMaps,
     pub vips: BTreeMap<IpAddr, u32>,
+    pub sole_frontends: BTreeMap<Endpoint, SoleFrontend>,
 }
 
 /// The maps, and what the agent believes they hold.
@@ -40,6 +41,8 @@ pub struct Maps {
     pub stack_in_use: bool,
     pub generation: u64,
     freed_ms: BTreeMap<u32, u64>,
+    /// Every frontend that has ever led to a backend, by its id and generation: how its connections may have come.
+    led: BTreeMap<(u16, u32), BTreeSet<Endpoint>>,
 }
 
 /// An agent with its maps.
@@ -66,6 +69,7 @@ impl Node {
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), String> {
         for op in ops {
             self.follow(op);
+            self.maps.note_led(op);
             self.maps.check_after(op, &self.limits).map_err(|wrong| format!("after `{op}`: {wrong}"))?;
         }
         Ok(())
@@ -104,6 +108,7 @@ impl Maps {
             source_ranges: tables.source_ranges.clone(),
             inside: tables.inside.read_back(),
             vips: tables.vips.clone(),
+            sole_frontends: tables.sole_frontends.clone(),
             stack_in_use: self.stack_in_use,
             generation: self.generation,
             ..Observed::default()
@@ -176,6 +181,8 @@ impl Maps {
                 }
             }
             Op::PutBackendId { key, id } => drop(tables.backend_ids.insert(key, id)),
+            Op::PutSoleFrontend { pod, sole } => drop(tables.sole_frontends.insert(pod, sole)),
+            Op::RemoveSoleFrontend { pod } => assert!(tables.sole_frontends.remove(&pod).is_some()),
             Op::PutMember { index, member } => drop(tables.members.insert(index, member)),
             Op::PutSlot { index, word } => drop(tables.slots.insert(index, word.0)),
             Op::PutService { id, name, slots_base, slots, members_base, members } => {
@@ -206,9 +213,56 @@ impl Maps {
         }
     }
 
+    /// Whom packets may reach from now on, and by which frontend.
+    fn note_led(&mut self, op: &Op) {
+        let is_reached = |base: u32, length: u32, index: u32| (base..base + length).contains(&index);
+        for (&key, frontend) in &self.tables.frontends {
+            let all = frontend.slots_base..frontend.slots_base + frontend.slots;
+            let words = match *op {
+                Op::PutSlot { index, .. } if is_reached(frontend.slots_base, frontend.slots, index) => index..index + 1,
+                Op::PutMember { index, .. } if is_reached(frontend.members_base, 256, index) => all,
+                Op::PutFrontend { key: put, .. } if put == key => all,
+                _ => continue,
+            };
+            let words = words.map(|index| self.word(index));
+            let locals: BTreeSet<u8> =
+                words.flat_map(|word| word.current().into_iter().chain(word.previous())).collect();
+            let member = |local: u8| self.tables.members.get(&(frontend.members_base + u32::from(local))).copied();
+            let sole = (frontend.slots == 0).then_some(frontend.sole);
+            let members = locals.into_iter().filter_map(member).chain(sole);
+            let live: Vec<Member> = members.filter(|member| self.owner(*member).is_some()).collect();
+            for member in live {
+                self.led.entry((member.backend, member.generation)).or_default().insert(key);
+            }
+        }
+    }
+
+    /// A reply that no entry knows leaves as the VIP by which each connection of its pod came.
+    fn check_sole_frontends(&self) -> Result<(), String> {
+        for (pod, sole) in &self.tables.sole_frontends {
+            let Some(backend) = self.tables.backends.get(&sole.backend.id()).filter(|one| is_live(one, sole.backend))
+            else {
+                continue;
+            };
+            let led = self.led.get(&(sole.backend.backend, sole.backend.generation));
+            let is_it = |key: &&Endpoint| {
+                let vip = crate::plan::backends::stored(key.socket.ip()).0;
+                (vip, key.socket.port().to_be_bytes()) == (sole.vip, sole.vip_port)
+            };
+            if let Some(other) = led.into_iter().flatten().find(|key| !is_it(key)) {
+                return Err(format!("{pod} has connections by {other}, and its replies leave as {sole:?}"));
+            }
+            if Endpoint::of(backend) != *pod {
+                return Err(format!("the sole frontend of {pod} is of another backend"));
+            }
+        }
+        Ok(())
+    }
+
     /// The check that fits the operation: filling a region that nobody uses yet is cheap to check.
     fn check_after(&self, op: &Op, limits: &Limits) -> Result<(), String> {
         self.check_limits(op, limits)?;
+        self.check_sole_frontends()?;
         for (key, frontend) in &self.tables.frontends {
             let reaches = |base: u32, length: u32, index: u32| (base..base + length).contains(&index);
             let wrong = match *op {

@@ -1,4 +1,4 @@
-//! The planner as a whole: single facts in [`facts`], [`clients`] and [`inside`], properties of random histories in [`histories`], made
+//! The planner as a whole: single facts in [`facts`], [`clients`], [`sole`] and [`inside`], properties of random histories in [`histories`], made
 //! of [`events`].
 //!
 //! [`world`] makes desired states, [`maps`] is what the kernel would hold, with a check that it is consistent
@@ -7,6 +7,7 @@
 
 mod facts;
 mod takeover;
+mod sole;
 mod clients;
 mod inside;
 mod histories;

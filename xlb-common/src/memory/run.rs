@@ -1,11 +1,11 @@
 //! Runs a hook in ordinary memory: the path of xlb-common, and what the adapters decide in front of it.
 
-use xlb_common::memory::MemoryTables;
-use xlb_common::packet::BytePacket;
-use xlb_common::path::{self, Arrival, Delivery, Door};
-use xlb_common::shape::is_tagged;
-use xlb_common::{Disposition, Reason};
+use crate::packet::BytePacket;
+use crate::path::{self, Arrival, Delivery, Door};
+use crate::reason::{Disposition, Reason};
+use crate::shape::is_tagged;
 
+use super::MemoryTables;
 use super::outcome::{Hook, Outcome, Verdict};
 
 /// What `hook` does with `frame`, on an uplink with this index and MAC. The tables' flows follow.

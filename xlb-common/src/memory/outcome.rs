@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use xlb_common::Reason;
-pub use xlb_common::hook::Hook;
+use crate::Reason;
+pub use crate::hook::Hook;
 
 /// What the hook does with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
