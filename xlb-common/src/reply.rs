@@ -21,26 +21,30 @@ pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool, const WA
     packet: &mut P,
     tables: &T,
 ) -> Result<Delivery, Reason> {
-    if IS_DIRECT {
-        reply_directly::<F, P, T, WANTED>(packet, tables)
-    } else {
-        reply_through_stack::<F, P, T, WANTED>(packet, tables)
-    }
-}
-
-#[inline(always)]
-fn reply_directly<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
-    packet: &mut P,
-    tables: &T,
-) -> Result<Delivery, Reason> {
     let parsed = F::parse::<P, WANTED>(packet)?;
     let (entry, reason) = find_reply(tables, &parsed)?;
-    send_directly(packet, tables, &parsed, &entry, reason)
+    send::<F, P, T, IS_DIRECT>(packet, tables, &parsed, &entry, reason)
+}
+
+/// Sends what the entry makes a reply.
+#[inline(always)]
+pub(crate) fn send<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
+    packet: &mut P,
+    tables: &T,
+    parsed: &Parsed<F>,
+    entry: &FlowEntry,
+    reason: Reason,
+) -> Result<Delivery, Reason> {
+    if IS_DIRECT {
+        send_directly(packet, tables, parsed, entry, reason)
+    } else {
+        send_after_stack(packet, tables, parsed, entry, reason)
+    }
 }
 
 /// Straight to the uplink that the entry names.
 #[inline(always)]
-pub(crate) fn send_directly<F: Family, P: Packet, T: Tables<F>>(
+fn send_directly<F: Family, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
     parsed: &Parsed<F>,
@@ -63,19 +67,9 @@ pub(crate) fn send_directly<F: Family, P: Packet, T: Tables<F>>(
     to_uplink(packet, way, entry.tags, reason)
 }
 
-#[inline(always)]
-fn reply_through_stack<F: Family, P: Packet, T: Tables<F>, const WANTED: u8>(
-    packet: &mut P,
-    tables: &T,
-) -> Result<Delivery, Reason> {
-    let parsed = F::parse::<P, WANTED>(packet)?;
-    let (entry, reason) = find_reply(tables, &parsed)?;
-    send_after_stack(packet, tables, &parsed, &entry, reason)
-}
-
 /// After the host's stack, if the entry is one of its flows.
 #[inline(always)]
-pub(crate) fn send_after_stack<F: Family, P: Packet, T: Tables<F>>(
+fn send_after_stack<F: Family, P: Packet, T: Tables<F>>(
     packet: &mut P,
     tables: &T,
     parsed: &Parsed<F>,

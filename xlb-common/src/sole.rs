@@ -16,13 +16,14 @@
 //! Entries are written as ever and come first. So a port that gains a second frontend needs no care: it loses this way out, and
 //! its connections keep their entries.
 
-use crate::abi::{CLUSTER_NETWORKS, FlowEntry, SoleFrontend, TCP, Way, flow_flags};
+use crate::abi::{CLUSTER_NETWORKS, FlowEntry, TCP, Way, flow_flags};
 use crate::family::Family;
 use crate::packet::Packet;
 use crate::parse::{Endpoint, Parsed, wanted};
 use crate::path::Delivery;
 use crate::reason::Reason;
-use crate::reply::{send_after_stack, send_directly};
+use crate::reply::send;
+use crate::select::live;
 use crate::stats::generation_of;
 use crate::tables::Tables;
 
@@ -34,11 +35,7 @@ pub fn reply<F: Family, P: Packet, T: Tables<F>, const IS_DIRECT: bool>(
 ) -> Result<Delivery, Reason> {
     let parsed = F::parse::<P, { wanted::TCP_AND_UDP }>(packet)?;
     let entry = entry_of(tables, &parsed).ok_or(Reason::ReplyUnknown)?;
-    if IS_DIRECT {
-        send_directly(packet, tables, &parsed, &entry, Reason::RepliedAlone)
-    } else {
-        send_after_stack(packet, tables, &parsed, &entry, Reason::RepliedAlone)
-    }
+    send::<F, P, T, IS_DIRECT>(packet, tables, &parsed, &entry, Reason::RepliedAlone)
 }
 
 /// What an entry would say of the reply.
@@ -51,7 +48,7 @@ fn entry_of<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Option<F
         return None;
     }
     let sole = tables.sole_frontend(&F::endpoint_key(pod, port, TCP))?;
-    let is_direct = mode_of(tables, &sole)?;
+    let is_direct = live::<F, T>(tables, sole.backend.id(), sole.backend.generation)?.is_direct();
     let way = if is_direct { tables.route(F::from_stored(sole.vip), client)? } else { Way::default() };
     Some(FlowEntry {
         vip: sole.vip,
@@ -65,12 +62,4 @@ fn entry_of<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Option<F
         uplink_mac: way.uplink_mac,
         ..FlowEntry::default()
     })
-}
-
-/// Whether the backend is served past the host's stack, if it is the one that was meant.
-#[inline(always)]
-fn mode_of<F: Family, T: Tables<F>>(tables: &T, sole: &SoleFrontend) -> Option<bool> {
-    let backend = tables.backend(sole.backend.id())?;
-    let is_it = backend.is_in_use() && backend.generation == sole.backend.generation;
-    is_it.then(|| backend.is_direct())
 }

@@ -10,7 +10,7 @@ use xlb_common::path::{self, Arrival, Delivery, Door};
 
 use crate::forward;
 use crate::frame::Frame;
-use crate::maps::Maps;
+use crate::maps::{Maps, settings};
 use crate::skb::{self, Skb};
 
 #[map]
@@ -23,6 +23,10 @@ static JUMPS_XDP: ProgramArray = ProgramArray::with_max_entries(JUMPS_MAX, 0);
 #[inline(always)]
 pub fn hand_over<C: EbpfContext>(ctx: &C, hook: Hook, verdict: &Result<Delivery, Reason>) {
     let Some(kind) = Kind::of(verdict) else { return };
+    // Most of what a backend's port sends without an entry goes to the cluster, and nobody asked for more than that.
+    if kind == Kind::Sole && !settings().pods_are_clusters() {
+        return;
+    }
     let jumps = if hook.is_xdp() { &JUMPS_XDP } else { &JUMPS_TC };
     // SAFETY: nothing that is alive here has to be dropped.
     unsafe { jumps.tail_call(ctx, hook.jump(kind)) };

@@ -84,6 +84,12 @@ pub fn is_stack_in_use() -> bool {
     CONFIG.get(0).is_some_and(|config| config.stack_in_use != 0)
 }
 
+/// What the operator chose.
+#[inline(always)]
+pub fn settings() -> Settings {
+    CONFIG.get(0).map_or(Settings::default(), |config| config.settings)
+}
+
 /// Counts a packet or event on this CPU.
 #[inline(always)]
 pub fn count(reason: Reason) {
@@ -283,7 +289,7 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
 
     #[inline(always)]
     fn settings(&self) -> Settings {
-        CONFIG.get(0).map_or(Settings::default(), |config| config.settings)
+        settings()
     }
 
     #[inline(always)]
