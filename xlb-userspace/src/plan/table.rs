@@ -38,10 +38,9 @@ impl<'a> Table<'a> {
         members: &'a BTreeMap<u32, Member>,
     ) -> Self {
         let is_mentioned = mentioned(words);
-        let (locals, is_kept) = known_locals(region, shares, members);
+        let (locals, is_kept, is_forgotten) = known_locals(region, shares, members);
         let is_gone: Vec<bool> =
             is_mentioned.iter().zip(&is_kept).map(|(&mentioned, &kept)| mentioned && !kept).collect();
-        let is_forgotten = forgotten_before(region, &is_kept, members);
         let are_all_remembered = !is_forgotten.contains(&true);
         let changes = |word: &SlotWord| are_all_remembered && word.has_forgotten();
         let is_to_clean = is_gone.contains(&true) || words.iter().any(changes);
@@ -76,7 +75,6 @@ impl<'a> Table<'a> {
             let is_final = shares.iter().filter(|share| share.takes_new).count() > MEMBERS_PER_SERVICE_MAX;
             short = Some(if is_final { Limit::BackendsOfService } else { Limit::LocalIndexes });
         }
-        let before = self.current().to_vec();
         let mut named: Vec<(&Share, Option<u8>)> = shares.iter().zip(self.locals.iter().copied()).collect();
         named.retain(|(share, _)| share.may_own_any());
         named.sort_by_key(|(share, _)| share.seniority());
@@ -86,16 +84,13 @@ impl<'a> Table<'a> {
         let table = moved(self.current(), &active(shares, &self.locals)).or(self.cleaned.take());
         if let Some(table) = &table {
             let named = || named.iter().filter_map(|(_, local)| *local);
-            self.forget(forgotten(table, |slot| before[slot].owners().chain(named())));
+            let forgotten = forgotten(table, |slot| self.words[slot].owners().chain(named()));
+            self.is_forgotten.iter_mut().zip(forgotten).for_each(|(is_forgotten, also)| *is_forgotten |= also);
         }
         let moves = region.members_base != self.region.members_base;
         let members = if moves { self.all_members(region, shares) } else { self.changed_members(shares) };
         let slots = table.map_or(vec![], |table| put_changed(region.slots_base, self.words, &table));
         Layout { region, members, slots, slots_come_last: moves, short, ..Layout::default() }
-    }
-
-    fn forget(&mut self, forgotten: [bool; 256]) {
-        self.is_forgotten.iter_mut().zip(forgotten).for_each(|(is_forgotten, also)| *is_forgotten |= also);
     }
 
     /// Gives each backend that needs one a local index that no word mentions.
@@ -174,28 +169,24 @@ fn mentioned(words: &[SlotWord]) -> [bool; 256] {
     is_mentioned
 }
 
-/// The local index that each share has already, and which they are.
-fn known_locals(region: Region, shares: &[Share], members: &BTreeMap<u32, Member>) -> (Vec<Option<u8>>, [bool; 256]) {
+/// The local index that each share has already; which they are; and which of them a slot had no room for.
+fn known_locals(
+    region: Region,
+    shares: &[Share],
+    members: &BTreeMap<u32, Member>,
+) -> (Vec<Option<u8>>, [bool; 256], [bool; 256]) {
     let place = |(at, share): (usize, &Share)| ((share.member.backend, share.member.generation), at);
     let places: BTreeMap<(u16, u32), usize> = shares.iter().enumerate().map(place).collect();
-    let (mut locals, mut is_kept) = (vec![None; shares.len()], [false; 256]);
+    let (mut locals, mut is_kept, mut is_forgotten) = (vec![None; shares.len()], [false; 256], [false; 256]);
     for (local, index) in (0..MEMBERS_PER_SERVICE_MAX as u8).zip(region.members_base..).take(region.members as usize) {
         let member = members.get(&index).copied().unwrap_or_default();
         if let Some(&at) = places.get(&(member.backend, member.generation)) {
             locals[at] = Some(local);
             is_kept[usize::from(local)] = true;
+            is_forgotten[usize::from(local)] = member.is_forgotten();
         }
     }
-    (locals, is_kept)
-}
-
-/// The local indexes of those who live and that a slot had no room for, as their entries say.
-fn forgotten_before(region: Region, is_kept: &[bool; 256], members: &BTreeMap<u32, Member>) -> [bool; 256] {
-    let mut is_forgotten = [false; 256];
-    for (local, index) in (0..MEMBERS_PER_SERVICE_MAX).zip(region.members_base..) {
-        is_forgotten[local] = is_kept[local] && members.get(&index).is_some_and(Member::is_forgotten);
-    }
-    is_forgotten
+    (locals, is_kept, is_forgotten)
 }
 
 /// The entry of one that no slot had to forget.
