@@ -2,14 +2,12 @@
 
 use std::borrow::BorrowMut;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::{Ebpf, Pod};
 use bytemuck::cast as bytes;
-use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Config, FlowEntry, ServiceStats, Settings, SourceKeyV4, SourceKeyV6, UPLINKS_MAX, Uplink,
     uplink_flags,
@@ -19,6 +17,7 @@ use xlb_common::hot::{HOLD_NS, HalfOpen};
 use xlb_common::memory::MemoryTables;
 use xlb_common::tables::now_of;
 use xlb_common::{Family as _, Reason, V4, V6};
+use xlb_userspace::maps::kernel::now_ns;
 
 use super::flows::{FlowKey, Flows};
 use super::fragment_maps::FragmentMaps;
@@ -93,8 +92,7 @@ impl KernelMaps {
 
     /// Writes a flow's entry. What it says of a clock that begins with zero now becomes what the kernel's clock says.
     pub fn remember(&mut self, table: u8, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
-        let entry = FlowEntry { last_seen: entry.last_seen.wrapping_add(now_of(now)), ..*entry };
+        let entry = FlowEntry { last_seen: entry.last_seen.wrapping_add(now_of(now_ns()?)), ..*entry };
         let (table, entry) = (usize::from(table), bytes::<_, [u8; FLOW_ENTRY]>(entry));
         match key {
             FlowKey::V4(key) => self.flows_v4[table].insert(bytes::<_, [u8; 12]>(*key), entry, 0),
@@ -170,8 +168,7 @@ impl KernelMaps {
 
     /// Writes how many handshakes began in a window that does not end soon.
     pub fn set_half_open(&mut self, begun: u64) -> Result<()> {
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
-        let half_open = HalfOpen { window_ns: now + HOLD_NS, begun, ..HalfOpen::default() };
+        let half_open = HalfOpen { window_ns: now_ns()? + HOLD_NS, begun, ..HalfOpen::default() };
         self.half_open.set(0, bytes::<_, [u8; 32]>(half_open), 0).context("writing HALF_OPEN")
     }
 

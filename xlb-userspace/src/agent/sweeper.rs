@@ -8,7 +8,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
 use xlb_common::abi::{EndpointKeyV4, EndpointKeyV6, FlowKeyV6};
 use xlb_common::tables::{FlowTable, Proof, now_of};
@@ -18,6 +17,7 @@ use crate::ageing::sweep::{Backends, Gone, Swept, World, backends_by_socket, pre
 use crate::ageing::{Pressure, Timeouts, Why};
 use crate::maps::fill::fill;
 use crate::maps::flows::{FlowMap, name_of};
+use crate::maps::kernel;
 use crate::maps::keys::Keys;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
@@ -206,7 +206,7 @@ fn sweep_one<K: Keys>(
     let (mut map, other) = (FlowMap::<K>::open(pins, table)?, FlowMap::<K>::open(pins, other)?);
     let filled = fill(pins, map.name)?;
     let pressure = Pressure::of(filled.entries, filled.capacity);
-    let setting = Setting { timeouts, pressure, now: now()? };
+    let setting = Setting { timeouts, pressure, now: now_of(kernel::now_ns()?) };
     let swept = sweep((table, &mut map, &other), (backends, &mut watched.gone), &setting, watched.ask_from, world)?;
     watched.pressure = pressure_of(&swept, &map);
     watched.ask_from = swept.ask_from;
@@ -229,12 +229,6 @@ fn tell(board: &Mutex<Board>, map: &'static str, pressure: Pressure, swept: &Swe
 /// Waits. False: the thread is to end.
 fn rests(stopped: &Receiver<()>, duration: Duration) -> bool {
     stopped.recv_timeout(duration) == Err(RecvTimeoutError::Timeout)
-}
-
-/// The clock of the flow maps.
-fn now() -> Result<u32> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the clock")?;
-    Ok(now_of(Duration::from(now).as_nanos() as u64))
 }
 
 struct Kernel<'a> {

@@ -101,10 +101,10 @@ impl Page {
         }
     }
 
-    /// Begins with a bucket of a hash table.
-    pub fn begin_at(&mut self, bucket: u32) {
-        self.cursor[..size_of::<u32>()].copy_from_slice(&bucket.to_ne_bytes());
-        self.has_begun = true;
+    /// Begins with a bucket of a hash table, or anew.
+    pub fn begin_at(&mut self, bucket: Option<u32>) {
+        self.cursor[..size_of::<u32>()].copy_from_slice(&bucket.unwrap_or_default().to_ne_bytes());
+        self.has_begun = bucket.is_some();
     }
 
     /// Whether no entries come behind these.

@@ -26,6 +26,7 @@ pub struct FlowMap<K: Keys> {
     /// The same map, for the calls that aya has none for.
     data: MapData,
     shape: Shape,
+    page: Page,
 }
 
 /// A part of a map.
@@ -69,7 +70,7 @@ impl<K: Keys> FlowMap<K> {
         let info = data.info().with_context(|| format!("reading the size of {name}"))?;
         let (capacity, shape) = (info.max_entries().into(), Shape::of(&info)?);
         let map = Map::LruHashMap(map).try_into().with_context(|| format!("{name} is no flow map"))?;
-        Ok(Self { name, capacity, map, data, shape })
+        Ok(Self { name, capacity, map, data, shape, page: Page::new(shape, PART_ENTRIES) })
     }
 
     /// A part of what it holds, from this bucket on.
@@ -77,8 +78,8 @@ impl<K: Keys> FlowMap<K> {
     /// # Errors
     /// When the kernel refuses to read.
     pub fn read(&mut self, from: Option<u32>) -> Result<Part<K::FlowKey>> {
-        let mut page = Page::new(self.shape, PART_ENTRIES);
-        from.into_iter().for_each(|bucket| page.begin_at(bucket));
+        let page = &mut self.page;
+        page.begin_at(from);
         page.read(&self.data).with_context(|| format!("reading {}", self.name))?;
         let flows = page.iter().map(|(key, entry)| (pod_read_unaligned(key), pod_read_unaligned(entry))).collect();
         Ok(Part { flows, next: (!page.is_last()).then(|| page.next_bucket()) })

@@ -1,9 +1,11 @@
 //! What the running kernel and this process must offer before anything is loaded.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use aya::util::KernelVersion;
+use nix::time::{ClockId, clock_gettime};
 
 /// A feature, the first kernel that has it, and what xlb needs it for.
 const FEATURES: &[(&str, KernelVersion, &str)] = &[
@@ -22,6 +24,15 @@ const CAPABILITIES: &[(u8, &str, &str)] = &[
 /// The kernel takes this one for CAP_PERFMON and CAP_BPF (include/linux/bpf.h, `bpf_token_capable`).
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const IMPLIED_BY_SYS_ADMIN: u64 = 1 << 38 | 1 << 39;
+
+/// The clock that the programs write into the maps: monotonic, in nanoseconds, as of the kernel's last tick.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn now_ns() -> Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the clock")?;
+    Ok(Duration::from(now).as_nanos() as u64)
+}
 
 /// Refuses a kernel that lacks a feature, naming it.
 ///

@@ -2,11 +2,9 @@
 
 use std::cell::RefCell;
 use std::ops::Deref;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     AffinityEntry, Backend, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV6, FragmentEntry, Frontend, Member,
     ProofQuestion, ServiceStats, Settings, SoleFrontend, Way, WayKey,
@@ -18,6 +16,7 @@ use xlb_common::tables::{FlowTable, Proof, Stage, Tables, now_of};
 use xlb_common::{Family, Reason};
 
 use crate::maps::family::FamilyMaps;
+use crate::maps::kernel;
 use crate::maps::keys::Keys;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
@@ -177,8 +176,7 @@ where
 
     /// The clock that the programs record affinity by.
     fn now_ns(&self) -> u64 {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from);
-        now.map_or(0, |now| now.as_nanos() as u64)
+        kernel::now_ns().unwrap_or_default()
     }
 
     /// The packet that is explained came by no uplink: its report is told of as the VIP's.

@@ -2,13 +2,11 @@
 //! are written with (RFC 5737, RFC 3849): no socket of the node has them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap};
 use bytemuck::Pod;
-use nix::time::{ClockId, clock_gettime};
 use xlb_common::abi::{
     Backend, Config, Frontend, Member, NETNS_HOST, Settings, TCP, UDP, UPLINKS_MAX, Uplink, backend_flags, vip_flags,
 };
@@ -17,6 +15,7 @@ use xlb_common::slot::SlotWord;
 use xlb_common::tables::now_of;
 use xlb_common::{Family as _, V4, V6};
 
+use crate::maps::kernel;
 use crate::maps::raw::Raw;
 
 /// The VIPs.
@@ -42,8 +41,8 @@ const HOST_MAC: [u8; 6] = [2, 0, 0, 2, 0, 7];
 pub fn tables(uplink_mac: [u8; 6]) -> MemoryTables {
     let mut tables = MemoryTables { uplinks: [(UPLINK, uplink_mac)].into(), ..MemoryTables::default() };
     tables.settings.set(Settings::default().with_echo());
-    let clock = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from).unwrap_or_default();
-    (tables.now_ns, tables.now) = (clock.as_nanos() as u64, now_of(clock.as_nanos() as u64));
+    tables.now_ns = kernel::now_ns().unwrap_or_default();
+    tables.now = now_of(tables.now_ns);
     add::<V4>(&mut tables, VIP.0, POD.0, 0);
     add::<V6>(&mut tables, VIP.1, POD.1, SERVICES.len() as u32);
     tables
