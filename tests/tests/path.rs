@@ -16,6 +16,7 @@ use xlb_tests::kernel::headers::Layout;
 use xlb_tests::kernel::icmp::all_sums;
 use xlb_tests::kernel::outcome::{Hook, Outcome};
 use xlb_tests::kernel::random::{Random, seed};
+use xlb_tests::kernel::rows::Row;
 use xlb_tests::kernel::{flows, generate, host, rows, sample};
 
 const PACKETS: usize = 50_000;
@@ -26,30 +27,26 @@ const WITHOUT_ROW: [Reason; 4] =
 #[test]
 fn every_row_holds_on_the_host() -> Result<()> {
     let tables = sample::tables();
-    rows::check_each(&tables, |row, hook| {
-        row.prepare(&tables, hook);
-        let outcome = host::run(&tables, hook, &row.frame);
-        row.check(&outcome, &flows::of(&tables))
-    })
+    check_rows(&tables, rows::all(&tables)?)
 }
 
 #[test]
 fn clients_are_followed_to_other_ways_on_the_host() -> Result<()> {
     let tables = sample::following();
-    rows::check_rows(rows::following(&tables)?, |row, hook| {
-        row.prepare(&tables, hook);
-        let outcome = host::run(&tables, hook, &row.frame);
-        row.check(&outcome, &flows::of(&tables))
-    })
+    check_rows(&tables, rows::following(&tables)?)
 }
 
 #[test]
 fn entries_are_brought_back_in_hot_times_on_the_host() -> Result<()> {
     let tables = sample::hot();
-    rows::check_rows(rows::hot(&tables)?, |row, hook| {
-        row.prepare(&tables, hook);
-        let outcome = host::run(&tables, hook, &row.frame);
-        row.check(&outcome, &flows::of(&tables))
+    check_rows(&tables, rows::hot(&tables)?)
+}
+
+fn check_rows(tables: &MemoryTables, rows: Vec<Row>) -> Result<()> {
+    rows::check_rows(rows, |row, hook| {
+        row.prepare(tables, hook);
+        let outcome = host::run(tables, hook, &row.frame);
+        row.check(&outcome, &flows::of(tables))
     })
 }
 

@@ -15,7 +15,7 @@ use xlb_userspace::agent::handover::Handovers;
 use xlb_userspace::agent::{ClientsInside, linger};
 use xlb_userspace::maps::keys::Keys;
 use xlb_userspace::model::{DeliveryChoice, IpNet, Model, Object, Policy, desired, pods_of_interest};
-use xlb_userspace::node::{FamilyAddresses, LinkState, Location, NodeView, PodLink};
+use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
 use xlb_userspace::plan::desired::{Family, Protocol};
 use xlb_userspace::plan::{Endpoint, Limits, Observed, plan};
 
@@ -300,7 +300,6 @@ fn link(ifindex: u32) -> PodLink {
         netns_id: Some(ifindex as i32),
         host_mac: [2; 6],
         pod_mac: Some([4; 6]),
-        takes_xdp_frames: false,
-        state: LinkState::Carries,
+        ..PodLink::default()
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use xlb_common::abi::BACKENDS_MAX;
 use xlb_userspace::agent::linger;
-use xlb_userspace::node::{LinkState, Location, PodLink};
+use xlb_userspace::node::{Location, PodLink};
 use xlb_userspace::plan::desired::{
     Delivery, Desired, DesiredBackend, DesiredService, Family, Protocol, ServiceName, WhenEmpty,
 };
@@ -106,8 +106,7 @@ fn link(pod: Pod, state: &PodState) -> PodLink {
         netns_id: (!state.is_hidden).then_some(state.netns_id),
         host_mac: [2; 6],
         pod_mac: Some([4; 6]),
-        takes_xdp_frames: false,
-        state: LinkState::Carries,
+        ..PodLink::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use xlb_userspace::model::{DeliveryChoice, Model, Policy, desired, pods_of_interest};
-use xlb_userspace::node::{FamilyAddresses, LinkState, Location, NodeView, PodLink};
+use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
 use xlb_userspace::plan::desired::Desired;
 
 /// The node of these tests.
@@ -38,15 +38,5 @@ fn link(pod: IpAddr) -> PodLink {
         IpAddr::V4(pod) => u32::from(pod) & 0xffff,
         IpAddr::V6(pod) => u128::from(pod) as u32 & 0xffff,
     };
-    let name = format!("pod{ifindex}");
-    PodLink {
-        ifindex,
-        name,
-        is_veth: true,
-        netns_id: None,
-        host_mac: [2; 6],
-        pod_mac: None,
-        takes_xdp_frames: false,
-        state: LinkState::Carries,
-    }
+    PodLink { ifindex, name: format!("pod{ifindex}"), is_veth: true, host_mac: [2; 6], ..PodLink::default() }
 }

@@ -16,7 +16,7 @@ use crate::model::ties::{Tie, Ties};
 use crate::model::{Answer, Model, ObjectName, Policy, Setting, answer};
 use crate::plan::desired::{Desired, DesiredService, Family, Protocol, Refusal, ServiceName};
 use crate::plan::part::Scope;
-use crate::plan::{Endpoint, Limits, Observed, Plan, object_of_backend, plan_part};
+use crate::plan::{Limits, Observed, Plan, object_of_backend, plan_part};
 
 /// Most Services of a part. With more it is quicker to decide for all.
 pub const PART_MAX: usize = 512;
@@ -232,8 +232,7 @@ fn tie(name: &ObjectName, service: Option<&Service>, (policy, model, node_name):
 /// What a service has beside that: pods that left it.
 fn add_served(tie: &mut Tie, name: &ServiceName, service: &DesiredService, observed: &Observed) {
     tie.pods.extend(service.backends.keys().map(|socket| socket.ip()));
-    for &vip in &service.vips {
-        let key = Endpoint { socket: (vip, service.port).into(), protocol: name.protocol };
+    for key in service.keys(name.protocol) {
         tie.frontends.insert(key);
         tie.pods.extend(observed.frontends.get(&key).into_iter().flat_map(|frontend| observed.pods_behind(frontend)));
     }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use xlb_common::abi::{Backend, Member};
 
 use crate::node::{LinkState, Location, PodLink};
+use crate::plan::Observed;
 use crate::plan::desired::{Delivery, Desired, DesiredBackend, DesiredService, Protocol, ServiceName};
-use crate::plan::{Endpoint, Observed};
 
 /// Addresses of the pods that are backends now.
 #[must_use]
@@ -103,8 +103,7 @@ fn former_services(
     name: &ServiceName,
     service: &DesiredService,
 ) -> BTreeSet<u32> {
-    let keys = service.vips.iter().map(|&vip| Endpoint { socket: (vip, service.port).into(), protocol: name.protocol });
-    let holders = keys.filter_map(|key| Some(observed.frontends.get(&key)?.service));
+    let holders = service.keys(name.protocol).filter_map(|key| Some(observed.frontends.get(&key)?.service));
     holders.filter(|&holder| Some(holder) != own && observed.services.contains_key(&holder)).collect()
 }
 
@@ -179,22 +178,14 @@ mod tests {
     use xlb_common::abi::frontend_flags::{DROP_WHEN_EMPTY, HOST_BEFORE};
 
     use super::*;
+    use crate::model::fixtures;
     use crate::plan::desired::{Family, WhenEmpty};
     use crate::plan::{Limits, plan};
 
     const POD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 5), 8080));
 
     fn link(ifindex: u32, netns_id: i32) -> PodLink {
-        PodLink {
-            ifindex,
-            name: format!("veth{ifindex}"),
-            is_veth: true,
-            netns_id: Some(netns_id),
-            host_mac: [2; 6],
-            pod_mac: None,
-            takes_xdp_frames: false,
-            state: LinkState::Carries,
-        }
+        PodLink { netns_id: Some(netns_id), ..fixtures::link(ifindex, true) }
     }
 
     fn desired(backends: &[(SocketAddr, PodLink)]) -> Desired {

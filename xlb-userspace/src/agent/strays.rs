@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use xlb_common::abi::frontend_flags::STRAYS;
 
+use crate::plan::Observed;
 use crate::plan::desired::{Desired, DesiredService, Protocol, ServiceName};
-use crate::plan::{Endpoint, Observed};
 
 /// A client that sends more seldom waits until its own time-out, as it did when it met no xlb.
 const STRAYS_LAST: Duration = Duration::from_secs(600);
@@ -58,9 +58,7 @@ impl Strays {
 
 /// Whether an earlier agent said so.
 fn is_marked(name: &ServiceName, service: &DesiredService, observed: &Observed) -> bool {
-    let mut keys =
-        service.vips.iter().map(|&vip| Endpoint { socket: (vip, service.port).into(), protocol: name.protocol });
-    keys.any(|key| observed.frontends.get(&key).is_some_and(|frontend| frontend.has(STRAYS)))
+    service.keys(name.protocol).any(|key| observed.frontends.get(&key).is_some_and(|frontend| frontend.has(STRAYS)))
 }
 
 #[cfg(test)]
@@ -69,7 +67,8 @@ mod tests {
 
     use super::*;
     use crate::agent::linger::keep_living;
-    use crate::node::{LinkState, Location, PodLink};
+    use crate::model::fixtures;
+    use crate::node::{Location, PodLink};
     use crate::plan::desired::{Delivery, DesiredBackend, Family};
     use crate::plan::{Limits, plan};
 
@@ -157,15 +156,6 @@ mod tests {
     }
 
     fn link(ifindex: u32) -> PodLink {
-        PodLink {
-            ifindex,
-            name: format!("veth{ifindex}"),
-            is_veth: true,
-            netns_id: Some(ifindex as i32),
-            host_mac: [2; 6],
-            pod_mac: None,
-            takes_xdp_frames: false,
-            state: LinkState::Carries,
-        }
+        PodLink { netns_id: Some(ifindex as i32), ..fixtures::link(ifindex, true) }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::desired::desired;
 use super::objects::*;
 use super::{DeliveryChoice, Event, Model, Policy};
-use crate::node::{FamilyAddresses, LinkState, Location, NodeView, PodLink};
+use crate::node::{FamilyAddresses, Location, NodeView, PodLink};
 use crate::plan::desired::{Delivery, Desired, Protocol, WhenEmpty};
 
 pub const TCP: PortProtocol = PortProtocol::Served(Protocol::Tcp);
@@ -27,17 +27,7 @@ pub fn node() -> NodeView {
 }
 
 pub fn link(ifindex: u32, is_veth: bool) -> PodLink {
-    let name = format!("pod{ifindex}");
-    PodLink {
-        ifindex,
-        name,
-        is_veth,
-        netns_id: None,
-        host_mac: [2; 6],
-        pod_mac: None,
-        takes_xdp_frames: false,
-        state: LinkState::Carries,
-    }
+    PodLink { ifindex, name: format!("pod{ifindex}"), is_veth, host_mac: [2; 6], ..PodLink::default() }
 }
 
 pub fn name(name: &str) -> ObjectName {

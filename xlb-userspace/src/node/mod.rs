@@ -25,7 +25,7 @@ pub use snapshot::{Link, Route, RouteKind, Snapshot};
 use crate::plan::desired::Family;
 
 /// The host's end of a pod's link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodLink {
     /// Index of the host's end (for a bridged pod: the bridge port).
     pub ifindex: u32,
@@ -47,9 +47,10 @@ pub struct PodLink {
 }
 
 /// Whether a link that is there gets packets to its pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
     /// Both of its ends are up, and the node leads the pod's address to it.
+    #[default]
     Carries,
     /// The host's end is down.
     Down,

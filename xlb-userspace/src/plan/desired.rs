@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::endpoint::Endpoint;
 use crate::node::PodLink;
 
 /// The protocols that xlb serves.
@@ -137,6 +138,13 @@ pub struct DesiredService {
     /// Whether an endpoint that no longer serves loses its flows: UDP has no end of a connection to wait for, and others
     /// serve (semantics 11.2).
     pub forgets_departed: bool,
+}
+
+impl DesiredService {
+    /// The keys of its frontends, which have this protocol.
+    pub fn keys(&self, protocol: Protocol) -> impl Iterator<Item = Endpoint> + '_ {
+        self.vips.iter().map(move |&vip| Endpoint { socket: (vip, self.port).into(), protocol })
+    }
 }
 
 /// The endpoints of a service in the whole cluster, as clients inside reach them. The lists are in order of address and

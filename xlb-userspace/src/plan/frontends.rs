@@ -61,8 +61,7 @@ impl<'a> Frontends<'a> {
 
     /// Which VIPs of a service can be served. A VIP that two services want stays with the first.
     pub(super) fn sort(&mut self, service: &DesiredService, protocol: Protocol) -> Vips {
-        let keys = service.vips.iter().map(|&vip| Endpoint { socket: (vip, service.port).into(), protocol });
-        let (taken, free): (Vec<_>, Vec<_>) = keys.partition(|key| self.planned.contains_key(key));
+        let (taken, free): (Vec<_>, Vec<_>) = service.keys(protocol).partition(|key| self.planned.contains_key(key));
         let (mut fitting, mut new): (Vec<_>, Vec<_>) =
             free.into_iter().partition(|key| self.observed.frontends.contains_key(key));
         let entries = new.first().map_or(0, |key| *self.entries(key.family()));

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use xlb_userspace::agent::ClientsInside;
 use xlb_userspace::agent::kept::{Kept, decide};
 use xlb_userspace::model::{DeliveryChoice, Model, Policy, Setting, desired, pods_of_interest};
-use xlb_userspace::node::{FamilyAddresses, LinkState, Location, NodeView, PodLink};
+use xlb_userspace::node::{FamilyAddresses, Location, NodeView, PodLink};
 use xlb_userspace::plan::desired::Desired;
 use xlb_userspace::plan::{Limits, Observed, plan};
 use xlb_userspace::source::Kube;
@@ -116,16 +116,7 @@ fn served(model: &Model) -> Desired {
 }
 
 fn link() -> PodLink {
-    PodLink {
-        ifindex: 7,
-        name: "pod".into(),
-        is_veth: true,
-        netns_id: None,
-        host_mac: [2; 6],
-        pod_mac: None,
-        takes_xdp_frames: false,
-        state: LinkState::Carries,
-    }
+    PodLink { ifindex: 7, name: "pod".into(), is_veth: true, host_mac: [2; 6], ..PodLink::default() }
 }
 
 fn view(model: &Model) -> NodeView {
