@@ -21,12 +21,13 @@ pub fn addresses(observed: &Observed) -> BTreeSet<IpAddr> {
 /// behind which port a pod is, as direct traffic does not pass it.
 #[must_use]
 pub fn locations(observed: &Observed) -> BTreeMap<IpAddr, Location> {
-    let linked = observed.backends.values().filter(|backend| backend.is_in_use() && backend.ifindex != 0);
-    linked.map(|backend| (backend.socket().ip(), Location::Link(link_of(backend)))).collect()
+    let in_use = observed.backends.values().filter(|backend| backend.is_in_use());
+    in_use.filter_map(|backend| Some((backend.socket().ip(), Location::Link(linked(backend)?)))).collect()
 }
 
-fn link_of(backend: &Backend) -> PodLink {
-    PodLink {
+/// The backend's link, if it has one.
+fn linked(backend: &Backend) -> Option<PodLink> {
+    (backend.ifindex != 0).then(|| PodLink {
         ifindex: backend.ifindex,
         name: String::new(),
         is_veth: backend.is_direct(),
@@ -35,7 +36,7 @@ fn link_of(backend: &Backend) -> PodLink {
         pod_mac: (backend.pod_mac != [0; 6]).then_some(backend.pod_mac),
         takes_xdp_frames: backend.takes_xdp(),
         state: LinkState::Carries,
-    }
+    })
 }
 
 /// Adds to each desired service the backends that it has now, is to lose, and whose pod is still where it was; and those
@@ -78,7 +79,10 @@ pub fn let_go(observed: &Observed) -> Desired {
             host_before: vips.clone(),
             vips,
             port,
-            backends: backends.iter().map(|backend| (backend.socket(), without_new(backend))).collect(),
+            backends: backends
+                .iter()
+                .map(|backend| (backend.socket(), without_new(backend, linked(backend))))
+                .collect(),
             affinity_s,
             ..DesiredService::default()
         };
@@ -87,8 +91,8 @@ pub fn let_go(observed: &Observed) -> Desired {
     desired
 }
 
-fn without_new(backend: &Backend) -> DesiredBackend {
-    let link = (backend.ifindex != 0).then(|| link_of(backend));
+/// The backend in the mode that it has, behind this link.
+fn without_new(backend: &Backend, link: Option<PodLink>) -> DesiredBackend {
     let delivery = match link {
         Some(link) if backend.is_direct() => Delivery::Direct(link),
         link => Delivery::Stack(link),
@@ -118,11 +122,7 @@ fn keep(service: &mut DesiredService, backends: &[Backend], pods: &BTreeMap<IpAd
         if is_forgotten(service, backend.socket().ip()) {
             continue;
         }
-        service.backends.entry(backend.socket()).or_insert_with(|| DesiredBackend {
-            takes_new: false,
-            weight: 1,
-            delivery: if backend.is_direct() { Delivery::Direct(link) } else { Delivery::Stack(Some(link)) },
-        });
+        service.backends.entry(backend.socket()).or_insert_with(|| without_new(backend, Some(link)));
     }
     is_one_gone
 }
