@@ -12,7 +12,7 @@ use xlb_userspace::maps::live::LiveMaps;
 use xlb_userspace::maps::pins::PinDirectory;
 
 use crate::datagrams::Datagrams;
-use crate::scene::{Delivery, Door, Scene, is_silence, list, ready};
+use crate::scene::{Delivery, Door, Open, Scene, is_silence, list, ready};
 
 /// Bytes of a stream that pass between two changes: more than the buffers on the way hold at first.
 const STREAM_BYTES: u64 = 4_000_000;
@@ -167,8 +167,7 @@ struct Stream {
 fn streams(scene: &Scene, pods: &[usize]) -> Result<BTreeMap<usize, Stream>> {
     let mut streams = BTreeMap::new();
     for _ in 0..TRIES {
-        let mut connection = LineClient::connect(scene.lab.client(0), scene.vip())?;
-        let pod = scene.check_identity(&mut connection)?;
+        let Open { mut connection, pod } = scene.open(0)?;
         if pods.contains(&pod) && !streams.contains_key(&pod) {
             connection.send(&format!("DOWNLOAD {}", 1_u64 << 40))?;
             let mut stream = Stream { connection, pattern: Pattern::default() };

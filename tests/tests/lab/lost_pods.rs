@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xlb_common::Reason;
-use xlb_tests::lab::{EndpointSpec, LabSpec, LineClient, PodShape, wait_for};
+use xlb_tests::lab::{EndpointSpec, LabSpec, PodShape, wait_for};
 use xlb_userspace::maps::live::LiveMaps;
 use xlb_userspace::maps::pins::PinDirectory;
 use xlb_userspace::plan::Observed;
 
 use crate::datagrams::Datagrams;
-use crate::scene::{Delivery, Door, Scene, is_reset, list, ready};
+use crate::scene::{Delivery, Door, Open, Scene, is_reset, list, ready};
 
 /// Connections in which each of three pods is met, whatever their client's ports are.
 const TRIES: usize = 60;
@@ -57,7 +57,7 @@ fn a_pod_whose_link_vanished_gets_nothing_new_and_its_clients_hear_of_it() -> Re
             let now = flow.ask()?;
             assert!(now == before || before == 0, "a flow of pod {before} goes to pod {now}");
         }
-        for Held { connection, pod } in &mut held {
+        for Open { connection, pod } in &mut held {
             let answer = connection.identity();
             match pod {
                 0 => assert!(answer.as_ref().is_err_and(is_reset), "pod 0 is gone, and its client gets {answer:?}"),
@@ -83,7 +83,7 @@ fn a_link_that_is_down_gets_nothing_new_and_all_that_it_had_when_it_is_up_again(
         println!("its link is down: nobody new after {took:?}");
         assert_eq!(met(scene)?, [1, 2].into());
         scene.agent.wait_until(|maps| refusal(maps, &lost).is_some_and(|why| why.contains("does not carry")));
-        for Held { connection, pod } in &mut held {
+        for Open { connection, pod } in &mut held {
             match pod {
                 0 => connection.send("WHOAMI")?,
                 pod => assert_eq!(connection.identity()?.server, format!("pod-{pod}")),
@@ -95,7 +95,7 @@ fn a_link_that_is_down_gets_nothing_new_and_all_that_it_had_when_it_is_up_again(
         scene.lab.reconnect_pod(0)?;
         scene.wait_for_takers(&[0, 1, 2]);
         scene.agent.wait_until(|maps| refusal(maps, &lost).is_none());
-        for Held { connection, pod } in held.iter_mut().filter(|held| held.pod == 0) {
+        for Open { connection, pod } in held.iter_mut().filter(|held| held.pod == 0) {
             // What was sent meanwhile comes again after a pause that has doubled some times.
             connection.stream().set_read_timeout(Some(LONG))?;
             assert_eq!(connection.receive()?.split(' ').next(), Some(format!("pod-{pod}").as_str()));
@@ -135,19 +135,8 @@ fn each_way(check: impl Fn(&mut Scene, End) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// An open connection.
-struct Held {
-    connection: LineClient,
-    pod: usize,
-}
-
-fn hold(scene: &Scene) -> Result<Vec<Held>> {
-    let hold = |_| {
-        let mut connection = LineClient::connect(scene.lab.client(0), scene.vip())?;
-        let pod = scene.check_identity(&mut connection)?;
-        Ok(Held { connection, pod })
-    };
-    let held: Vec<Held> = (0..TRIES).map(hold).collect::<Result<_>>()?;
+fn hold(scene: &Scene) -> Result<Vec<Open>> {
+    let held: Vec<Open> = (0..TRIES).map(|_| scene.open(0)).collect::<Result<_>>()?;
     ensure!((0..3).all(|pod| held.iter().any(|held| held.pod == pod)), "not every pod was met");
     Ok(held)
 }

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xlb_common::Reason;
-use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, LineClient, PodShape, udp_ask, wait_for, without_traffic};
+use xlb_tests::lab::{EndpointSpec, Lab, LabSpec, PodShape, udp_ask, wait_for, without_traffic};
 
-use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, Scene, TARGET_PORT, list};
+use crate::scene::{ANSWER_TIMEOUT, Delivery, Door, Open, Scene, TARGET_PORT, list};
 
 const CONNECTIONS: usize = 30;
 /// Three fragments at an MTU of 1500: their programs are reached through a map, which is to stay as it is, too.
@@ -87,19 +87,8 @@ fn an_agent_that_finds_a_bridge_without_its_entries_still_knows_the_pods() -> Re
     check_serving(&scene, &mut open)
 }
 
-/// A connection with the pod it has.
-struct Open {
-    connection: LineClient,
-    pod: usize,
-}
-
 fn open_connections(scene: &Scene) -> Result<Vec<Open>> {
-    let open = |_| {
-        let mut connection = LineClient::connect(scene.lab.client(0), scene.vip())?;
-        let pod = scene.check_identity(&mut connection)?;
-        Ok(Open { connection, pod })
-    };
-    (0..CONNECTIONS).map(open).collect()
+    (0..CONNECTIONS).map(|_| scene.open(0)).collect()
 }
 
 /// Open connections go on with their pods; new ones are served too.

@@ -113,6 +113,12 @@ pub struct Scene {
     pub lab: Lab,
 }
 
+/// An open connection, and the pod that has it.
+pub struct Open {
+    pub connection: LineClient,
+    pub pod: usize,
+}
+
 impl Scene {
     /// All pods serve and are ready. In a dual-stack lab the Service has a VIP of each version, and clients speak IPv6.
     pub fn new(spec: LabSpec, delivery: Delivery, door: Door) -> Result<Scene> {
@@ -211,8 +217,14 @@ impl Scene {
 
     /// Opens a connection, checks who serves it and whom the pod sees, and closes it. Returns the pod.
     pub fn check_connection(&self, client: usize) -> Result<usize> {
+        Ok(self.open(client)?.pod)
+    }
+
+    /// Opens a connection, checks who serves it and whom the pod sees, and keeps it open.
+    pub fn open(&self, client: usize) -> Result<Open> {
         let mut connection = LineClient::connect(self.lab.client(client), self.vip())?;
-        self.check_identity(&mut connection)
+        let pod = self.check_identity(&mut connection)?;
+        Ok(Open { connection, pod })
     }
 
     /// Checks that a pod serves, and that it sees the client's own address. Returns the pod.

@@ -4,22 +4,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use xlb_tests::lab::{LabSpec, LineClient, ServiceSpec, SliceSpec, Version, service_yaml, slice_yaml};
+use xlb_tests::lab::{LabSpec, ServiceSpec, SliceSpec, Version, service_yaml, slice_yaml};
 
 use crate::scene::{
-    Delivery, Door, PORTS, Scene, TARGET_PORT, TARGET_PORTS, ready, service_name, takers, web, web_slice,
+    Delivery, Door, Open, PORTS, Scene, TARGET_PORT, TARGET_PORTS, ready, service_name, takers, web, web_slice,
 };
 
 const CONNECTIONS: usize = 40;
 /// Pods of `default/web`, and those of the Service that takes its addresses.
 const WEB: [usize; 2] = [0, 1];
 const NEXT: [usize; 2] = [1, 2];
-
-/// An open connection and its pod.
-struct Open {
-    connection: LineClient,
-    pod: usize,
-}
 
 #[test]
 fn breaks_no_connection_of_either_version() -> Result<()> {
@@ -88,10 +82,9 @@ fn wait_for_takers(scene: &mut Scene, name: &str, pods: &[usize]) {
 fn join(scene: &mut Scene, open: &mut Vec<Open>, pods: &[usize]) -> Result<()> {
     for number in 0..CONNECTIONS {
         scene.version = Version::ALL[number % Version::ALL.len()];
-        let mut connection = LineClient::connect(scene.lab.client(0), scene.vip())?;
-        let pod = scene.check_identity(&mut connection)?;
-        assert!(pods.contains(&pod), "pod {pod} gets a new connection");
-        open.push(Open { connection, pod });
+        let new = scene.open(0)?;
+        assert!(pods.contains(&new.pod), "pod {} gets a new connection", new.pod);
+        open.push(new);
     }
     Ok(())
 }
