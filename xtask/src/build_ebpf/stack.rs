@@ -38,9 +38,11 @@ pub fn faults(object: &[u8]) -> Result<Vec<String>> {
     let too_deep = chains.filter(|(_, (bytes, _))| *bytes > STACK);
     Ok(too_deep
         .map(|(function, (bytes, parts))| {
+            let parts: Vec<_> = parts.iter().map(|(name, part)| format!("{part} `{name}`")).collect();
+            let parts = parts.join(", ");
             format!(
                 "its program `{}` needs {bytes} of {STACK} bytes of stack on Linux 6.6 to 6.8, by functions that take \
-                 {parts:?}: put what is large, or rare, into a function beside the deepest",
+                 {parts}: put what is large, or rare, into a function beside the deepest",
                 function.name
             )
         })
@@ -48,11 +50,11 @@ pub fn faults(object: &[u8]) -> Result<Vec<String>> {
 }
 
 /// Bytes of the deepest chain of calls from a function on, and each function's part.
-fn deepest(functions: &BTreeMap<Place, Function>, place: Place) -> (usize, Vec<usize>) {
+fn deepest(functions: &BTreeMap<Place, Function>, place: Place) -> (usize, Vec<(&str, usize)>) {
     let Some(function) = functions.get(&place) else { return (0, Vec::new()) };
     let below = function.calls.iter().map(|&callee| deepest(functions, callee));
     let (bytes, parts) = below.max().unwrap_or_default();
-    (function.part.max(1).next_multiple_of(UNIT) + bytes, [vec![function.part], parts].concat())
+    (function.part.max(1).next_multiple_of(UNIT) + bytes, [vec![(&*function.name, function.part)], parts].concat())
 }
 
 #[derive(Debug)]
@@ -153,7 +155,7 @@ mod tests {
         let functions =
             [(0, function(40, &[8, 16])), (8, function(33, &[])), (16, function(0, &[24])), (24, function(64, &[99]))];
         let functions = functions.map(|(at, function)| ((TEXT, at), function)).into();
-        assert_eq!(deepest(&functions, (TEXT, 0)), (64 + 32 + 64, vec![40, 0, 64]));
+        assert_eq!(deepest(&functions, (TEXT, 0)), (64 + 32 + 64, vec![("", 40), ("", 0), ("", 64)]));
     }
 
     #[test]
