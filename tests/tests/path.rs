@@ -157,6 +157,55 @@ fn a_connection_is_found_behind_an_earlier_one_that_waits_with_a_newer_owner() -
     Ok(())
 }
 
+/// VIP .22 names pods 2 and 3, and forgot pod 1. The simulator's bug "flap, seed 1": an earlier connection that waits with an owner who
+/// is named hid the present one, and a new one began beside one that was held.
+#[test]
+fn a_connection_with_a_forgotten_owner_is_found_behind_one_that_waits_with_a_named_one() -> Result<()> {
+    let client = ([198, 51, 100, 9], 40_000u16.to_be_bytes());
+    for (flags, named, forgotten, expected) in [
+        ("A", Proof::TimeWait, Proof::Owned, 1),
+        ("A", Proof::TimeWait, Proof::HalfOpen, 1),
+        ("A", Proof::TimeWait, Proof::TimeWait, 3),
+        ("A", Proof::TimeWait, Proof::Listening, 3),
+        ("A", Proof::Owned, Proof::TimeWait, 3),
+        ("A", Proof::Listening, Proof::TimeWait, 1),
+        ("S", Proof::Listening, Proof::Owned, 1),
+        ("S", Proof::TimeWait, Proof::HalfOpen, 1),
+        ("S", Proof::HalfOpen, Proof::Owned, 3),
+    ] {
+        let mut tables = sample::tables();
+        for (pod, proof) in [(3, named), (1, forgotten)] {
+            let key = V4::flow_key(client, ([10, 244, 1, pod], 8080u16.to_be_bytes()));
+            tables.v4.sockets.insert((NETNS_HOST, key), proof);
+        }
+        let frame = Spec::parse(&format!("tcp 198.51.100.9:40000 203.0.113.22:80 {flags}"))?.build();
+        let outcome = host::run(&tables, Hook::Xdp, &frame);
+        assert_eq!(outcome.reason, Some(Reason::ProvenOwner), "{flags} {named:?} {forgotten:?}");
+        assert_eq!(outcome.frame[30..34], [10, 244, 1, expected], "{flags} {named:?} {forgotten:?}");
+    }
+    Ok(())
+}
+
+/// VIP .22 forgot pod 6, whose sockets nobody sees.
+#[test]
+fn a_flood_of_syns_searches_within_its_own_budget() -> Result<()> {
+    let mut tables = sample::tables();
+    tables.now_ns = 1_000_000_000;
+    tables.budgets = Some(Default::default());
+    let flow = "flow 198.51.100.9:40000 10.244.1.6:8080 vip 203.0.113.22:80";
+    flows::set(&tables, &[rows::flow(flow, &tables)?].into());
+    let run = |client: &str, flags: &str| -> Result<Option<Reason>> {
+        let frame = Spec::parse(&format!("tcp {client} 203.0.113.22:80 {flags}"))?.build();
+        Ok(host::run(&tables, Hook::Xdp, &frame).reason)
+    };
+    for _ in 0..SEARCHES_PER_S {
+        assert_eq!(run("198.51.100.7:40000", "S")?, Some(Reason::UnprovenOwner));
+    }
+    assert_eq!(run("198.51.100.9:40000", "S")?, Some(Reason::UnprovenOwner), "no search is left for SYNs");
+    assert_eq!(run("198.51.100.9:40000", "A")?, Some(Reason::RememberedOwner), "others have their own");
+    Ok(())
+}
+
 fn is_forwarded(outcome: &Outcome) -> bool {
     outcome.reason.is_some_and(|reason| reason.disposition() == Disposition::Forward)
 }

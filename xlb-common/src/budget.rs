@@ -20,18 +20,20 @@ pub enum Spending {
     Echo,
     /// A search for a flow's owner among all members of its service.
     Search,
+    /// The same for a packet that asks for a connection: a flood of them leaves the others' searches alone.
+    SearchBySyn,
 }
 
 impl Spending {
     /// How many there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 
     /// How long a token takes to come back, and how many there are at most.
     #[inline(always)]
     const fn limits(self) -> (u64, u64) {
         match self {
             Self::Refusal | Self::Echo => (NS_PER_S / ANSWERS_PER_S, ANSWERS_BURST),
-            Self::Search => (NS_PER_S / SEARCHES_PER_S, SEARCHES_PER_S),
+            Self::Search | Self::SearchBySyn => (NS_PER_S / SEARCHES_PER_S, SEARCHES_PER_S),
         }
     }
 }
@@ -66,7 +68,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const KINDS: [Spending; Spending::COUNT] = [Spending::Refusal, Spending::Echo, Spending::Search];
+    const KINDS: [Spending; Spending::COUNT] =
+        [Spending::Refusal, Spending::Echo, Spending::Search, Spending::SearchBySyn];
 
     fn taken(budget: &mut Budget, spending: Spending, now_ns: u64, attempts: usize) -> usize {
         (0..attempts).filter(|_| budget.take(spending, now_ns)).count()

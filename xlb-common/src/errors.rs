@@ -149,8 +149,8 @@ fn client_port<F: Family, T: Tables<F>>(tables: &T, quote: &Quote<F>, backend: &
     let seat = seat(tables, &quote.destination, &quote.source, backend);
     match seat.kind {
         SeatKind::Own => Ok(seat.port),
-        SeatKind::Free if seat.port == quote.destination.1 => Ok([0; 2]),
-        SeatKind::Free | SeatKind::Taken => Err(Reason::ErrorOwnerless),
+        SeatKind::Free | SeatKind::Idle if seat.port == quote.destination.1 => Ok([0; 2]),
+        _ => Err(Reason::ErrorOwnerless),
     }
 }
 

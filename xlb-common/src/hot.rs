@@ -77,7 +77,7 @@ pub fn is_to_relearn<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, pi
     }
     match tables.prove(&backend, &key) {
         Proof::Owned | Proof::HalfOpen => true,
-        Proof::Listening => tables.gave_cookie(key, parsed.transport.segment()),
+        Proof::Listening => tables.gave_cookie(&key, parsed.transport.segment()),
         Proof::TimeWait | Proof::Absent => false,
     }
 }

@@ -267,8 +267,8 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         F::of(self).sockets.get(&(backend.netns_id, *key)).copied().unwrap_or(Proof::Absent)
     }
 
-    fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool {
-        F::of(self).cookies.contains(&(key, tcp.sequence, tcp.acknowledged))
+    fn gave_cookie(&self, key: &F::FlowKey, tcp: &TcpView) -> bool {
+        F::of(self).cookies.contains(&(*key, tcp.sequence, tcp.acknowledged))
     }
 
     fn pin(&self, key: &F::FlowKey) -> Option<Member> {

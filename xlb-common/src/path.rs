@@ -19,7 +19,7 @@ use crate::refusal::refuse;
 use crate::reply::reply;
 use crate::rewrite::{Ports, readdress, readdress_frame};
 use crate::sctp;
-use crate::select::{Pick, backend_of, opens_flow, pick_at_once, pick_by_asking, pick_by_searching};
+use crate::select::{Pick, backend_of, opens_flow, pick_at_once, pick_by_owners};
 use crate::shape::measure;
 use crate::shaped;
 use crate::sole;
@@ -319,13 +319,7 @@ pub(crate) fn pick<F: Family, T: Tables<F>, const TWINS: bool>(
     let pick = match pick_at_once(tables, frontend, parsed) {
         Some(pick) => pick,
         None if may_be_hosts(frontend, parsed) => tables.ask_entries(frontend, parsed),
-        None if TWINS => pick_by_asking::<F, T, TWINS>(tables, frontend, parsed),
-        None => tables.ask_owners(frontend, parsed),
-    };
-    let pick = match (pick.is_to_search(), TWINS) {
-        (false, _) => pick,
-        (true, true) => pick_by_searching::<F, T, TWINS>(tables, frontend, parsed),
-        (true, false) => tables.search_owner(frontend, parsed),
+        None => pick_by_owners::<F, T, TWINS>(tables, frontend, parsed),
     };
     if frontend.has(frontend_flags::SOURCE_RANGES) {
         if TWINS {

@@ -7,8 +7,9 @@
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
 //! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the one that gave the SYN cookie which the packet acknowledges; else the newest where an earlier connection waits (TIME_WAIT); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
-//! | 5 | UDP, SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
-//! | 12 | any but a SYN, and no owner claims it | owners forgotten | where the last search for its owner found it; else any member that was forgotten and claims it, within the budget (rule 16); else the current one |
+//! | 5 | SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
+//! | 5 | UDP | previous owners | the owner with the newest flow entry; else the current one |
+//! | 12 | any that no owner claims | owners forgotten | where the last search for its owner found it; else any member that was forgotten and claims it, within the budget (rule 16); else as above |
 //!
 //! A pod's port may serve several frontends, and what its kernel holds be a connection of the same client's port to another
 //! one of them: the flow's entry says to which, and one of another frontend is no claim. Of a datagram it may mean that its
@@ -33,7 +34,7 @@ use crate::tables::{Stage, Tables};
 use crate::twin::PLACES;
 
 pub(crate) use self::owners::proves;
-use self::owners::{Asking, AskingTwins, pin, pinned, places};
+use self::owners::{Asking, AskingDatagrams, AskingForCookies, pin, pinned, places, still_claims};
 
 mod owners;
 
@@ -67,70 +68,75 @@ pub fn pick_at_once<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, pa
     Some(current(tables, frontend, parsed, word, Reason::SlotOwner))
 }
 
-/// What the owners of the slot say: rules 2 and 5, and the client's record. Without a backend and with
-/// [`Reason::UnsearchedOwner`] where owners that were forgotten may have more to say ([`pick_by_searching`]).
+/// What the owners say: those of the flow's slot, of the one where the other hash leads, and those whom slots forgot.
+#[inline(always)]
+pub fn pick_by_owners<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+) -> Pick {
+    let ask = |is_by_client| {
+        if TWINS {
+            pick_by_asking::<F, T, TWINS>(tables, frontend, parsed, is_by_client)
+        } else {
+            tables.ask_owners(frontend, parsed, is_by_client)
+        }
+    };
+    let is_by_client = frontend.affinity_s != 0;
+    let mut pick = ask(is_by_client);
+    if !pick.is_claim() && is_rehashed(frontend, parsed) {
+        pick = pick.unless_better(ask(!is_by_client));
+    }
+    match (pick.is_claim(), TWINS) {
+        (true, _) => pick,
+        (false, true) => pick_unclaimed::<F, T, TWINS>(tables, frontend, parsed, pick),
+        (false, false) => tables.search_owner(frontend, parsed, pick),
+    }
+}
+
+/// What the owners of a slot say: rules 2 and 5. Where nobody has a claim, [`Reason::UnprovenOwner`], or
+/// [`Reason::UnsearchedOwner`] if others were forgotten; with the backend where an earlier connection waits, if there is one.
 #[inline(always)]
 pub fn pick_by_asking<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
+    is_by_client: bool,
 ) -> Pick {
-    let is_by_client = frontend.affinity_s != 0;
-    let Some(word) = word_at(tables, frontend, index_apart(frontend, parsed, is_by_client)) else {
-        return Pick::none(Reason::StaleReference);
-    };
-    if let Some(pick) = among_owners::<F, T, TWINS>(tables, frontend, parsed, word) {
-        return pick;
+    let index = index_apart(frontend, parsed, is_by_client);
+    let Some(word) = word_at(tables, frontend, index) else { return Pick::none(Reason::StaleReference) };
+    if is_by_client != (frontend.affinity_s != 0) {
+        tables.note(Stage::Slot { index, word });
     }
-    let mut has_forgotten = word.has_forgotten();
-    if is_rehashed(frontend, parsed) {
-        let index = index_apart(frontend, parsed, !is_by_client);
-        if let Some(word) = word_at(tables, frontend, index) {
-            tables.note(Stage::Slot { index, word });
-            if let Some(pick) = among_owners::<F, T, TWINS>(tables, frontend, parsed, word) {
-                return pick;
-            }
-            has_forgotten |= word.has_forgotten();
-        }
-    }
-    if has_forgotten && !is_syn(parsed) {
-        return Pick::none(Reason::UnsearchedOwner);
-    }
-    unclaimed(tables, frontend, parsed, word, Reason::UnprovenOwner)
+    let pick = among_owners::<F, T, TWINS>(tables, frontend, parsed, word);
+    if !pick.is_claim() && word.has_forgotten() { pick.because(Reason::UnsearchedOwner) } else { pick }
 }
 
-/// Rule 12: what those say that slots had no room for. Where the last search found a flow's owner is a hint: it is asked again, so
-/// nobody's hint does harm.
+/// Where a packet goes that no owner who is named has a claim on, as [`pick_by_asking`] said: to one that slots had no room for, if
+/// that has a claim; else where an earlier connection waits; else where the client's record says; else to the slot's current owner.
 #[inline(always)]
-pub fn pick_by_searching<F: Family, T: Tables<F>, const TWINS: bool>(
+pub fn pick_unclaimed<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
+    waiting: Pick,
 ) -> Pick {
-    let known = pinned(tables, parsed);
-    if known.has_backend() {
-        return known;
-    }
-    let may_search = tables.may_spend(Spending::Search);
-    if may_search && let Some(found) = among_owners::<F, T, TWINS>(tables, frontend, parsed, SlotWord::FORGOTTEN) {
-        pin(tables, parsed, found);
+    let found = if waiting.is_to_search() { search::<F, T, TWINS>(tables, frontend, parsed, waiting) } else { waiting };
+    if found.is_claim() {
         return found;
     }
-    let index = index_apart(frontend, parsed, frontend.affinity_s != 0);
-    let Some(word) = word_at(tables, frontend, index) else { return Pick::none(Reason::StaleReference) };
-    let reason = if may_search { Reason::UnprovenOwner } else { Reason::UnsearchedOwner };
-    unclaimed(tables, frontend, parsed, word, reason)
+    if found.has_backend() {
+        return found.because(Reason::ProvenOwner);
+    }
+    unproven(tables, frontend, parsed, found.reason)
 }
 
-/// Where a packet goes that nobody has a claim on.
-#[inline(always)]
-fn unclaimed<F: Family, T: Tables<F>>(
-    tables: &T,
-    frontend: &Frontend,
-    parsed: &Parsed<F>,
-    word: SlotWord,
-    reason: Reason,
-) -> Pick {
+/// Where a packet of a slot with history goes that nobody knows. A function by itself: what it looks up would lie on the stack
+/// below the search's steps.
+#[inline(never)]
+fn unproven<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>, reason: Reason) -> Pick {
+    let index = index_apart(frontend, parsed, frontend.affinity_s != 0);
+    let Some(word) = word_at(tables, frontend, index) else { return Pick::none(Reason::StaleReference) };
     if frontend.affinity_s != 0
         && opens_flow(parsed)
         && let Some(member) = recorded_owner(tables, frontend, parsed, word)
@@ -138,6 +144,28 @@ fn unclaimed<F: Family, T: Tables<F>>(
         return Pick::of(member, Reason::AffineOwner);
     }
     current(tables, frontend, parsed, word, reason)
+}
+
+/// Rule 12. Where the last search found a flow's owner is a hint: it is asked again, so nobody's hint does harm.
+#[inline(always)]
+fn search<F: Family, T: Tables<F>, const TWINS: bool>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    waiting: Pick,
+) -> Pick {
+    let known = still_claims(tables, parsed, pinned(tables, parsed));
+    if known.is_claim() {
+        return known;
+    }
+    if !tables.may_spend(if is_syn(parsed) { Spending::SearchBySyn } else { Spending::Search }) {
+        return waiting.because(if is_syn(parsed) { WAITS } else { Reason::UnsearchedOwner });
+    }
+    let found = among_owners::<F, T, TWINS>(tables, frontend, parsed, SlotWord::FORGOTTEN);
+    if found.is_claim() {
+        pin(tables, parsed, found);
+    }
+    waiting.because(WAITS).unless_better(found)
 }
 
 /// The backend that was picked, if it is still that one.
@@ -195,29 +223,54 @@ pub fn opens_flow<F: Family>(parsed: &Parsed<F>) -> bool {
     parsed.transport.is_udp() || is_syn(parsed)
 }
 
-/// Rules 2 and 5: the newest owner that has a claim.
+/// Rules 2 and 5: the owner that has a claim, else one where an earlier connection waits, else nobody.
 #[inline(always)]
 fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
     tables: &T,
     frontend: &Frontend,
     parsed: &Parsed<F>,
     word: SlotWord,
-) -> Option<Pick> {
-    let nobody = Pick::none(WAITS);
-    let places = places(frontend, word);
-    if TWINS && parsed.transport.is_udp() {
-        let count = places * PLACES;
-        let AskingTwins { pick, .. } = tables.each_until(count, AskingTwins { frontend, parsed, word, pick: nobody });
-        return pick.has_backend().then_some(pick.because(Reason::RememberedOwner));
-    }
-    // Cookies are looked for when no kernel has more than an earlier connection: packets of connections do not pay for it.
-    let steps = if parsed.transport.acknowledges() { 2 * places } else { places };
-    let Asking { pick, .. } = tables.each_until(steps, Asking { frontend, parsed, word, pick: nobody });
+) -> Pick {
+    let pick = if TWINS && parsed.transport.is_udp() {
+        last_owner::<F, T, PLACES>(tables, frontend, parsed, word)
+    } else if parsed.transport.is_udp() {
+        last_owner::<F, T, 1>(tables, frontend, parsed, word)
+    } else {
+        first_owner(tables, frontend, parsed, word)
+    };
     match pick.reason {
-        Reason::OtherFrontend => Some(Pick::none(Reason::OtherFrontend)),
-        Reason::RememberedOwner => Some(pick.because(Reason::RememberedOwner)),
-        _ => pick.has_backend().then_some(pick.because(Reason::ProvenOwner)),
+        Reason::OtherFrontend => Pick::none(Reason::OtherFrontend),
+        Reason::RememberedOwner => pick.because(Reason::RememberedOwner),
+        WAITS => pick.because(WAITS),
+        _ => pick.because(Reason::ProvenOwner),
     }
+}
+
+/// Of TCP and SCTP: the newest owner that has a claim. A function by itself, as the next one: what each asks with would lie on the
+/// stack below the other's steps.
+#[inline(never)]
+fn first_owner<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed: &Parsed<F>, word: SlotWord) -> Pick {
+    let places = places(frontend, word);
+    let Asking { pick, .. } = tables.each_until(places, Asking { frontend, parsed, word, pick: Pick::none(WAITS) });
+    // Packets of connections do not pay for this.
+    if pick.is_claim() || !parsed.transport.acknowledges() {
+        return pick;
+    }
+    tables.each_until(places, AskingForCookies(Asking { frontend, parsed, word, pick })).0.pick
+}
+
+/// Of datagrams: the owner with the flow's newest entry.
+#[inline(never)]
+fn last_owner<F: Family, T: Tables<F>, const EACH: u32>(
+    tables: &T,
+    frontend: &Frontend,
+    parsed: &Parsed<F>,
+    word: SlotWord,
+) -> Pick {
+    let steps = places(frontend, word) * EACH;
+    let asking = AskingDatagrams::<F, EACH> { frontend, parsed, word, pick: Pick::none(WAITS), last_seen: 0 };
+    let AskingDatagrams { pick, .. } = tables.each_until(steps, asking);
+    pick
 }
 
 /// The slot's current owner.
@@ -271,8 +324,24 @@ impl Pick {
 
     /// Whether it says that owners who were forgotten are to be searched.
     #[inline(always)]
-    pub(crate) fn is_to_search(&self) -> bool {
-        !self.has_backend() && self.reason == Reason::UnsearchedOwner
+    fn is_to_search(&self) -> bool {
+        self.reason == Reason::UnsearchedOwner
+    }
+
+    /// Whether nobody else needs to be asked.
+    #[inline(always)]
+    fn is_claim(&self) -> bool {
+        self.reason != WAITS && self.reason != Reason::UnsearchedOwner
+    }
+
+    /// The other one if it has a claim, else where something waits; whoever says that owners are to be searched, they are.
+    #[inline(always)]
+    fn unless_better(self, other: Self) -> Self {
+        if other.is_claim() {
+            return other;
+        }
+        let kept = if self.has_backend() { self } else { other };
+        if self.is_to_search() { kept.because(Reason::UnsearchedOwner) } else { kept }
     }
 
     #[inline(always)]

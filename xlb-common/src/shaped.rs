@@ -42,13 +42,13 @@ pub fn serve<F: Quoting, P: Packet, T: Tables<F>>(
     arrival: &Arrival,
     shape: Shape,
 ) -> Result<Delivery, Reason> {
+    let arrival = &Arrival { tags: tags_of(packet, shape), ..*arrival };
     let pick = decide_shaped::<F, P, T>(packet, tables, arrival, shape);
     if pick.reason() == Reason::Icmp {
         return Err(answer_shaped::<F, P, T>(packet, tables, arrival, shape));
     }
     let verdict = if pick.reason() == Reason::OtherFrontend {
-        let arrival = Arrival { tags: tags_of(packet, shape), ..*arrival };
-        twin::serve::<F, _, T>(&mut Shifted::<F, P>::of(packet, shape), tables, &arrival)
+        twin::serve::<F, _, T>(&mut Shifted::<F, P>::of(packet, shape), tables, arrival)
     } else {
         deliver_shaped::<F, P, T>(packet, tables, arrival.door, shape, pick)
     };
@@ -68,9 +68,8 @@ fn decide_shaped<F: Family, P: Packet, T: Tables<F>>(
     arrival: &Arrival,
     shape: Shape,
 ) -> Pick {
-    let arrival = Arrival { tags: tags_of(packet, shape), ..*arrival };
     let parsed = F::parse::<_, { wanted::TCP_AND_UDP }>(&Shifted::<F, P>::of(packet, shape));
-    let decided = parsed.and_then(|parsed| decide(tables, &parsed, &arrival));
+    let decided = parsed.and_then(|parsed| decide(tables, &parsed, arrival));
     decided.map_or_else(Pick::none, |(pick, ..)| pick)
 }
 

@@ -13,7 +13,7 @@ use crate::hot::is_to_relearn;
 use crate::opening::{Opening, note_opening};
 use crate::parse::{Parsed, TcpView};
 use crate::reason::Reason;
-use crate::select::{Pick, pick_by_asking, pick_by_searching};
+use crate::select::{Pick, pick_by_asking, pick_unclaimed};
 use crate::slot::SlotWord;
 use crate::sources;
 
@@ -194,7 +194,7 @@ pub trait Tables<F: Family> {
     fn prove(&self, backend: &Backend, key: &F::FlowKey) -> Proof;
     /// Whether this kernel gave the SYN cookie that the segment acknowledges, in the name of the key's pod: it keeps nothing of
     /// such a handshake, and knows its cookies (RFC 4987 chapter 3.6).
-    fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool;
+    fn gave_cookie(&self, key: &F::FlowKey, tcp: &TcpView) -> bool;
     /// Where the last search for the owner of a flow, by its client and VIP, found it.
     fn pin(&self, key: &F::FlowKey) -> Option<Member>;
     /// Writes that.
@@ -232,19 +232,19 @@ pub trait Tables<F: Family> {
     /// [`pick_by_asking`]. This and the five below are what few packets need: in the kernel each is a function that the
     /// verifier walks through by itself, whoever calls it.
     #[inline(always)]
-    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
+    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> Pick
     where
         Self: Sized,
     {
-        pick_by_asking::<F, Self, false>(self, frontend, parsed)
+        pick_by_asking::<F, Self, false>(self, frontend, parsed, is_by_client)
     }
-    /// [`pick_by_searching`].
+    /// [`pick_unclaimed`].
     #[inline(always)]
-    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick
+    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>, waiting: Pick) -> Pick
     where
         Self: Sized,
     {
-        pick_by_searching::<F, Self, false>(self, frontend, parsed)
+        pick_unclaimed::<F, Self, false>(self, frontend, parsed, waiting)
     }
     /// [`pick_by_entry`].
     #[inline(always)]

@@ -59,6 +59,8 @@ pub enum SeatKind {
     Own,
     /// The flow may have it.
     Free,
+    /// The flow may have it: another's has been idle.
+    Idle,
     /// There is none.
     Taken,
 }
@@ -197,7 +199,7 @@ struct Seating<'a, F: Family> {
 impl<F: Family, T: Tables<F>> Step<T> for Seating<'_, F> {
     #[inline(always)]
     fn step(&mut self, tables: &T, place: u32) -> bool {
-        let next = look(tables, self.client, self.vip, self.backend, place);
+        let (next, _) = look(tables, self.client, self.vip, self.backend, place);
         if next.kind == SeatKind::Own || self.best.kind == SeatKind::Taken {
             self.best = next;
         }
@@ -231,7 +233,7 @@ fn port_at<F: Family>(client: &Endpoint<F>, vip: &Endpoint<F>, place: u32) -> [u
     (port as u16).to_be_bytes()
 }
 
-/// What is known of one place with the pod: zero is the client's own port.
+/// What is known of one place with the pod, and since when: zero is the client's own port.
 #[inline(always)]
 pub(crate) fn look<F: Family, T: Tables<F>>(
     tables: &T,
@@ -239,19 +241,19 @@ pub(crate) fn look<F: Family, T: Tables<F>>(
     vip: &Endpoint<F>,
     backend: &Backend,
     place: u32,
-) -> Seat {
+) -> (Seat, u32) {
     let port = port_at(client, vip, place);
     let key = F::flow_key((client.0, port), (F::from_stored(backend.address), backend.port));
-    let Some(entry) = newest_udp(tables, &key) else { return Seat { port, backend: 0, kind: SeatKind::Free } };
+    let Some(entry) = newest_udp(tables, &key) else { return (Seat { port, backend: 0, kind: SeatKind::Free }, 0) };
     let client_port = if port == client.1 { [0; 2] } else { client.1 };
     let kind = if is_between(&entry, F::to_stored(vip.0), vip.1, client_port) {
         SeatKind::Own
     } else if is_idle(&entry, tables.now()) {
-        SeatKind::Free
+        SeatKind::Idle
     } else {
         SeatKind::Taken
     };
-    Seat { port, backend: entry.backend, kind }
+    (Seat { port, backend: entry.backend, kind }, entry.last_seen)
 }
 
 /// Whether no packet of the flow passed for long. A clock that is read on another CPU may be behind the entry's.

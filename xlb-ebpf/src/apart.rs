@@ -17,7 +17,7 @@ use xlb_common::hot::is_to_relearn;
 use xlb_common::opening::{Opening, note_opening};
 use xlb_common::parse::Parsed;
 use xlb_common::path::Arrival;
-use xlb_common::select::{Pick, pick_by_asking, pick_by_searching};
+use xlb_common::select::{Pick, pick_by_asking, pick_unclaimed};
 use xlb_common::{Reason, V4, V6, sources};
 
 use crate::maps::{FamilyMaps, Maps};
@@ -26,14 +26,14 @@ use crate::maps::{FamilyMaps, Maps};
 pub trait Apart<F: FamilyMaps>: EbpfContext + Sized {
     /// [`pick_by_asking`].
     #[inline(always)]
-    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
-        pick_by_asking::<F, _, false>(&Maps::of(self), frontend, parsed)
+    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> Pick {
+        pick_by_asking::<F, _, false>(&Maps::of(self), frontend, parsed, is_by_client)
     }
 
-    /// [`pick_by_searching`].
+    /// [`pick_unclaimed`].
     #[inline(always)]
-    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
-        pick_by_searching::<F, _, false>(&Maps::of(self), frontend, parsed)
+    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>, waiting: Pick) -> Pick {
+        pick_unclaimed::<F, _, false>(&Maps::of(self), frontend, parsed, waiting)
     }
 
     /// [`pick_by_entry`].
@@ -108,11 +108,13 @@ macro_rules! global {
 
 macro_rules! functions {
     ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $search:ident, $entries:ident, $relearn:ident, $open:ident, $source:ident) => {
-        global!(fn $owners(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
-            pick_by_asking::<$family, _, false>(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
+        global!(fn $owners(ctx: *mut $raw, is_by_client: u64; frontend: &Frontend, parsed: &Parsed<$family>) {
+            let (ctx, is_by_client) = (<$context>::new(ctx), is_by_client != 0);
+            pick_by_asking::<$family, _, false>(&Maps::of(&ctx), frontend, parsed, is_by_client).to_number()
         });
-        global!(fn $search(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
-            pick_by_searching::<$family, _, false>(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
+        global!(fn $search(ctx: *mut $raw, waiting: u64; frontend: &Frontend, parsed: &Parsed<$family>) {
+            let (ctx, waiting) = (<$context>::new(ctx), Pick::of_number(waiting));
+            pick_unclaimed::<$family, _, false>(&Maps::of(&ctx), frontend, parsed, waiting).to_number()
         });
         global!(fn $entries(ctx: *mut $raw; frontend: &Frontend, parsed: &Parsed<$family>) {
             pick_by_entry(&Maps::of(&<$context>::new(ctx)), frontend, parsed).to_number()
@@ -127,13 +129,13 @@ macro_rules! functions {
 
         impl Apart<$family> for $context {
             #[inline(always)]
-            fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<$family>) -> Pick {
-                Pick::of_number($owners(frontend, parsed, $pointer(self)))
+            fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<$family>, is_by_client: bool) -> Pick {
+                Pick::of_number($owners(frontend, parsed, $pointer(self), is_by_client.into()))
             }
 
             #[inline(always)]
-            fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<$family>) -> Pick {
-                Pick::of_number($search(frontend, parsed, $pointer(self)))
+            fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<$family>, waiting: Pick) -> Pick {
+                Pick::of_number($search(frontend, parsed, $pointer(self), waiting.to_number()))
             }
 
             #[inline(always)]

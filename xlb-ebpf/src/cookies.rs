@@ -16,11 +16,11 @@ struct Headers<K, const WORDS: usize> {
     after: [u32; 2],
 }
 
-impl<K, const WORDS: usize> Headers<K, WORDS> {
+impl<K: Copy, const WORDS: usize> Headers<K, WORDS> {
     #[inline(always)]
-    fn new(key: K, tcp: &TcpView) -> Self {
+    fn new(key: &K, tcp: &TcpView) -> Self {
         let numbers = [tcp.sequence.to_be(), tcp.acknowledged.to_be()];
-        Self { before: [0; WORDS], key, numbers, after: [0; 2] }
+        Self { before: [0; WORDS], key: *key, numbers, after: [0; 2] }
     }
 }
 
@@ -30,7 +30,7 @@ const V6_LENGTH: usize = 40;
 
 /// Whether the segment acknowledges a cookie that was given in the name of the key's pod.
 #[inline(always)]
-pub fn gave_v4(key: FlowKeyV4, tcp: &TcpView) -> bool {
+pub fn gave_v4(key: &FlowKeyV4, tcp: &TcpView) -> bool {
     let mut headers = Headers::<_, 3>::new(key, tcp);
     let ip = (&raw mut headers).cast::<u8>();
     // SAFETY: both are as long as the headers that the helper reads, and outlive the call.
@@ -39,7 +39,7 @@ pub fn gave_v4(key: FlowKeyV4, tcp: &TcpView) -> bool {
 
 /// The same over IPv6.
 #[inline(always)]
-pub fn gave_v6(key: FlowKeyV6, tcp: &TcpView) -> bool {
+pub fn gave_v6(key: &FlowKeyV6, tcp: &TcpView) -> bool {
     let mut headers = Headers::<_, 2>::new(key, tcp);
     let ip = (&raw mut headers).cast::<u8>();
     // SAFETY: as above.

@@ -237,7 +237,7 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn gave_cookie(&self, key: F::FlowKey, tcp: &TcpView) -> bool {
+    fn gave_cookie(&self, key: &F::FlowKey, tcp: &TcpView) -> bool {
         F::gave_cookie(key, tcp)
     }
 
@@ -298,13 +298,13 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
-    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
-        self.ctx.ask_owners(frontend, parsed)
+    fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> Pick {
+        self.ctx.ask_owners(frontend, parsed, is_by_client)
     }
 
     #[inline(always)]
-    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>) -> Pick {
-        self.ctx.search_owner(frontend, parsed)
+    fn search_owner(&self, frontend: &Frontend, parsed: &Parsed<F>, waiting: Pick) -> Pick {
+        self.ctx.search_owner(frontend, parsed, waiting)
     }
 
     #[inline(always)]

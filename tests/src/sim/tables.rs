@@ -263,8 +263,8 @@ impl Tables<V4> for SimTables {
         self.held(key, |held| held.netns_id == backend.netns_id).proof()
     }
 
-    fn gave_cookie(&self, key: FlowKeyV4, _tcp: &TcpView) -> bool {
-        self.held(&key, |_| true) == State::Cookie
+    fn gave_cookie(&self, key: &FlowKeyV4, _tcp: &TcpView) -> bool {
+        self.held(key, |_| true) == State::Cookie
     }
 
     fn pin(&self, key: &FlowKeyV4) -> Option<Member> {

@@ -4,16 +4,15 @@ use core::ops::Deref;
 
 use super::{Pick, WAITS, live, member_at};
 use crate::abi::{Backend, FlowEntry, Frontend, Member};
-use crate::admit::{holder, is_to, newest_udp};
+use crate::admit::{holder, is_to};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::reason::Reason;
 use crate::slot::{OWNERS, SlotWord};
 use crate::tables::{FlowTable, Proof, Stage, Step, Tables};
-use crate::twin::{PLACES, SeatKind, look};
+use crate::twin::{SeatKind, look};
 
-/// A slot's owners, or all members that slots forgot, asked one by one: by the first steps whether they have a claim, by as many
-/// others whether they gave the SYN cookie that the packet acknowledges.
+/// A slot's owners, or all members that slots forgot, asked one by one whether they have a claim on a packet.
 pub(super) struct Asking<'a, F: Family> {
     pub(super) frontend: &'a Frontend,
     pub(super) parsed: &'a Parsed<F>,
@@ -24,58 +23,67 @@ pub(super) struct Asking<'a, F: Family> {
 
 impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
     #[inline(always)]
-    fn step(&mut self, tables: &T, index: u32) -> bool {
-        let places = places(self.frontend, self.word);
-        let is_second = index >= places;
-        let place = if is_second { index - places } else { index };
-        let Some(owner) = owner_at(self.word, place) else {
-            // A slot without a current owner still has previous ones behind the gap.
-            return place != 0 && (is_second || !self.parsed.transport.acknowledges());
-        };
+    fn step(&mut self, tables: &T, place: u32) -> bool {
+        // A slot without a current owner still has previous ones behind the gap.
+        let Some(owner) = owner_at(self.word, place) else { return place != 0 };
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, self.word, owner) else {
             return false;
         };
-        if is_second {
-            let key = F::flow_key(self.parsed.source.pair(), (F::from_stored(backend.address), backend.port));
-            let found = tables.gave_cookie(key, self.parsed.transport.segment());
-            if found {
-                self.pick = Pick::of(member, Reason::ProvenOwner);
-            }
-            return found;
-        }
-        let Some(claim) = claims(tables, owner, member.id(), &backend, self.parsed) else { return false };
-        if claim == Claim::Waits {
-            if !self.pick.has_backend() {
-                self.pick = Pick::of(member, WAITS);
-            }
-            return false;
-        }
-        self.pick = Pick::of(member, claim.reason());
-        true
+        let reason = match claims(tables, owner, member.id(), &backend, self.parsed) {
+            None => return false,
+            Some(Claim::Waits) if self.pick.has_backend() => return false,
+            Some(Claim::Waits) => WAITS,
+            Some(Claim::Holds) => Reason::ProvenOwner,
+            Some(Claim::Remembered) => Reason::RememberedOwner,
+        };
+        self.pick = Pick::of(member, reason);
+        reason != WAITS
     }
 }
 
-/// The backend where the flow's owner was found before, if it still has a claim. A function by itself, as what comes after: their keys
-/// would lie on the stack below the search's steps.
+/// The same owners, asked whether they gave the SYN cookie that the packet acknowledges.
+pub(super) struct AskingForCookies<'a, F: Family>(pub(super) Asking<'a, F>);
+
+impl<F: Family, T: Tables<F>> Step<T> for AskingForCookies<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: &T, place: u32) -> bool {
+        let Asking { frontend, parsed, word, ref mut pick } = self.0;
+        let Some(owner) = owner_at(word, place) else { return place != 0 };
+        let Some((member, backend)) = owner_backend::<F, T>(tables, frontend, word, owner) else { return false };
+        let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
+        let found = tables.gave_cookie(&key, parsed.transport.segment());
+        if found {
+            *pick = Pick::of(member, Reason::ProvenOwner);
+        }
+        found
+    }
+}
+
+/// Where the flow's owner was found before, if somewhere. A function by itself, as the two that follow: their keys would lie on the
+/// stack below the search's steps.
 #[inline(never)]
 pub(super) fn pinned<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) -> Pick {
-    let nobody = Pick::none(Reason::UnprovenOwner);
     let key = F::flow_key(parsed.source.pair(), parsed.destination.pair());
-    let Some(member) = tables.pin(&key) else { return nobody };
-    let Some(backend) = live(tables, member.id(), member.generation) else { return nobody };
-    match claims(tables, 0, member.id(), &backend, parsed) {
-        None | Some(Claim::OtherFrontend) => nobody,
-        Some(claim) => Pick::of(member, claim.reason()),
+    tables.pin(&key).map_or(Pick::none(WAITS), |member| Pick::of(member, WAITS))
+}
+
+/// The same backend, if it has a claim.
+#[inline(never)]
+pub(super) fn still_claims<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, pinned: Pick) -> Pick {
+    let (id, generation) = pinned.reference();
+    let Some(backend) = live(tables, id, generation) else { return Pick::none(WAITS) };
+    match claims(tables, 0, id, &backend, parsed) {
+        None | Some(Claim::Waits) => Pick::none(WAITS),
+        Some(Claim::Holds) => pinned.because(Reason::ProvenOwner),
+        Some(Claim::Remembered) => pinned.because(Reason::RememberedOwner),
     }
 }
 
-/// Writes where the flow's owner was found, if somewhere.
+/// Writes where the flow's owner was found.
 #[inline(never)]
 pub(super) fn pin<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, found: Pick) {
-    if found.has_backend() {
-        let key = F::flow_key(parsed.source.pair(), parsed.destination.pair());
-        tables.record_pin(&key, &Member { backend: found.id, flags: 0, generation: found.generation });
-    }
+    let key = F::flow_key(parsed.source.pair(), parsed.destination.pair());
+    tables.record_pin(&key, &Member { backend: found.id, flags: 0, generation: found.generation });
 }
 
 /// How many places for owners there are.
@@ -110,19 +118,6 @@ enum Claim {
     Waits,
     /// A flow map names it.
     Remembered,
-    /// A flow map names it with another frontend, which has to be looked into.
-    OtherFrontend,
-}
-
-impl Claim {
-    #[inline(always)]
-    const fn reason(self) -> Reason {
-        match self {
-            Self::Holds | Self::Waits => Reason::ProvenOwner,
-            Self::Remembered => Reason::RememberedOwner,
-            Self::OtherFrontend => Reason::OtherFrontend,
-        }
-    }
 }
 
 /// Whether `backend` has a claim on the packet's flow, and by what.
@@ -148,7 +143,7 @@ fn claims<F: Family, T: Tables<F>>(
             }
             return Some(if proof == Proof::TimeWait { Claim::Waits } else { Claim::Holds });
         }
-        None if parsed.transport.is_udp() => return claims_datagram(tables, owner, id, &key, parsed),
+        None if parsed.transport.is_udp() => (FlowTable::Udp, FlowTable::UdpPending),
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
         None => (FlowTable::Sctp, FlowTable::SctpPending),
     };
@@ -161,34 +156,18 @@ fn claims<F: Family, T: Tables<F>>(
     found.then_some(Claim::Remembered)
 }
 
-/// Of a datagram: by the flow's entry.
-#[inline(always)]
-fn claims_datagram<F: Family, T: Tables<F>>(
-    tables: &T,
-    owner: u8,
-    id: u32,
-    key: &F::FlowKey,
-    parsed: &Parsed<F>,
-) -> Option<Claim> {
-    let found = match newest_udp(tables, key) {
-        None => false,
-        Some(entry) if is_to(&entry, parsed) => u32::from(entry.backend) == id,
-        Some(_) => return Some(Claim::OtherFrontend),
-    };
-    tables.note(Stage::LookedUp { owner, backend: id, found });
-    found.then_some(Claim::Remembered)
-}
-
-/// A slot's owners, of which each is looked for at all places of a datagram's flow.
-pub(super) struct AskingTwins<'a, F: Family> {
+/// A slot's owners, or all members that slots forgot, looked for at `PLACES` places of a datagram's flow.
+pub(super) struct AskingDatagrams<'a, F: Family, const PLACES: u32> {
     pub(super) frontend: &'a Frontend,
     pub(super) parsed: &'a Parsed<F>,
     pub(super) word: SlotWord,
-    /// The first that has the flow.
+    /// Where the flow was last: it may have been elsewhere before, with an owner that did not serve for a while.
     pub(super) pick: Pick,
+    /// When that was.
+    pub(super) last_seen: u32,
 }
 
-impl<F: Family, T: Tables<F>> Step<T> for AskingTwins<'_, F> {
+impl<F: Family, T: Tables<F>, const PLACES: u32> Step<T> for AskingDatagrams<'_, F, PLACES> {
     #[inline(always)]
     fn step(&mut self, tables: &T, index: u32) -> bool {
         let (position, place) = (index / PLACES, index % PLACES);
@@ -196,14 +175,28 @@ impl<F: Family, T: Tables<F>> Step<T> for AskingTwins<'_, F> {
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, self.word, owner) else {
             return false;
         };
-        let seat = look(tables, &self.parsed.source, &self.parsed.destination, &backend, place);
+        let (seat, last_seen) = look(tables, &self.parsed.source, &self.parsed.destination, &backend, place);
         let found = seat.kind == SeatKind::Own && u32::from(seat.backend) == member.id();
-        if found {
+        if found || place == 0 {
             tables.note(Stage::LookedUp { owner, backend: member.id(), found });
-            self.pick = Pick::of(member, Reason::RememberedOwner);
         }
-        found
+        if PLACES == 1 && matches!(seat.kind, SeatKind::Idle | SeatKind::Taken) {
+            self.pick = Pick::none(Reason::OtherFrontend);
+            return true;
+        }
+        if found && (!self.pick.has_backend() || is_later(last_seen, self.last_seen)) {
+            self.pick = Pick::of(member, Reason::RememberedOwner);
+            self.last_seen = last_seen;
+        }
+        // Nothing is newer than now: most flows need not look further.
+        found && last_seen == tables.now()
     }
+}
+
+/// Whether the first of two times of [`Tables::now`] is after the other.
+#[inline(always)]
+const fn is_later(time: u32, other: u32) -> bool {
+    time.wrapping_sub(other) as i32 > 0
 }
 
 /// What counts as proof. Every packet follows a half-open request: a SYN sent again, and the acknowledgement that ends the

@@ -45,7 +45,7 @@ pub trait FamilyMaps: Family {
     /// The node's address on an uplink; zero: it has none.
     fn address_of(uplink: &Uplink) -> Self::Address;
     /// Whether this kernel gave the SYN cookie that the segment acknowledges.
-    fn gave_cookie(key: Self::FlowKey, tcp: &TcpView) -> bool;
+    fn gave_cookie(key: &Self::FlowKey, tcp: &TcpView) -> bool;
 }
 
 impl FamilyMaps for V4 {
@@ -117,7 +117,7 @@ impl FamilyMaps for V4 {
     }
 
     #[inline(always)]
-    fn gave_cookie(key: FlowKeyV4, tcp: &TcpView) -> bool {
+    fn gave_cookie(key: &FlowKeyV4, tcp: &TcpView) -> bool {
         cookies::gave_v4(key, tcp)
     }
 }
@@ -191,7 +191,7 @@ impl FamilyMaps for V6 {
     }
 
     #[inline(always)]
-    fn gave_cookie(key: FlowKeyV6, tcp: &TcpView) -> bool {
+    fn gave_cookie(key: &FlowKeyV6, tcp: &TcpView) -> bool {
         cookies::gave_v6(key, tcp)
     }
 }

@@ -160,7 +160,7 @@ where
     }
 
     /// The packet that is explained has no numbers.
-    fn gave_cookie(&self, _key: F::FlowKey, _tcp: &TcpView) -> bool {
+    fn gave_cookie(&self, _key: &F::FlowKey, _tcp: &TcpView) -> bool {
         false
     }
 

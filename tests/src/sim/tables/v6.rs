@@ -90,7 +90,7 @@ impl Tables<V6> for SimTables {
         Proof::Absent
     }
 
-    fn gave_cookie(&self, _key: FlowKeyV6, _tcp: &TcpView) -> bool {
+    fn gave_cookie(&self, _key: &FlowKeyV6, _tcp: &TcpView) -> bool {
         false
     }
 
