@@ -1,11 +1,18 @@
-//! The agent killed between any two operations, in an update and in a start: the next one brings the maps to what is asked
-//! for, and meanwhile traffic goes on.
+//! The agent killed between any two operations, in an update, in a start and in an upgrade (`faults/upgrade.rs`): the next
+//! one brings the maps to what is asked for, and meanwhile traffic goes on. And pins that somebody took away
+//! (`faults/missing.rs`).
 //!
 //! Nothing in the agent helps: `strace` kills it as it makes its k-th call. Before each operation of a plan the agent logs it,
 //! with one write(2); so these calls part the operations from each other, stores into the mapped slots included. What
 //! a start does beside a plan are calls of bpf(2). A few k by chance; with `XLB_FAULTS=all` every one.
 
+#[path = "faults/missing.rs"]
+mod missing;
+#[path = "faults/upgrade.rs"]
+mod upgrade;
+
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,17 +23,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use xlb_common::Reason;
+use xlb_common::abi::ABI_VERSION;
 use xlb_tests::kernel::random::{Random, seed};
-use xlb_tests::lab::{LabSpec, LineClient, Program, wait_for};
+use xlb_tests::lab::{LabSpec, LineClient, Program, UdpClient, wait_for};
 use xlb_userspace::maps::live::LiveMaps;
 use xlb_userspace::maps::pins::PinDirectory;
 
-use crate::stage::{Held, Stage, service};
+use crate::stage::{Held, Stage, TARGET_PORT, service};
 
 /// How many k of each kind, unless all are asked for.
 const SAMPLE: usize = 3;
 /// What a start and its first round need on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
+/// How long a datagram's answer may take on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How the agent says what it is about to do.
 const LOG: [&str; 2] = ["env", "XLB_LOG=info,xlb_userspace::agent::sync=debug"];
 const STRACE: [&str; 4] = ["strace", "-f", "-qq", "-s0"];
@@ -108,6 +118,7 @@ fn an_agent_killed_in_its_start_leaves_a_dataplane_that_the_next_one_completes()
 struct Faults {
     stage: Stage,
     held: Vec<Held>,
+    told: Vec<Told>,
     random: Random,
     /// What an agent that nobody killed makes of each state.
     seen: BTreeMap<usize, Value>,
@@ -118,14 +129,22 @@ impl Faults {
     /// In the first state, which was reached from the other one: who has left a Service lingers in it.
     fn up() -> Result<Faults> {
         let random = Random::new(seed());
-        let stage = Stage::with(LabSpec { pod_count: 4, ..LabSpec::default() }, &["--keep-dataplane"])?;
-        let mut faults = Faults { stage, held: Vec::new(), random, seen: BTreeMap::new(), files: 0 };
+        let mut stage = Stage::with(LabSpec { pod_count: 4, ..LabSpec::default() }, &["--keep-dataplane"])?;
+        for pod in stage.lab.pods() {
+            stage.lab.serve_udp(pod, TARGET_PORT)?;
+        }
+        let dns = service(&stage.lab, "dns", 0, &[0, 1, 2, 3]).replace("protocol: TCP", "protocol: UDP");
+        stage.manifests.write("dns.yaml", &dns)?;
+        stage.until(|maps| maps["services"].as_array().is_some_and(|services| services.len() == 2));
+        let (held, told, seen) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut faults = Faults { stage, held, told, random, seen, files: 0 };
         for state in [1, 0, 1, 0] {
             faults.publish(state)?;
             let maps = faults.stage.until(|maps| is_reached(maps, state));
             faults.seen.insert(state, essence(&maps));
         }
         faults.held = (0..8).map(|_| faults.stage.hold(0)).collect::<Result<_>>()?;
+        faults.told = (0..8).map(|_| Told::new(&faults.stage)).collect::<Result<_>>()?;
         faults.stage.agent.stop()?;
         faults.stage.agent.start_again_by(&LOG)?;
         faults.until_in_state(0)?;
@@ -166,18 +185,27 @@ impl Faults {
 
     /// Stops an agent that strace may have started: what strace is told, it does not pass on.
     fn stop(&mut self) -> Result<()> {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// Kills it in the same way.
+    fn kill(&mut self) -> Result<()> {
+        self.end_by(Signal::SIGKILL)
+    }
+
+    fn end_by(&mut self, signal: Signal) -> Result<()> {
         let maps = self.stage.agent.inspect()?;
         let pid = maps["agent"]["pid"].as_u64().context("no agent has reported")?;
-        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM).context("stopping the agent")?;
+        kill(Pid::from_raw(i32::try_from(pid)?), signal).context("ending the agent")?;
         self.stage.agent.wait().map(drop)
     }
 
     /// Some of the places, or all.
-    fn chosen(&mut self, places: &[usize]) -> Vec<usize> {
+    fn chosen<T: Copy + Debug>(&mut self, places: &[T]) -> Vec<T> {
         if env::var("XLB_FAULTS").is_ok_and(|which| which == "all") {
             return places.to_vec();
         }
-        let chosen: Vec<usize> = (0..SAMPLE).map(|_| self.random.pick(places)).collect();
+        let chosen: Vec<T> = (0..SAMPLE).map(|_| self.random.pick(places)).collect();
         println!("{chosen:?} of {} places up to {:?}", places.len(), places.last());
         chosen
     }
@@ -209,11 +237,13 @@ impl Faults {
         let is_over = AtomicBool::new(false);
         let client = (self.stage.lab.client(0).clone(), self.stage.vip(0));
         let mut talking = [self.stage.hold(0)?, self.stage.hold(0)?];
+        let telling = Told::new(&self.stage)?;
         thread::scope(|scope| {
             let talk = scope.spawn(|| -> Result<usize> {
                 let mut words = 0;
                 while !is_over.load(Ordering::SeqCst) {
                     talking.iter_mut().try_for_each(Held::answers)?;
+                    telling.answers()?;
                     let mut new = LineClient::connect(&client.0, client.1)?;
                     let identity = new.identity()?;
                     ensure!(identity.peer == new.local_address()?, "the pod sees {}", identity.peer);
@@ -227,15 +257,26 @@ impl Faults {
             ensure!(words > 0, "no client spoke");
             outcome
         })?;
-        self.held.iter_mut().try_for_each(Held::answers)?;
+        self.check_flows()?;
         let maps = self.stage.agent.inspect()?;
         ensure!(maps["counters"][Reason::StaleReference.label()].is_null(), "{:#}", maps["counters"]);
         Ok(())
     }
 
-    /// Whatever a dead agent left, each reference leads to a live backend.
+    /// Flows that were silent go on with their pods.
+    fn check_flows(&mut self) -> Result<()> {
+        self.held.iter_mut().try_for_each(Held::answers)?;
+        self.told.iter().try_for_each(Told::answers)
+    }
+
+    /// Whatever a dead agent left, each reference leads to a live backend, and no packet has met another. In the midst of an
+    /// upgrade the older version's maps are whole, or this one's.
     fn check_references(&self) -> Result<()> {
-        let observed = LiveMaps::open(&PinDirectory::new(self.stage.lab.pin_directory()))?.observed()?;
+        let pins = PinDirectory::new(self.stage.lab.pin_directory());
+        let whole = LiveMaps::open(&pins.of_version(ABI_VERSION - 1)).or_else(|_| LiveMaps::open(&pins))?;
+        let stale = whole.counters()?.into_iter().find(|(reason, _)| *reason == Reason::StaleReference);
+        ensure!(stale.is_none_or(|(_, packets)| packets == 0), "packets met a dangling reference: {stale:?}");
+        let observed = whole.observed()?;
         for service in observed.services.values() {
             for word in observed.words(service).unwrap_or_default() {
                 for owner in word.current().into_iter().chain(word.previous()) {
@@ -247,6 +288,28 @@ impl Faults {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+/// A UDP flow that was there before something happened.
+struct Told {
+    socket: UdpClient,
+    server: String,
+}
+
+impl Told {
+    fn new(stage: &Stage) -> Result<Told> {
+        let socket = UdpClient::connect(stage.lab.client(0), stage.vip(0))?;
+        let server = socket.ask("", ANSWER_TIMEOUT)?;
+        Ok(Told { socket, server })
+    }
+
+    /// The same pod answers as before.
+    fn answers(&self) -> Result<()> {
+        let server = self.socket.ask("", ANSWER_TIMEOUT);
+        let server = server.with_context(|| format!("a datagram to {} or its answer is lost", self.server))?;
+        ensure!(server == self.server, "{server} answers datagrams of the flow of {}", self.server);
         Ok(())
     }
 }

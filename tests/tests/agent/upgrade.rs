@@ -158,7 +158,7 @@ fn names_in(directory: &Path) -> Result<Vec<String>> {
 }
 
 /// Version, kind and name of each pin.
-fn pins_below(root: &Path) -> Result<Vec<String>> {
+pub fn pins_below(root: &Path) -> Result<Vec<String>> {
     let mut pins = Vec::new();
     for version in names_in(root)? {
         for kind in names_in(&root.join(&version))? {

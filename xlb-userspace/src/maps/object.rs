@@ -21,6 +21,9 @@ const COUNTED_SERVICES: u32 = 1_000;
 /// Most entries of maps that are made for a self-test.
 const PRIVATE_ENTRIES_MAX: u32 = 1_024;
 
+/// Maps to whose entries others refer by number. One of them that was made anew would number other pods.
+pub const REFERRED_TO: [&str; 6] = ["BACKENDS", "ENDPOINTS_V4", "ENDPOINTS_V6", "MEMBERS", "SERVICES", "SLOTS"];
+
 /// Bytes of the prefix length that begins each key of an LPM trie.
 const PREFIX: usize = 4;
 
@@ -267,12 +270,25 @@ fn load_program(program: &mut Program) -> Result<()> {
     Ok(())
 }
 
-/// Whether the pinned maps are as this agent wants them: aya takes a pinned map as it is.
+/// Whether the pinned maps are as this agent wants them: aya takes a pinned map as it is, and makes one that is missing.
 ///
 /// # Errors
-/// When one has another shape.
+/// When one has another shape, or is gone and cannot be made anew.
 pub fn check_pinned(pins: &PinDirectory, sizes: &Sizes) -> Result<()> {
+    check_none_is_gone(pins)?;
     sizes.maps().iter().try_for_each(|shape| check_shape(pins, shape))
+}
+
+/// The first link is pinned after all maps are: where there are links, a map that is missing was taken away.
+fn check_none_is_gone(pins: &PinDirectory) -> Result<()> {
+    let gone = REFERRED_TO.iter().map(|name| pins.map(name)).find(|path| !path.exists());
+    let Some(path) = gone.filter(|_| !pins.pinned_links().is_empty()) else { return Ok(()) };
+    bail!(
+        "the pin {} is gone, and flows that are left would go by numbers to other pods: the attached programs serve on; begin \
+         anew with `xlb cleanup --bpffs-dir {}` (its flows end)",
+        path.display(),
+        pins.root().display()
+    )
 }
 
 fn check_shape(pins: &PinDirectory, shape: &MapShape) -> Result<()> {

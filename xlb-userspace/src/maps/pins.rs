@@ -90,10 +90,10 @@ impl PinDirectory {
         self.version().join("programs").join(name)
     }
 
-    /// Whether a dataplane of this version is there.
+    /// Whether a dataplane of this version is there. What is attached serves, also where somebody took the pin of a map away.
     #[must_use]
     pub fn holds_dataplane(&self) -> bool {
-        self.map("CONFIG").exists()
+        self.map("CONFIG").exists() || !self.pinned_links().is_empty()
     }
 
     fn version(&self) -> PathBuf {
