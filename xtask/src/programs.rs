@@ -64,10 +64,10 @@ pub fn scenarios(
     run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-scenarios"]), &args)
 }
 
-/// Builds `target/debug/xlb`, which the lab and the demo start on each node. xlb-tests is named so that dependencies
-/// get the same features as in the tests, and are compiled once.
+/// Builds `target/debug/xlb`, which the lab and the demo start on each node. xlb-tests and one of its
+/// tests, the smallest, are named so that dependencies get the same features as in the tests, and are compiled once.
 pub fn build_agent(checkout: &Checkout) -> Result<()> {
-    let packages = ["-p", "xlb-userspace", "-p", "xlb-tests", "--bin", "xlb"];
+    let packages = ["-p", "xlb-userspace", "-p", "xlb-tests", "--bin", "xlb", "--test", "openmetrics"];
     command::run(command::cargo(checkout, "build").args(packages).args(command::quiet_unless_watched()))
 }
 
