@@ -73,8 +73,11 @@ pub struct PodState {
     pub known: Option<Phase>,
     /// When the agent has all news of it that are under way.
     pub told_at: u64,
-    /// How often it became unready, and the agent heard of it: its UDP flows of before may be another pod's.
+    /// How often the agent heard that it became unready, and looked again after it heard otherwise: its UDP flows of before may be
+    /// another pod's. The second, as the agent may be doing what follows from the first until then.
     pub departures: u32,
+    /// Whether the agent has not looked since it heard that the pod is ready again.
+    pub has_returned: bool,
     /// Whether it was chosen to end.
     pub is_ending: bool,
     /// Whether it takes new connections: some close their listener when they are told to end.
@@ -125,6 +128,7 @@ impl Cluster {
             known: None,
             told_at: 0,
             departures: 0,
+            has_returned: false,
             is_ending: false,
             listens: true,
             is_hidden,
@@ -179,6 +183,18 @@ impl PodState {
     #[must_use]
     pub fn serves(&self) -> bool {
         matches!(self.phase, Phase::Ready | Phase::Terminating) && self.known != Some(Phase::Unready)
+    }
+
+    /// The agent hears how it is.
+    pub fn tell(&mut self, phase: Phase) {
+        self.has_returned |= self.known == Some(Phase::Unready) && phase != Phase::Unready;
+        self.departures += u32::from(phase == Phase::Unready);
+        self.known = Some(phase);
+    }
+
+    /// The agent looks at what it knows.
+    pub fn looked_at(&mut self) {
+        self.departures += u32::from(std::mem::take(&mut self.has_returned));
     }
 
     /// Its address and the port of its service.

@@ -139,6 +139,13 @@ impl Holders {
         self.0.iter().position(|held| held.pod == pod && held.state != State::Nothing && now < held.until)
     }
 
+    /// Without what pods have that do not live: their sockets went with them, whoever has their address now.
+    #[must_use]
+    pub fn of_living(mut self, lives: impl Fn(Pod) -> bool) -> Self {
+        self.0.iter_mut().filter(|held| held.pod != Pod::MAX && !lives(held.pod)).for_each(|held| *held = NOBODY);
+        self
+    }
+
     /// The state with this pod now.
     #[must_use]
     pub fn state(&self, pod: Pod, now: u32) -> State {

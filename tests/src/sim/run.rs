@@ -130,7 +130,7 @@ impl<D: Design> Run<D> {
         self.clock.after(0, Event::Round);
         self.clock.after(TICKS_PER_S, Event::Arrive);
         self.clock.after(TICKS_PER_S, Event::Second);
-        if self.scenario.spoofed_syns_per_s + self.scenario.spoofed_acks_per_s > 0 {
+        if self.scenario.is_flooded() {
             self.clock.after(FLOOD_S.start * TICKS_PER_S, Event::Flood);
         }
         self.plan_change(2 * TICKS_PER_S);
@@ -153,9 +153,7 @@ impl<D: Design> Run<D> {
             Event::Change => self.change(),
             Event::Set(pod, phase) => self.set(pod, phase),
             Event::Seen(pod, phase) => {
-                let state = &mut self.cluster.pods[pod as usize];
-                state.known = Some(phase);
-                state.departures += u32::from(phase == Phase::Unready);
+                self.cluster.pods[pod as usize].tell(phase);
                 self.clock.after(0, Event::Round);
             }
             Event::Round => self.round(),
@@ -206,6 +204,9 @@ impl<D: Design> Run<D> {
         for _ in 0..self.scenario.spoofed_acks_per_s / 1000 {
             self.spoof(Segment::Ack);
         }
+        for _ in 0..self.scenario.spoofed_datagrams_per_s / 1000 {
+            self.spoof(Segment::Datagram);
+        }
         self.clock.after(TICKS_PER_MS, Event::Flood);
     }
 
@@ -213,7 +214,7 @@ impl<D: Design> Run<D> {
     fn spoof(&mut self, segment: Segment) {
         let bits = self.random.bits();
         let source = ((0x3000_0000 | (bits as u32 & 0x0fff_ffff)).to_be_bytes(), (bits >> 32) as u16);
-        let service = &SERVICES[usize::from(bits >> 63 == 1)];
+        let service = &SERVICES[if segment == Segment::Datagram { 2 } else { usize::from(bits >> 63 == 1) }];
         let destination = service.frontend((bits >> 62) as usize & 1);
         let packet = Packet { source: (source.0, source.1.to_be_bytes()), destination, segment };
         self.tally.packets += 1;
@@ -223,11 +224,13 @@ impl<D: Design> Run<D> {
         if !state.lives() {
             return;
         }
-        let answer = if segment == Segment::Syn && state.listens {
-            state.take_spoofed(now_s);
-            Segment::SynAck
-        } else {
-            Segment::Reset
+        let answer = match segment {
+            Segment::Datagram => Segment::Datagram,
+            Segment::Syn if state.listens => {
+                state.take_spoofed(now_s);
+                Segment::SynAck
+            }
+            _ => Segment::Reset,
         };
         let reply = Packet { source: state.socket(), destination: packet.source, segment: answer };
         self.tally.packets += 1;

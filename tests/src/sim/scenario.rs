@@ -48,12 +48,24 @@ pub struct Scenario {
     pub spoofed_syns_per_s: u32,
     /// Other segments of nobody in a second, at the same time.
     pub spoofed_acks_per_s: u32,
+    /// Datagrams of nobody in a second, which pods answer, at the same time.
+    pub spoofed_datagrams_per_s: u32,
+    /// Of so many packets one is lost.
+    pub lost_one_in: usize,
     /// Whether the pods' sockets cannot be seen.
     pub are_hidden: bool,
     /// Whether a new pod gets the address of the last one that ended.
     pub reuses_addresses: bool,
     /// Every how many rounds the agent dies between two operations; zero: never.
     pub crash_every: usize,
+}
+
+impl Scenario {
+    /// Whether packets of nobody come.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.spoofed_syns_per_s + self.spoofed_acks_per_s + self.spoofed_datagrams_per_s > 0
+    }
 }
 
 const CALM: Scenario = Scenario {
@@ -63,6 +75,8 @@ const CALM: Scenario = Scenario {
     pods: 10,
     spoofed_syns_per_s: 0,
     spoofed_acks_per_s: 0,
+    spoofed_datagrams_per_s: 0,
+    lost_one_in: 500,
     are_hidden: false,
     reuses_addresses: false,
     crash_every: 0,
@@ -72,7 +86,7 @@ const ROLL: Change = Change::Replace { every: 20 * TICKS_PER_S, drain_s: [30, 12
 const SWING: Change = Change::Swing { every: 40 * TICKS_PER_S };
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 13] = [
     CALM,
     Scenario {
         name: "roll",
@@ -85,6 +99,13 @@ pub const SCENARIOS: [Scenario; 11] = [
         name: "flap",
         what: "every second a pod is not ready for 5 to 20 s",
         change: Change::Flap { every: TICKS_PER_S },
+        ..CALM
+    },
+    Scenario {
+        name: "lossy",
+        what: "as flap, and one packet in 20 is lost",
+        change: Change::Flap { every: TICKS_PER_S },
+        lost_one_in: 20,
         ..CALM
     },
     Scenario {
@@ -134,6 +155,13 @@ pub const SCENARIOS: [Scenario; 11] = [
         change: SWING,
         spoofed_syns_per_s: 200_000,
         spoofed_acks_per_s: 20_000,
+        ..CALM
+    },
+    Scenario {
+        name: "roll+dns",
+        what: "as roll, under 200 000 datagrams/s of nobody, which pods answer",
+        change: ROLL,
+        spoofed_datagrams_per_s: 200_000,
         ..CALM
     },
 ];

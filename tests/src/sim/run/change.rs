@@ -2,7 +2,7 @@
 
 use super::{Event, OPERATIONS_PER_TICK, Run};
 use crate::sim::clock::{TICKS_PER_MS, TICKS_PER_S};
-use crate::sim::cluster::{Phase, SERVICES};
+use crate::sim::cluster::{Phase, PodState, SERVICES};
 use crate::sim::design::Design;
 use crate::sim::packet::Pod;
 use crate::sim::scenario::Change;
@@ -118,6 +118,7 @@ impl<D: Design> Run<D> {
             return;
         }
         self.must_look_again = false;
+        self.cluster.pods.iter_mut().for_each(PodState::looked_at);
         let again = self.design.learn(&self.cluster);
         if let Some(ticks) = again {
             self.clock.after(ticks, Event::Round);

@@ -17,7 +17,8 @@ impl<D: Design> Run<D> {
         let connection = &self.connections[at as usize];
         let packet = Packet { source: connection.client, destination: connection.vip, segment };
         self.tally.packets += 1;
-        self.design.forward(&packet, &connection.holders)
+        let holders = connection.holders.of_living(|pod| self.cluster.pod(pod).lives());
+        self.design.forward(&packet, &holders)
     }
 
     /// From which VIP a pod's packet comes to the client.
@@ -25,7 +26,8 @@ impl<D: Design> Run<D> {
         let connection = &self.connections[at as usize];
         let packet = Packet { source: self.cluster.pod(pod).socket(), destination: connection.client, segment };
         self.tally.packets += 1;
-        self.design.back(&packet, connection.vip, &connection.holders)
+        let holders = connection.holders.of_living(|pod| self.cluster.pod(pod).lives());
+        self.design.back(&packet, connection.vip, &holders)
     }
 
     /// Whether a packet of the client reaches the pod that has the connection. A UDP flow may have another pod when its own

@@ -6,8 +6,7 @@ use crate::sim::clock::{TICKS_PER_MS, TICKS_PER_S};
 use crate::sim::design::Design;
 use crate::sim::packet::{Held, Pod, Segment, State};
 
-/// Of so many packets one is lost, and of so many first requests one overtakes the handshake's last packet.
-const LOST_ONE_IN: usize = 500;
+/// Of so many first requests one overtakes the handshake's last packet.
 const OVERTAKES_ONE_IN: usize = 200;
 /// Of so many connections one ends without a word, and one is followed by another of the same tuple.
 const VANISHES_ONE_IN: usize = 20;
@@ -74,7 +73,7 @@ impl<D: Design> Run<D> {
         }
         let pause = TICKS_PER_S << connection.asked;
         connection.asked += 1;
-        if !self.random.one_in(LOST_ONE_IN) {
+        if !self.random.one_in(self.scenario.lost_one_in) {
             self.travel(at, Step::Syn, 0);
         }
         self.after(at, pause, Step::AskAgain);
@@ -307,7 +306,8 @@ impl<D: Design> Run<D> {
     /// A packet on its way between client and node. One that is lost is sent again `again` later at the soonest.
     pub(super) fn travel(&mut self, at: u32, step: Step, again: u64) {
         let one_way = u64::from(self.connections[at as usize].one_way);
-        let lost = if self.random.one_in(LOST_ONE_IN) { again.max(TICKS_PER_S / 5).max(4 * one_way) } else { 0 };
+        let lost =
+            if self.random.one_in(self.scenario.lost_one_in) { again.max(TICKS_PER_S / 5).max(4 * one_way) } else { 0 };
         let jitter = self.random.below(1 + one_way as usize / 10) as u64;
         self.after(at, one_way + jitter + lost, step);
     }
