@@ -6,6 +6,8 @@
 //! | 3 | SYN while the pod's kernel has the client's port connected to another frontend | nothing: it is dropped | PENDING |
 //! | 3 | segment inside a connection that no flow map knows, to a frontend with [`STRAYS`](crate::abi::frontend_flags::STRAYS) | PENDING, for the pod's RST | FLOWS, else PENDING |
 //! | 3 | UDP datagram of a port that has a flow with another frontend | nothing here ([`crate::twin`]) | PENDING, else FLOWS |
+//! | 15 | the pod's first answer to a UDP flow that is pending | PENDING is marked as answered | PENDING, FLOWS |
+//! | 15 | the client's second datagram, or the pod's second answer | PENDING is copied to FLOWS | PENDING, FLOWS |
 //! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend, or unseen | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
 //! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection and its SYN-ACK passed; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
@@ -21,10 +23,6 @@
 //!
 //! Rule 10 is in [`crate::ageing`]. Rules 8 and 9 end with the unique frontend, for which there is a
 //! [`Kind`](crate::hook::Kind) of its own ([`crate::sole`]).
-//!
-//! Its place for later: UDP's second datagram (rule 15) in [`udp_reply`].
-
-use bytemuck::cast;
 
 use crate::abi::{Backend, FlowEntry, SCTP, UDP, flow_flags};
 use crate::ageing::heard_unseen;
@@ -35,6 +33,11 @@ use crate::sctp;
 use crate::stats::count_flow;
 use crate::tables::{FlowTable, Proof, Tables};
 use crate::twin::is_idle;
+
+use self::datagrams::udp_reply;
+pub use self::datagrams::{newest_udp, note_datagram};
+
+mod datagrams;
 
 /// Rule 3: a flow that may become a connection, by a SYN or a datagram. Packets of a connection, which are most, do
 /// without the entry. True if the flow is new, or a SYN is repeated.
@@ -88,42 +91,6 @@ fn is_associated<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, key: &
         .is_some_and(|known| !known.is_closed() && !is_to(&known, parsed) && !is_idle(&known, tables.now()))
 }
 
-/// Rule 3 for datagrams. True if the flow is new; a way out if the client's port has a flow with another frontend, or is
-/// another flow's with this pod. Each of the two entries is compared by itself, rather than the newer one of both: a SYN
-/// takes 97 ns so and 105 otherwise, although it does not come here.
-#[inline(always)]
-pub fn note_datagram<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> Result<bool, Reason> {
-    match tables.flow_at(FlowTable::UdpPending, key) {
-        Some(known) => note_known(tables, key, entry, (FlowTable::UdpPending, &known)),
-        None => match tables.flow_at(FlowTable::Udp, key) {
-            Some(known) => note_known(tables, key, entry, (FlowTable::Udp, &known)),
-            None => {
-                tables.remember(FlowTable::UdpPending, key, entry);
-                Ok(true)
-            }
-        },
-    }
-}
-
-/// The same for what is known in a table. Of a flow that goes the same way only the time is written, and seldom.
-#[inline(always)]
-fn note_known<F: Family, T: Tables<F>>(
-    tables: &T,
-    key: &F::FlowKey,
-    entry: &FlowEntry,
-    (table, known): (FlowTable, &FlowEntry),
-) -> Result<bool, Reason> {
-    if !is_same_frontend(known, entry) {
-        return Err(Reason::OtherFrontend);
-    }
-    if !is_same_way(known, entry) {
-        tables.remember(FlowTable::UdpPending, key, entry);
-    } else if known.last_seen != entry.last_seen {
-        tables.change(table, key, |known| known.last_seen = entry.last_seen);
-    }
-    Ok(!is_of_same_service(known, entry) || known.backend != entry.backend)
-}
-
 /// Whether both are flows to one frontend, from the same port.
 #[inline(always)]
 fn is_same_frontend(known: &FlowEntry, new: &FlowEntry) -> bool {
@@ -145,27 +112,6 @@ pub fn is_between(entry: &FlowEntry, vip: [u8; 16], vip_port: [u8; 2], client_po
     let vips = u128::from_ne_bytes(entry.vip) ^ u128::from_ne_bytes(vip);
     let ports = (port(entry.vip_port) ^ port(vip_port)) | (port(entry.client_port) ^ port(client_port));
     vips as u64 | (vips >> 64) as u64 | ports == 0
-}
-
-/// Whether both are flows of one service, and not of one and of another that has its id now.
-#[inline(always)]
-fn is_of_same_service(known: &FlowEntry, new: &FlowEntry) -> bool {
-    (known.service ^ new.service) | u32::from(known.generation ^ new.generation) == 0
-}
-
-/// Whether a reply by either entry would take the same way, and count alike.
-#[inline(always)]
-fn is_same_way(known: &FlowEntry, new: &FlowEntry) -> bool {
-    let mac = |[a, b, c, d, e, f]: [u8; 6]| u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
-    let numbers = |entry: &FlowEntry| u64::from(entry.service) << 32 | u64::from(entry.ingress_ifindex);
-    let flags = |entry: &FlowEntry| u64::from(entry.flags & flow_flags::STACK) << 32;
-    let backend = |entry: &FlowEntry| u64::from(entry.generation) << 16 | u64::from(entry.backend) | flags(entry);
-    let difference = (numbers(known) ^ numbers(new))
-        | (backend(known) ^ backend(new))
-        | (mac(known.next_hop_mac) ^ mac(new.next_hop_mac))
-        | (mac(known.uplink_mac) ^ mac(new.uplink_mac))
-        | (cast::<_, u64>(known.tags) ^ cast::<_, u64>(new.tags));
-    is_same_frontend(known, new) && difference == 0
 }
 
 /// The entry by which a packet of a pod becomes a reply of its VIP; a way out if it is none.
@@ -318,30 +264,6 @@ fn refresh_at<F: Family, T: Tables<F>>(tables: &T, table: FlowTable, key: &F::Fl
     if now != last_seen {
         tables.change(table, key, |entry| entry.last_seen = now);
     }
-}
-
-/// UDP: the first answer moves the flow, and so does the first after the client has come by another way: its newest
-/// datagram decides.
-#[inline(always)]
-fn udp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<(T::Flow, Reason)> {
-    let Some(newest) = tables.flow_at(FlowTable::UdpPending, key) else {
-        let known = tables.flow_at(FlowTable::Udp, key)?;
-        refresh_at(tables, FlowTable::Udp, key, known.last_seen);
-        return Some((known, Reason::Replied));
-    };
-    refresh_at(tables, FlowTable::UdpPending, key, newest.last_seen);
-    let known = tables.flow_at(FlowTable::Udp, key);
-    let (is_known, is_same) = known.map_or((false, false), |known| (true, is_same_way(&known, &newest)));
-    if !is_same {
-        tables.remember(FlowTable::Udp, key, &newest);
-    }
-    Some((newest, if is_known { Reason::Replied } else { Reason::RepliedAdmitted }))
-}
-
-/// The entry written last: an answered flow's is a copy of a pending one, so what is pending is never older.
-#[inline(always)]
-pub fn newest_udp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey) -> Option<T::Flow> {
-    tables.flow_at(FlowTable::UdpPending, key).or_else(|| tables.flow_at(FlowTable::Udp, key))
 }
 
 /// What an error about a packet of the flow needs, or a later fragment, whether a pod accepted it or not. Nothing is learnt.

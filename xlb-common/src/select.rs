@@ -17,7 +17,7 @@
 //!
 //! A SYN is also what asks for an association of SCTP.
 //!
-//! Its place for later: proof by initial sequence number belongs into `proves`. Rule 7 is [`crate::hot`]'s.
+//! Rule 7 is [`crate::hot`]'s. No proof needs the number that a handshake began with: `docs/decisions/0042-no-proof-by-number.md`.
 
 use core::ops::Deref;
 
@@ -35,18 +35,12 @@ use crate::twin::PLACES;
 
 pub(crate) use self::owners::proves;
 use self::owners::{Asking, AskingDatagrams, AskingForCookies, pin, pinned, places, still_claims};
+pub use self::pick::Pick;
+
+use self::pick::WAITS;
 
 mod owners;
-
-/// A backend as the rules name it, or why there is none. It fits a register, and has a value in each case: the verifier
-/// refuses to copy what one of two cases leaves open, as `Result` does.
-#[derive(Clone, Copy, Debug)]
-pub struct Pick {
-    generation: u32,
-    id: u16,
-    reason: Reason,
-}
-const _: () = assert!(size_of::<Option<Pick>>() == 8);
+mod pick;
 
 /// What the slot alone says of a packet to `frontend`: rules 1 and 4. None: its owners have to be asked.
 #[inline(always)]
@@ -128,7 +122,7 @@ pub fn pick_unclaimed<F: Family, T: Tables<F>, const TWINS: bool>(
     if found.has_backend() {
         return found.because(Reason::ProvenOwner);
     }
-    unproven(tables, frontend, parsed, found.reason)
+    unproven(tables, frontend, parsed, found.reason())
 }
 
 /// Where a packet of a slot with history goes that nobody knows. A function by itself: what it looks up would lie on the stack
@@ -175,7 +169,7 @@ pub fn backend_of<'a, F: Family, T: Tables<F>>(
     pick: &Pick,
 ) -> Result<impl Deref<Target = Backend> + use<'a, F, T>, Reason> {
     if !pick.has_backend() {
-        return Err(pick.reason);
+        return Err(pick.reason());
     }
     let (id, generation) = pick.reference();
     live(tables, id, generation).ok_or(Reason::StaleReference)
@@ -238,7 +232,7 @@ fn among_owners<F: Family, T: Tables<F>, const TWINS: bool>(
     } else {
         first_owner(tables, frontend, parsed, word)
     };
-    match pick.reason {
+    match pick.reason() {
         Reason::OtherFrontend => Pick::none(Reason::OtherFrontend),
         Reason::RememberedOwner => pick.because(Reason::RememberedOwner),
         WAITS => pick.because(WAITS),
@@ -299,87 +293,6 @@ const fn when_empty(frontend: &Frontend, opens_flow: bool) -> Reason {
         return if opens_flow { Reason::EmptyRejected } else { Reason::EmptyPassed };
     }
     if frontend.has(frontend_flags::DROP_WHEN_EMPTY) { Reason::EmptyDropped } else { Reason::EmptyPassed }
-}
-
-/// What [`Asking`] ends with if no owner has more than an earlier connection of the tuple.
-const WAITS: Reason = Reason::UnprovenOwner;
-
-/// [`Pick::id`] where there is none: above any id.
-const NO_BACKEND: u16 = u16::MAX;
-
-impl Pick {
-    /// One of the forwarding reasons; without a backend, one of the others.
-    #[inline(always)]
-    #[must_use]
-    pub const fn reason(&self) -> Reason {
-        self.reason
-    }
-
-    /// The same, for this reason. After a loop of the kernel's the compiler does not know that there is a reason at all, and
-    /// what it then looks at costs every packet a nanosecond.
-    #[inline(always)]
-    pub(crate) const fn because(self, reason: Reason) -> Self {
-        Self { reason, ..self }
-    }
-
-    /// Whether it says that owners who were forgotten are to be searched.
-    #[inline(always)]
-    fn is_to_search(&self) -> bool {
-        self.reason == Reason::UnsearchedOwner
-    }
-
-    /// Whether nobody else needs to be asked.
-    #[inline(always)]
-    fn is_claim(&self) -> bool {
-        self.reason != WAITS && self.reason != Reason::UnsearchedOwner
-    }
-
-    /// The other one if it has a claim, else where something waits; whoever says that owners are to be searched, they are.
-    #[inline(always)]
-    fn unless_better(self, other: Self) -> Self {
-        if other.is_claim() {
-            return other;
-        }
-        let kept = if self.has_backend() { self } else { other };
-        if self.is_to_search() { kept.because(Reason::UnsearchedOwner) } else { kept }
-    }
-
-    #[inline(always)]
-    pub(crate) const fn has_backend(&self) -> bool {
-        self.id != NO_BACKEND
-    }
-
-    /// Id of the backend, and the generation that it has if it is that one.
-    #[inline(always)]
-    pub(crate) const fn reference(&self) -> (u32, u32) {
-        (self.id as u32, self.generation)
-    }
-
-    /// No backend, and why.
-    #[inline(always)]
-    #[must_use]
-    pub const fn none(reason: Reason) -> Self {
-        Self { id: NO_BACKEND, generation: 0, reason }
-    }
-
-    /// In one number, as it passes between functions that the verifier walks through by themselves.
-    #[inline(always)]
-    #[must_use]
-    pub const fn to_number(self) -> u64 {
-        (self.generation as u64) << 32 | (self.id as u64) << 16 | self.reason as u64
-    }
-
-    /// What [`Pick::to_number`] made.
-    #[inline(always)]
-    #[must_use]
-    pub fn of_number(number: u64) -> Self {
-        Self { generation: (number >> 32) as u32, id: (number >> 16) as u16, reason: Reason::of_number(number as u16) }
-    }
-
-    #[inline(always)]
-    pub(crate) const fn of(member: Member, reason: Reason) -> Self {
-        Self { id: member.backend, generation: member.generation, reason }
-    }
 }
 
 /// The backend, if the reference is not older than it.

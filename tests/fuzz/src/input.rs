@@ -54,7 +54,9 @@ const FLAGS: u16 = flow_flags::STACK
     | flow_flags::CLOSED
     | flow_flags::SUPERSEDED
     | flow_flags::UNSEEN
-    | flow_flags::POD_FIN;
+    | flow_flags::POD_FIN
+    | flow_flags::ANSWERED
+    | flow_flags::ADMITTED;
 
 /// The case that the bytes stand for.
 #[must_use]

@@ -156,12 +156,14 @@ pub fn flow_words(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
     };
     let vip = socket(vip, entry.vip_port);
     let mut text = format!("{} {client} {pod} vip {vip}", FLOW_TABLES[usize::from(table)]);
-    const FLAGS: [(u16, &str); 5] = [
+    const FLAGS: [(u16, &str); 7] = [
         (flow_flags::STACK, " stack"),
         (flow_flags::CLOSED, " closed"),
         (flow_flags::SUPERSEDED, " superseded"),
         (flow_flags::UNSEEN, " unseen"),
         (flow_flags::POD_FIN, " pod-fin"),
+        (flow_flags::ANSWERED, " answered"),
+        (flow_flags::ADMITTED, " admitted"),
     ];
     for (flag, word) in FLAGS {
         text.push_str(if entry.flags & flag == 0 { "" } else { word });

@@ -12,7 +12,7 @@ use super::icmp::{KINDS, Message};
 use super::lies;
 use super::outcome::Hook;
 use super::random::Random;
-use super::rows::IDLE;
+use super::rows::{AGO, IDLE};
 use super::sample::{
     PODS, PORTS, ROUTER_2_MAC, ROUTER_MAC, UPLINKS, VIPS, Version, client_address, flow_entry, pod_address, vip_address,
 };
@@ -98,9 +98,11 @@ pub fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey)
         key = FlowKey::between(twin_of(client, vip, random.below(PROBES as usize)).ok()?, pod).ok()?;
         entry.client_port = client.port().to_be_bytes();
     }
-    entry.last_seen = random.pick(&[0, 0, 0, IDLE]);
+    entry.last_seen = random.pick(&[AGO, AGO, AGO, IDLE]);
     entry.flags = random.below(8) as u16 & !(flow_flags::STACK * u16::from(random.one_in(2)));
     entry.flags |= flow_flags::SUPERSEDED * u16::from(random.one_in(8));
+    entry.flags |= flow_flags::ANSWERED * u16::from(random.one_in(4));
+    entry.flags |= flow_flags::ADMITTED * u16::from(random.one_in(2));
     entry.syn_ack_acknowledged = acknowledged(random);
     if random.one_in(8) {
         entry.ingress_ifindex = random.pick(&UPLINKS);

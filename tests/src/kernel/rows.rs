@@ -252,13 +252,17 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
     let (protocol, ..) = PORTS[table / 2];
     let key = FlowKey::between(client, pod)?;
     let mut entry = flow_entry(tables, vip, protocol, &key).context("no such VIP or pod")?;
+    entry.last_seen = AGO;
     while let Some(word) = words.next() {
         match word {
             "stack" => entry.flags |= flow_flags::STACK,
             "closed" => entry.flags |= flow_flags::CLOSED,
             "superseded" => entry.flags |= flow_flags::SUPERSEDED,
             "unseen" => entry.flags |= flow_flags::UNSEEN,
+            "admitted" => entry.flags |= flow_flags::ADMITTED,
+            "answered" => entry.flags |= flow_flags::ANSWERED,
             "pod-fin" => entry.flags |= flow_flags::POD_FIN,
+            "now" => entry.last_seen = 0,
             "idle" => entry.last_seen = IDLE,
             "own-port" => entry.client_port = number::<u16>(&mut words)?.to_be_bytes(),
             "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,
@@ -287,7 +291,10 @@ fn setting(settings: Settings, word: &str) -> Result<Settings> {
     })
 }
 
-/// [`FlowEntry::last_seen`] of a flow that may lose its port, by a clock that begins now.
+/// [`FlowEntry::last_seen`] of a flow by a clock that begins now: some time ago, so that no flow was seen now in one of two runs of a
+/// packet, and a second ago in the other.
+pub const AGO: u32 = 0_u32.wrapping_sub(20);
+/// The same of a flow that may lose its port.
 pub const IDLE: u32 = 0_u32.wrapping_sub(2 * IDLE_MAX);
 
 fn hook(name: &str) -> Result<Hook> {

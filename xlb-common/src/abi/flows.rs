@@ -55,6 +55,10 @@ pub mod flow_flags {
     pub const UNSEEN: u16 = 16;
     /// With `UNSEEN`: the pod has sent its FIN.
     pub const POD_FIN: u16 = 32;
+    /// Of a pending UDP flow: the pod has answered once.
+    pub const ANSWERED: u16 = 64;
+    /// Of a pending UDP flow: it was copied to the flows that stay.
+    pub const ADMITTED: u16 = 128;
 }
 
 impl FlowEntry {

@@ -2,7 +2,8 @@
 
 use core::ops::Deref;
 
-use super::{Pick, WAITS, live, member_at};
+use super::pick::{Pick, WAITS};
+use super::{live, member_at};
 use crate::abi::{Backend, FlowEntry, Frontend, Member};
 use crate::admit::{holder, is_to};
 use crate::family::Family;
@@ -83,7 +84,8 @@ pub(super) fn still_claims<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<
 #[inline(never)]
 pub(super) fn pin<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, found: Pick) {
     let key = F::flow_key(parsed.source.pair(), parsed.destination.pair());
-    tables.record_pin(&key, &Member { backend: found.id, flags: 0, generation: found.generation });
+    let (id, generation) = found.reference();
+    tables.record_pin(&key, &Member { backend: id as u16, flags: 0, generation });
 }
 
 /// How many places for owners there are.
@@ -180,11 +182,12 @@ impl<F: Family, T: Tables<F>, const PLACES: u32> Step<T> for AskingDatagrams<'_,
         if found || place == 0 {
             tables.note(Stage::LookedUp { owner, backend: member.id(), found });
         }
-        if PLACES == 1 && matches!(seat.kind, SeatKind::Idle | SeatKind::Taken) {
+        if PLACES == 1 && !self.pick.has_backend() && matches!(seat.kind, SeatKind::Idle | SeatKind::Taken) {
             self.pick = Pick::none(Reason::OtherFrontend);
             return true;
         }
-        if found && (!self.pick.has_backend() || is_later(last_seen, self.last_seen)) {
+        // Who has served for longer has come back less: of two entries of one second, the earlier owner's is the newer.
+        if found && (!self.pick.has_backend() || !is_before(last_seen, self.last_seen)) {
             self.pick = Pick::of(member, Reason::RememberedOwner);
             self.last_seen = last_seen;
         }
@@ -193,10 +196,10 @@ impl<F: Family, T: Tables<F>, const PLACES: u32> Step<T> for AskingDatagrams<'_,
     }
 }
 
-/// Whether the first of two times of [`Tables::now`] is after the other.
+/// Whether the first of two times of [`Tables::now`] is before the other.
 #[inline(always)]
-const fn is_later(time: u32, other: u32) -> bool {
-    time.wrapping_sub(other) as i32 > 0
+const fn is_before(time: u32, other: u32) -> bool {
+    (time.wrapping_sub(other) as i32) < 0
 }
 
 /// What counts as proof. Every packet follows a half-open request: a SYN sent again, and the acknowledgement that ends the
