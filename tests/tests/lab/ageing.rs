@@ -145,6 +145,8 @@ fn silent_connections_outlive_the_sweeps_and_idle_datagrams_do_not() -> Result<(
         forget_closing(&scene)?;
         let talker = UdpClient::connect(scene.lab.client(0), scene.vip())?;
         let idle = UdpClient::connect(scene.lab.client(0), scene.vip())?;
+        // The second one makes it a flow that stays.
+        idle.ask("hello", ANSWER_TIMEOUT)?;
         idle.ask("hello", ANSWER_TIMEOUT)?;
         let (speaks, was) = (talker.local_address()?, idle.local_address()?);
         let begun = sweeps(&scene)?;

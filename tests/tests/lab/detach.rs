@@ -40,7 +40,9 @@ fn hand_back_and_take_over(scene: &mut Scene) -> Result<()> {
     let mut open = (0..CONNECTIONS).map(|_| Open::connect(scene)).collect::<Result<Vec<_>>>()?;
     assert!(open.iter().all(|open| open.server != "elsewhere"));
     let datagrams = UdpClient::connect(scene.lab.client(0), scene.vip())?;
+    // The second one makes it a flow that stays.
     let answer = datagrams.ask("x", ANSWER_TIMEOUT)?;
+    assert_eq!(datagrams.ask("x", ANSWER_TIMEOUT)?, answer);
 
     let refused = scene.agent.run_xlb(&["detach", "--keep-flows"]).err().context("an agent has the dataplane")?;
     assert!(refused.to_string().contains("stop it first"), "{refused}");
