@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::maps::MapData;
+use aya::maps::{Array, MapData};
 use tempfile::TempDir;
-use xlb_common::abi::ABI_VERSION;
+use xlb_common::abi::{ABI_VERSION, Config};
 use xlb_tests::lab::{Bend, bent_binary, xlb_binary};
 
 use crate::ask::{metrics, soon, status};
@@ -122,6 +122,42 @@ fn an_upgrade_that_was_cut_short_goes_on_with_the_next_start() -> Result<()> {
         assert_eq!(refusal(&stage.agent.inspect()?, &[""]), None);
     }
     Ok(())
+}
+
+/// What the older version had is converted once more when the last program is replaced.
+#[test]
+fn what_the_operator_says_now_outlasts_an_upgrade_that_converts_the_settings() -> Result<()> {
+    let mut stage = Stage::up()?;
+    let mut held = stage.hold(0)?;
+    stage.agent.kill()?;
+    stage.agent.become_version(BEFORE)?;
+    let [old, new] = [BEFORE, ABI_VERSION].map(|version| stage.lab.pin_directory().join(format!("v{version}/maps")));
+    shorten_config(&old.join("CONFIG"))?;
+    stage.agent.set_argument("--vip-unowned", "drop");
+    stage.agent.start_again()?;
+
+    let pid = stage.agent.process();
+    stage.until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    assert!(!old.exists(), "carried over");
+    let settings = config(&new.join("CONFIG"))?.settings;
+    assert!(settings.stops_unowned() && !settings.rejects_unowned(), "{settings:?}");
+    held.answers()
+}
+
+/// Pins a map in the place of CONFIG whose value ends where an earlier version's did.
+fn shorten_config(pin: &Path) -> Result<()> {
+    let config = config(pin)?;
+    let value: [u8; 16] = *bytemuck::bytes_of(&config).first_chunk().context("a short CONFIG")?;
+    let mut older = Array::<MapData, [u8; 16]>::create(1, 0).context("making the older CONFIG")?;
+    older.set(0, value, 0)?;
+    fs::remove_file(pin)?;
+    older.pin(pin).with_context(|| format!("pinning {}", pin.display()))
+}
+
+fn config(pin: &Path) -> Result<Config> {
+    let map = MapData::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?;
+    let map: Array<MapData, [u8; size_of::<Config>()]> = aya::maps::Map::Array(map).try_into()?;
+    Ok(bytemuck::pod_read_unaligned(&map.get(&0, 0)?))
 }
 
 /// How far an upgrade came: so many maps are pinned a second time, and so many links are taken over.

@@ -166,14 +166,15 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     let (mut maps, snapshot) = (LiveMaps::open(pins)?, netlink.snapshot().await?);
     let primary = snapshot.primary_addresses();
     pod_ips::require_node_inside(&options.cluster_networks, &primary)?;
-    maps.put_cluster_networks(&options.cluster_networks)?;
-    maps.put_settings(options.settings)?;
     maps.put_netns_addresses(node_netns, &primary)?;
     let mut hooks = Hooks::new(programs, pins.clone());
     if let Some(carry) = carry {
         hooks.take_over(&carry)?;
         carry.finish()?;
     }
+    // Not earlier: what the older dataplane was told is copied until it is gone.
+    maps.put_cluster_networks(&options.cluster_networks)?;
+    maps.put_settings(options.settings)?;
     hooks.attach_cgroup(&cgroup, options.clients_inside.are_served())?;
     Agent::new(options.clone(), netlink, hooks, maps)
 }
