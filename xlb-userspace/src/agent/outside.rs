@@ -201,7 +201,8 @@ impl Outside {
     fn announce(&mut self, agent: &Agent, source: &Source) {
         let (Some(poster), Some(kube)) = (&self.poster, source.kube()) else { return };
         let starting = std::mem::take(&mut self.is_starting).then(|| Notice::starting(&self.node_name));
-        let programs = agent.hooks.refused().map(|refused| Notice::refused(&self.node_name, &refused.refusal()));
+        let programs = agent.refused_programs();
+        let programs = programs.iter().map(|refusal| Notice::refused(&self.node_name, refusal));
         let refused =
             agent.refusals().iter().filter_map(|refusal| Notice::of(refusal, &self.node_name)).chain(programs);
         for notice in self.announcer.due(starting.into_iter().chain(refused), self.board.now_ms()) {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
-use crate::agent::options::Options;
+use crate::agent::options::{Options, XdpChoice};
 use crate::agent::outside::Outside;
 use crate::agent::pod_ips;
 use crate::agent::report::Report;
@@ -152,10 +152,10 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     if let Some(carry) = &carry {
         wanted = wanted.and_of_links(&carry.old().pinned_links());
     }
-    let mut programs = match load(pins, options, &wanted, carry.as_ref(), node_netns) {
-        Ok(ebpf) => Programs::own(ebpf, pins)?,
+    let (mut programs, xdp_refused) = match load_or_do_without(pins, options, wanted, carry.as_ref(), node_netns) {
+        Ok((ebpf, xdp_refused)) => (Programs::own(ebpf, pins)?, xdp_refused),
         Err(refused) if carry.is_some() || !node.found.own => return Err(refused.into()),
-        Err(refused) => Programs::kept(pins, refused),
+        Err(refused) => (Programs::kept(pins, refused), None),
     };
     if log::max_level() >= log::Level::Debug
         && let Some(ebpf) = programs.object()
@@ -176,7 +176,35 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     maps.put_cluster_networks(&options.cluster_networks)?;
     maps.put_settings(options.settings)?;
     hooks.attach_cgroup(&cgroup, options.clients_inside.are_served())?;
-    Agent::new(options.clone(), netlink, hooks, maps)
+    let xdp = if xdp_refused.is_some() { XdpChoice::Off } else { options.xdp };
+    let mut agent = Agent::new(Options { xdp, ..options.clone() }, netlink, hooks, maps)?;
+    agent.xdp_refused = xdp_refused;
+    Ok(agent)
+}
+
+/// Loads what is wanted. Where a program of XDP is refused, `--xdp auto` does without, as on a driver that takes none, unless an
+/// XDP program serves already. Answers what was refused.
+fn load_or_do_without(
+    pins: &PinDirectory,
+    options: &Options,
+    wanted: Wanted,
+    carry: Option<&Carry>,
+    node_netns: u64,
+) -> Result<(Ebpf, Option<Refused>), Refused> {
+    match load(pins, options, &wanted, carry, node_netns) {
+        Err(refused) if refused.is_of_xdp() && options.xdp == XdpChoice::Auto && !serves_by_xdp(pins, carry) => {
+            let ebpf = load(pins, options, &wanted.without_xdp(), carry, node_netns)?;
+            Ok((ebpf, Some(refused)))
+        }
+        loaded => Ok((loaded?, None)),
+    }
+}
+
+/// Whether an earlier agent left an XDP program at an uplink.
+fn serves_by_xdp(pins: &PinDirectory, carry: Option<&Carry>) -> bool {
+    let older = carry.map(|carry| carry.old().pinned_links()).unwrap_or_default();
+    let found = Wanted::default().and_of_links(&[pins.pinned_links(), older].concat());
+    found.hooks.iter().any(|hook| hook.is_xdp())
 }
 
 /// Loads every program that will be attached, once it has passed the self-test: until all of them have, nothing that serves is

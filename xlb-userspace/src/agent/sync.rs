@@ -20,6 +20,7 @@ use crate::agent::uplinks::ServedUplink;
 use crate::agent::ways::{Told, Ways};
 use crate::maps::attach::Hooks;
 use crate::maps::live::LiveMaps;
+use crate::maps::wanted::Refused;
 use crate::model::{Event, Model, ObjectName, Setting};
 use crate::node::{Netlink, NodeView, Snapshot, own_netns_cookie};
 use crate::plan::desired::{Delivery, Desired, Family, Refusal};
@@ -78,6 +79,8 @@ pub struct Agent {
     pub(super) unlogged: (usize, Option<Instant>),
     /// Operations that a full round found, which rounds before it should have.
     pub(super) missed: u64,
+    /// Why uplinks do without XDP, which was tried.
+    pub(super) xdp_refused: Option<Refused>,
 }
 
 /// What a round was about.
@@ -146,6 +149,7 @@ impl Agent {
             waiting: Vec::new(),
             unlogged: (0, None),
             missed: 0,
+            xdp_refused: None,
         })
     }
 

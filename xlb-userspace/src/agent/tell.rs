@@ -21,9 +21,10 @@ impl Agent {
         self.tell([self.refused_programs(), refusals].concat(), waiting);
     }
 
-    /// Why the programs of before serve, if they do.
-    fn refused_programs(&self) -> Vec<Refusal> {
-        self.hooks.refused().map(Refused::refusal).into_iter().collect()
+    /// Why the programs of before serve, or tc in the place of XDP, if they do.
+    pub(super) fn refused_programs(&self) -> Vec<Refusal> {
+        let kept = self.hooks.refused().map(Refused::refusal);
+        kept.into_iter().chain(self.xdp_refused.as_ref().map(Refused::refusal_of_xdp)).collect()
     }
 
     /// The families that this node has an address of, or a Service: a node with neither serves both, as far as it goes.

@@ -26,7 +26,7 @@ pub enum RefusalKind {
     Source,
     /// An uplink, a pod's link, or this node.
     Node,
-    /// The agent's own programs: those of before serve.
+    /// The agent's own programs: those of before serve, or tc in the place of XDP.
     Programs,
 }
 

@@ -43,6 +43,13 @@ impl Wanted {
         self
     }
 
+    /// The same with tc alone in front.
+    #[must_use]
+    pub fn without_xdp(mut self) -> Self {
+        self.hooks.retain(|hook| !hook.is_xdp());
+        self
+    }
+
     /// The names of all of them.
     #[must_use]
     pub fn programs(&self) -> Vec<String> {
@@ -107,7 +114,25 @@ impl Refused {
         self.told("the programs of before serve on and follow the cluster")
     }
 
-    /// The same beside a dataplane of this older version of the map ABI, which this agent cannot keep up to date.
+    /// Whether it is a program that tc can stand in for.
+    #[must_use]
+    pub fn is_of_xdp(&self) -> bool {
+        Hook::ALL.into_iter().filter(|hook| hook.is_xdp()).flat_map(of_hook).any(|name| name == self.program)
+    }
+
+    /// For the operator, while uplinks do without XDP.
+    #[must_use]
+    pub fn refusal_of_xdp(&self) -> Refusal {
+        let why = format!(
+            "uplinks are served by tc, as this program of xlb {} cannot be used: {}; report it, or say `--xdp off` if this \
+             kernel takes no XDP programs",
+            env!("CARGO_PKG_VERSION"),
+            self.why
+        );
+        Refusal { object: format!("program {}", self.program), why }
+    }
+
+    /// The same as [`Self::refusal`] beside a dataplane of this older version of the map ABI, which this agent cannot keep up to date.
     #[must_use]
     pub fn refusal_beside(&self, older: u32) -> Refusal {
         let serves = format!("the dataplane of map ABI v{older} serves on, but nothing follows the cluster");
@@ -150,6 +175,15 @@ mod tests {
             assert_eq!(names.last().map(String::as_str), Some(hook.program()));
         }
         assert_eq!(of_links().last().map(String::as_str), Some(links::INGRESS));
+    }
+
+    #[test]
+    fn tc_stands_in_for_the_programs_of_xdp_and_for_no_others() {
+        let [native, tc] = [FrontDoor::XdpNative, FrontDoor::Tc].map(|door| Wanted::of([door], true));
+        let of_xdp = |name: &String| Refused { program: name.clone(), why: String::new() }.is_of_xdp();
+        assert!(native.programs().iter().all(|name| of_xdp(name) == name.starts_with("ingress_xdp")));
+        assert!(!of_xdp(&Refused::WHOLE.to_owned()));
+        assert_eq!(native.without_xdp(), tc);
     }
 
     #[test]
