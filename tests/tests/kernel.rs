@@ -304,7 +304,9 @@ impl Listening {
         prepare_loopback(version)?;
         let address = pod_socket(version);
         let listener = TcpListener::bind(address).context("listening as the pod")?;
-        let open = [TcpStream::connect(address)?, listener.accept()?.0];
+        // A busy kernel may take a moment until an address of IPv6 is its own.
+        let connected = wait_for(CLOSING, || TcpStream::connect(address).ok());
+        let open = [connected.with_context(|| format!("connecting to {address}"))?, listener.accept()?.0];
         let closed = TcpStream::connect(address)?;
         let (accepted, closed_by) = listener.accept()?;
         // Who closes first waits.

@@ -135,7 +135,7 @@ fn check_programs_run_once(scene: &Scene) {
 }
 
 fn packets_counted_by_one_question(scene: &Scene) -> Result<u64> {
-    const WAYS: [Reason; 4] = [Reason::SlotOwner, Reason::UnprovenOwner, Reason::Replied, Reason::RepliedAdmitted];
+    const WAYS: [Reason; 4] = [Reason::SlotOwner, Reason::UnprovenOwner, Reason::Replied, Reason::RepliedHalfOpen];
     let before = scene.counters()?;
     scene.check_datagram(0)?;
     let after = scene.counters()?;

@@ -24,7 +24,7 @@ fn a_datagram_with_two_tags_is_answered_with_them() -> Result<()> {
         wait_for(ANSWER_TIMEOUT, || peers().then_some(())).context("no pod has the datagram")?;
         wait_for(ANSWER_TIMEOUT, || {
             let counters = scene.counters().ok()?;
-            (counters.of(Reason::RepliedAdmitted) > 0).then_some(())
+            (counters.of(Reason::RepliedHalfOpen) > 0).then_some(())
         })
         .context("no pod answered")?;
         let answers = capture.stop()?;
