@@ -252,7 +252,6 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
     let (protocol, ..) = PORTS[table / 2];
     let key = FlowKey::between(client, pod)?;
     let mut entry = flow_entry(tables, vip, protocol, &key).context("no such VIP or pod")?;
-    entry.last_seen = AGO;
     while let Some(word) = words.next() {
         match word {
             "stack" => entry.flags |= flow_flags::STACK,

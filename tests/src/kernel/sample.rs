@@ -54,6 +54,7 @@ use xlb_common::{Family as _, V4, V6};
 
 use self::special::{add_admitting, add_forgetful, add_handed_over};
 use super::flows::{FlowKey, stored};
+use super::rows::AGO;
 use super::surroundings::{add_sole_frontends, add_vips, ways};
 
 #[path = "sample/special.rs"]
@@ -164,6 +165,7 @@ pub fn flow_entry(tables: &MemoryTables, vip: SocketAddr, protocol: u8, key: &Fl
         ingress_ifindex: UPLINK,
         next_hop_mac: ROUTER_MAC,
         uplink_mac: UPLINK_MAC,
+        last_seen: AGO,
         ..FlowEntry::default()
     })
 }
