@@ -135,8 +135,6 @@ fn every_shorter_packet_is_left_alone() {
 /// The simulator's bug "hpa, seed 1": the tuple was used again, and the owner of the earlier connection got the slot back.
 #[test]
 fn a_connection_is_found_behind_an_earlier_one_that_waits_with_a_newer_owner() -> Result<()> {
-    let client = ([198, 51, 100, 9], 40_000u16.to_be_bytes());
-    let frame = Spec::parse("tcp 198.51.100.9:40000 203.0.113.11:80 A")?.build();
     for (newer, older, expected) in [
         (Proof::TimeWait, Proof::Owned, 1),
         (Proof::TimeWait, Proof::HalfOpen, 1),
@@ -145,12 +143,7 @@ fn a_connection_is_found_behind_an_earlier_one_that_waits_with_a_newer_owner() -
         (Proof::Owned, Proof::TimeWait, 2),
         (Proof::Listening, Proof::TimeWait, 1),
     ] {
-        let mut tables = sample::tables();
-        for (pod, proof) in [(2, newer), (1, older)] {
-            let key = V4::flow_key(client, ([10, 244, 1, pod], 8080u16.to_be_bytes()));
-            tables.v4.sockets.insert((NETNS_HOST, key), proof);
-        }
-        let outcome = host::run(&tables, Hook::Xdp, &frame);
+        let outcome = with_proofs("tcp 198.51.100.9:40000 203.0.113.11:80 A", [(2, newer), (1, older)])?;
         assert_eq!(outcome.reason, Some(Reason::ProvenOwner));
         assert_eq!(outcome.frame[30..34], [10, 244, 1, expected], "{newer:?} {older:?}");
     }
@@ -161,7 +154,6 @@ fn a_connection_is_found_behind_an_earlier_one_that_waits_with_a_newer_owner() -
 /// is named hid the present one, and a new one began beside one that was held.
 #[test]
 fn a_connection_with_a_forgotten_owner_is_found_behind_one_that_waits_with_a_named_one() -> Result<()> {
-    let client = ([198, 51, 100, 9], 40_000u16.to_be_bytes());
     for (flags, named, forgotten, expected) in [
         ("A", Proof::TimeWait, Proof::Owned, 1),
         ("A", Proof::TimeWait, Proof::HalfOpen, 1),
@@ -173,36 +165,11 @@ fn a_connection_with_a_forgotten_owner_is_found_behind_one_that_waits_with_a_nam
         ("S", Proof::TimeWait, Proof::HalfOpen, 1),
         ("S", Proof::HalfOpen, Proof::Owned, 3),
     ] {
-        let mut tables = sample::tables();
-        for (pod, proof) in [(3, named), (1, forgotten)] {
-            let key = V4::flow_key(client, ([10, 244, 1, pod], 8080u16.to_be_bytes()));
-            tables.v4.sockets.insert((NETNS_HOST, key), proof);
-        }
-        let frame = Spec::parse(&format!("tcp 198.51.100.9:40000 203.0.113.22:80 {flags}"))?.build();
-        let outcome = host::run(&tables, Hook::Xdp, &frame);
+        let packet = format!("tcp 198.51.100.9:40000 203.0.113.22:80 {flags}");
+        let outcome = with_proofs(&packet, [(3, named), (1, forgotten)])?;
         assert_eq!(outcome.reason, Some(Reason::ProvenOwner), "{flags} {named:?} {forgotten:?}");
         assert_eq!(outcome.frame[30..34], [10, 244, 1, expected], "{flags} {named:?} {forgotten:?}");
     }
-    Ok(())
-}
-
-/// VIP .22 forgot pod 6, whose sockets nobody sees.
-#[test]
-fn a_flood_of_syns_searches_within_its_own_budget() -> Result<()> {
-    let mut tables = sample::tables();
-    tables.now_ns = 1_000_000_000;
-    tables.budgets = Some(Default::default());
-    let flow = "flow 198.51.100.9:40000 10.244.1.6:8080 vip 203.0.113.22:80";
-    flows::set(&tables, &[rows::flow(flow, &tables)?].into());
-    let run = |client: &str, flags: &str| -> Result<Option<Reason>> {
-        let frame = Spec::parse(&format!("tcp {client} 203.0.113.22:80 {flags}"))?.build();
-        Ok(host::run(&tables, Hook::Xdp, &frame).reason)
-    };
-    for _ in 0..SEARCHES_PER_S {
-        assert_eq!(run("198.51.100.7:40000", "S")?, Some(Reason::UnprovenOwner));
-    }
-    assert_eq!(run("198.51.100.9:40000", "S")?, Some(Reason::UnprovenOwner), "no search is left for SYNs");
-    assert_eq!(run("198.51.100.9:40000", "A")?, Some(Reason::RememberedOwner), "others have their own");
     Ok(())
 }
 
@@ -222,24 +189,56 @@ fn for_random_packets(mut check: impl FnMut(&MemoryTables, Hook, &[u8])) {
     }
 }
 
-/// VIP .22 forgot pod 6, whose sockets nobody sees.
+/// What becomes of a packet of 198.51.100.9:40000 whose tuple the kernels of these pods know so.
+fn with_proofs(packet: &str, proofs: [(u8, Proof); 2]) -> Result<Outcome> {
+    let client = ([198, 51, 100, 9], 40_000u16.to_be_bytes());
+    let mut tables = sample::tables();
+    for (pod, proof) in proofs {
+        let key = V4::flow_key(client, ([10, 244, 1, pod], 8080u16.to_be_bytes()));
+        tables.v4.sockets.insert((NETNS_HOST, key), proof);
+    }
+    Ok(host::run(&tables, Hook::Xdp, &Spec::parse(packet)?.build()))
+}
+
 #[test]
 fn a_flood_of_unknown_packets_hides_no_owner_that_was_found_before() -> Result<()> {
+    let mut tables = with_budgets()?;
+    assert_eq!(owner_for(&tables, "198.51.100.9:40000", "A")?, Some(Reason::RememberedOwner));
+    for _ in 1..SEARCHES_PER_S {
+        assert_eq!(owner_for(&tables, "198.51.100.7:40000", "A")?, Some(Reason::UnprovenOwner));
+    }
+    assert_eq!(owner_for(&tables, "198.51.100.7:40000", "A")?, Some(Reason::UnsearchedOwner));
+    assert_eq!(owner_for(&tables, "198.51.100.9:40000", "A")?, Some(Reason::RememberedOwner), "it is pinned");
+    tables.now_ns += 1_000_000_000;
+    assert_eq!(owner_for(&tables, "198.51.100.7:40000", "A")?, Some(Reason::UnprovenOwner));
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_syns_searches_within_its_own_budget() -> Result<()> {
+    let tables = with_budgets()?;
+    for _ in 0..SEARCHES_PER_S {
+        assert_eq!(owner_for(&tables, "198.51.100.7:40000", "S")?, Some(Reason::UnprovenOwner));
+    }
+    let left = owner_for(&tables, "198.51.100.9:40000", "S")?;
+    assert_eq!(left, Some(Reason::UnprovenOwner), "no search is left for SYNs");
+    let others = owner_for(&tables, "198.51.100.9:40000", "A")?;
+    assert_eq!(others, Some(Reason::RememberedOwner), "others have their own");
+    Ok(())
+}
+
+/// Tables with budgets. VIP .22 forgot pod 6, whose sockets nobody sees, and which has a flow of client .9.
+fn with_budgets() -> Result<MemoryTables> {
     let mut tables = sample::tables();
     tables.now_ns = 1_000_000_000;
     tables.budgets = Some(Default::default());
     let flow = "flow 198.51.100.9:40000 10.244.1.6:8080 vip 203.0.113.22:80";
     flows::set(&tables, &[rows::flow(flow, &tables)?].into());
-    let from = |tables: &MemoryTables, client: &str| -> Result<Option<Reason>> {
-        Ok(host::run(tables, Hook::Xdp, &Spec::parse(&format!("tcp {client} 203.0.113.22:80 A"))?.build()).reason)
-    };
-    assert_eq!(from(&tables, "198.51.100.9:40000")?, Some(Reason::RememberedOwner));
-    for _ in 1..SEARCHES_PER_S {
-        assert_eq!(from(&tables, "198.51.100.7:40000")?, Some(Reason::UnprovenOwner));
-    }
-    assert_eq!(from(&tables, "198.51.100.7:40000")?, Some(Reason::UnsearchedOwner));
-    assert_eq!(from(&tables, "198.51.100.9:40000")?, Some(Reason::RememberedOwner), "it is pinned");
-    tables.now_ns += 1_000_000_000;
-    assert_eq!(from(&tables, "198.51.100.7:40000")?, Some(Reason::UnprovenOwner));
-    Ok(())
+    Ok(tables)
+}
+
+/// By which reason a packet to that VIP has an owner.
+fn owner_for(tables: &MemoryTables, client: &str, flags: &str) -> Result<Option<Reason>> {
+    let frame = Spec::parse(&format!("tcp {client} 203.0.113.22:80 {flags}"))?.build();
+    Ok(host::run(tables, Hook::Xdp, &frame).reason)
 }

@@ -261,7 +261,6 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
             "admitted" => entry.flags |= flow_flags::ADMITTED,
             "answered" => entry.flags |= flow_flags::ANSWERED,
             "pod-fin" => entry.flags |= flow_flags::POD_FIN,
-            "now" => entry.last_seen = 0,
             "idle" => entry.last_seen = IDLE,
             "own-port" => entry.client_port = number::<u16>(&mut words)?.to_be_bytes(),
             "from" => entry.next_hop_mac = mac(words.next().context("a MAC is missing")?)?,

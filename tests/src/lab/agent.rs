@@ -197,6 +197,12 @@ impl Agent {
         }
     }
 
+    /// The same, until the maps' report is this agent's own, and not that of one before it.
+    pub fn wait_until_it_reports(&mut self) -> Value {
+        let pid = self.process();
+        self.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from))
+    }
+
     fn xlb(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
         let mut command = self.node.command(&self.binary);
         self.add_arguments(&mut command, arguments);

@@ -51,8 +51,7 @@ fn programs_that_are_refused_leave_those_of_before_serving_and_following_the_clu
     assert!(stage.who(0).is_ok());
     stage.agent.become_binary(xlb_binary());
     stage.agent.start_again()?;
-    let pid = stage.agent.process();
-    let maps = stage.until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    let maps = stage.agent.wait_until_it_reports();
     assert_eq!(refusal(&maps, &["program"]), None);
     soon("ready", || (status(stage.lab.node(), "/readyz") == Some(200)).then_some(()))?;
     held.iter_mut().try_for_each(Held::answers)
@@ -77,8 +76,7 @@ fn with_xdp_auto_uplinks_are_served_by_tc_where_an_xdp_program_is_refused() -> R
 
     stage.agent.kill()?;
     stage.agent.start_again()?;
-    let pid = stage.agent.process();
-    stage.until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    stage.agent.wait_until_it_reports();
     stage.until_refused(&["program ingress_xdp: ", "served by tc"]);
     soon("ready again", || (status(stage.lab.node(), "/readyz") == Some(200)).then_some(()))?;
     assert!(stage.who(0).is_ok());

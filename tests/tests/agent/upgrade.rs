@@ -114,8 +114,7 @@ fn an_upgrade_that_was_cut_short_goes_on_with_the_next_start() -> Result<()> {
         held.iter_mut().try_for_each(|held| held.answers())?;
 
         stage.agent.start_again()?;
-        let pid = stage.agent.process();
-        stage.until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+        stage.agent.wait_until_it_reports();
         soon("finished", || (!stage.lab.pin_directory().join(format!("v{BEFORE}")).exists()).then_some(()))?;
         held.iter_mut().try_for_each(|held| held.answers()).with_context(|| format!("{maps} maps, {links} links"))?;
         assert!(stage.who(0).is_ok());
@@ -136,8 +135,7 @@ fn what_the_operator_says_now_outlasts_an_upgrade_that_converts_the_settings() -
     stage.agent.set_argument("--vip-unowned", "drop");
     stage.agent.start_again()?;
 
-    let pid = stage.agent.process();
-    stage.until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    stage.agent.wait_until_it_reports();
     assert!(!old.exists(), "carried over");
     let settings = config(&new.join("CONFIG"))?.settings;
     assert!(settings.stops_unowned() && !settings.rejects_unowned(), "{settings:?}");

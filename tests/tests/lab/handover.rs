@@ -111,8 +111,7 @@ fn without_pods(arguments: &[&str]) -> Result<Scene> {
     // The agent has served pods until now: a later one is like a new one.
     scene.agent.stop()?;
     scene.agent.start_again()?;
-    let pid = scene.agent.process();
-    scene.agent.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    scene.agent.wait_until_it_reports();
     scene.wait_for_takers(&[]);
     Ok(scene)
 }

@@ -39,8 +39,7 @@ fn an_agent_that_ends_leaves_a_dataplane_that_serves_and_the_next_adopts_it() ->
             assert_eq!(layout(&scene.agent.inspect()?), before);
 
             scene.agent.start_again()?;
-            let pid = scene.agent.process();
-            scene.agent.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+            scene.agent.wait_until_it_reports();
             assert_eq!(layout(&scene.agent.inspect()?), before);
             check_serving(&scene, &mut open).with_context(|| format!("after {end:?}"))?;
             check_programs_run_once(&scene);
@@ -81,8 +80,7 @@ fn an_agent_that_finds_a_bridge_without_its_entries_still_knows_the_pods() -> Re
     scene.lab.node().ip("neigh flush dev cni0\nlink set cni0 type bridge fdb_flush")?;
 
     scene.agent.start_again()?;
-    let pid = scene.agent.process();
-    scene.agent.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    scene.agent.wait_until_it_reports();
     assert_eq!(layout(&scene.agent.inspect()?), before);
     check_serving(&scene, &mut open)
 }

@@ -48,8 +48,7 @@ fn the_next_agent_counts_on() -> Result<()> {
     scene.agent.kill()?;
     ask(&scene)?;
     scene.agent.start_again()?;
-    let pid = scene.agent.process();
-    scene.agent.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    scene.agent.wait_until_it_reports();
     ask(&scene)?;
     assert_eq!(number(&scene, HTTP, "new_flows")?, 15);
     assert!(number(&scene, HTTP, "packets_to_pods")? >= 15 * 5);

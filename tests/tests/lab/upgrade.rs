@@ -63,8 +63,7 @@ fn upgrade(scene: &mut Scene, flows_max: Option<&str>) -> Result<()> {
         scene.agent.set_argument("--max-flows", flows_max);
     }
     scene.agent.start_again()?;
-    let pid = scene.agent.process();
-    scene.agent.wait_until(|maps| maps["agent"]["pid"].as_u64() == pid.map(u64::from));
+    scene.agent.wait_until_it_reports();
     let pins = scene.lab.pin_directory();
     let left = wait_for(ANSWER_TIMEOUT, || (!pins.join(format!("v{}", ABI_VERSION - 1)).exists()).then_some(()));
     left.context("the older dataplane is still there")

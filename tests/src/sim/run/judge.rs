@@ -5,7 +5,7 @@ use crate::sim::client::{Kind, Stage};
 use crate::sim::clock::TICKS_PER_S;
 use crate::sim::cluster::PodState;
 use crate::sim::design::{Cause, Design};
-use crate::sim::packet::{Packet, Pod, Segment, Socket};
+use crate::sim::packet::{Holders, Packet, Pod, Segment, Socket};
 use crate::sim::tally::Violation;
 
 /// Replies lost in a row after which the client gives up: half a minute.
@@ -17,8 +17,7 @@ impl<D: Design> Run<D> {
         let connection = &self.connections[at as usize];
         let packet = Packet { source: connection.client, destination: connection.vip, segment };
         self.tally.packets += 1;
-        let holders = connection.holders.of_living(|pod| self.cluster.pod(pod).lives());
-        self.design.forward(&packet, &holders)
+        self.design.forward(&packet, &self.holders(at))
     }
 
     /// From which VIP a pod's packet comes to the client.
@@ -26,8 +25,12 @@ impl<D: Design> Run<D> {
         let connection = &self.connections[at as usize];
         let packet = Packet { source: self.cluster.pod(pod).socket(), destination: connection.client, segment };
         self.tally.packets += 1;
-        let holders = connection.holders.of_living(|pod| self.cluster.pod(pod).lives());
-        self.design.back(&packet, connection.vip, &holders)
+        self.design.back(&packet, connection.vip, &self.holders(at))
+    }
+
+    /// What the pods' kernels have of a connection's tuple.
+    fn holders(&self, at: u32) -> Holders {
+        self.connections[at as usize].holders.of_living(|pod| self.cluster.pod(pod).lives())
     }
 
     /// Whether a packet of the client reaches the pod that has the connection. A UDP flow may have another pod when its own
@@ -56,8 +59,7 @@ impl<D: Design> Run<D> {
             return true;
         }
         let packet = Packet { source: connection.client, destination: connection.vip, segment };
-        let holders = connection.holders;
-        let cause = self.design.cause(&packet, own, &self.cluster, &holders);
+        let cause = self.design.cause(&packet, own, &self.cluster, &self.holders(at));
         self.violate(at, Violation::Moved, cause, segment, got);
         false
     }

@@ -29,12 +29,14 @@ fn a_pin_that_was_taken_away_is_made_anew_by_the_next_start_or_named_by_it_and_f
 }
 
 impl Faults {
+    fn kill_if_running(&mut self) -> Result<()> {
+        if self.stage.agent.process().is_some() { self.kill() } else { Ok(()) }
+    }
+
     /// A start names the pin, changes nothing, and those who speak go on. With the pin the next one serves.
     fn stays_refused_without(&mut self, pin: &str) -> Result<()> {
         let path = self.stage.lab.pin_directory().join(pin);
-        if self.stage.agent.process().is_some() {
-            self.kill()?;
-        }
+        self.kill_if_running()?;
         let map = MapData::from_pin(&path)?;
         fs::remove_file(&path)?;
         let left = pins_below(&self.stage.lab.pin_directory())?;
@@ -47,9 +49,7 @@ impl Faults {
 
     /// A start that fails for another reason leaves what there is; one that does not makes what is missing.
     fn serves_without(&mut self, pin: &str, pins: &[String]) -> Result<()> {
-        if self.stage.agent.process().is_some() {
-            self.kill()?;
-        }
+        self.kill_if_running()?;
         let root = self.stage.lab.pin_directory();
         fs::remove_file(root.join(pin))?;
         let left = pins_below(&root)?;
