@@ -72,9 +72,14 @@ impl Stage {
         let inside = if arguments.contains(&CLIENTS_INSIDE) { &[][..] } else { &[CLIENTS_INSIDE, "on"] };
         let arguments = [inside, &["--cgroup", &path], arguments].concat();
         let mut agent = Agent::start(&lab, manifests.path(), &with_sizes(&arguments))?;
-        let services = PORTS.len() * lab.versions().len();
-        let expected = if arguments.contains(&"off") { 0 } else { services };
-        agent.wait_until(|maps| maps["agent"]["is_running"] == true && insides(maps) == expected);
+        let services = if arguments.contains(&"off") { 0 } else { PORTS.len() * lab.versions().len() };
+        // A bridge may learn where a pod is only after the agent's start.
+        agent.wait_until(|maps| {
+            let found = insides(maps);
+            maps["agent"]["is_running"] == true
+                && found.len() == services
+                && found.iter().all(|&it| it == endpoints.len())
+        });
         Ok(Stage { agent, manifests, cgroup, elsewhere, lab })
     }
 
@@ -198,7 +203,8 @@ fn route_pods(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn insides(maps: &Value) -> usize {
+/// How many endpoints each Service has for clients inside.
+fn insides(maps: &Value) -> Vec<usize> {
     let services = maps["services"].as_array().into_iter().flatten();
-    services.filter(|service| service["inside"]["endpoints"].is_u64()).count()
+    services.filter_map(|service| service["inside"]["endpoints"].as_u64()).map(|it| it as usize).collect()
 }
