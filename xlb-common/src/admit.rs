@@ -11,6 +11,7 @@
 //! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend, or unseen | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
 //! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection and its SYN-ACK passed; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
+//! | 9 | the client acknowledges the SYN-ACK of a pod whose sockets cannot be seen | PENDING is copied to FLOWS | PENDING, FLOWS |
 //! | 10 | a packet of the pod in an unseen flow | FLOWS has the time, FIN and RST | FLOWS |
 //! | - | an ICMP error about the client's packet | - | FLOWS, else PENDING; of UDP the newer one |
 //! | - | the pod's kernel accepts (sock_ops) | PENDING moves to FLOWS | PENDING |
@@ -34,9 +35,12 @@ use crate::stats::count_flow;
 use crate::tables::{FlowTable, Proof, Tables};
 use crate::twin::is_idle;
 
+pub use self::acknowledged::acknowledged;
+use self::acknowledged::folded;
 use self::datagrams::udp_reply;
 pub use self::datagrams::{newest_udp, note_datagram};
 
+mod acknowledged;
 mod datagrams;
 
 /// Rule 3: a flow that may become a connection, by a SYN or a datagram. Packets of a connection, which are most, do
@@ -160,7 +164,7 @@ fn tcp_reply<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpVie
 #[inline(never)]
 fn heard_tcp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Reason {
     if tcp.is_syn_ack() {
-        return heard_syn_ack(tables, key, tcp.acknowledged);
+        return heard_syn_ack(tables, key, tcp);
     }
     if heard_unseen(tables, key, tcp) {
         return Reason::Replied;
@@ -169,28 +173,36 @@ fn heard_tcp<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpVie
     match shown(tables, key, tcp, &entry) {
         Shown::Handshake => Reason::RepliedHalfOpen,
         Shown::OtherConnection => Reason::NotAReply,
-        Shown::Connection => admit(tables, key, &entry),
+        Shown::Connection => {
+            admit(tables, key, &entry);
+            Reason::RepliedAdmitted
+        }
         Shown::ByPackets => {
-            let reason = admit(tables, key, &entry);
-            tables.change(FlowTable::Tcp, key, |entry| entry.flags |= flow_flags::UNSEEN);
+            admit_unseen(tables, key, &entry);
             heard_unseen(tables, key, tcp);
-            reason
+            Reason::RepliedAdmitted
         }
     }
 }
 
 #[inline(always)]
-fn admit<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) -> Reason {
+fn admit<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) {
     tables.remember(FlowTable::Tcp, key, entry);
     count_flow(tables, entry);
-    Reason::RepliedAdmitted
 }
 
-/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule. A pod that answers a SYN has no connection of
+/// The same, of a flow whose packets are all that tells of it.
+#[inline(always)]
+fn admit_unseen<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &FlowEntry) {
+    admit(tables, key, entry);
+    tables.change(FlowTable::Tcp, key, |entry| entry.flags |= flow_flags::UNSEEN);
+}
+
+/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule, and its own for the client's acknowledgement. A pod that answers a SYN has no connection of
 /// this client's port any more: an accepted flow is over. Of one with the same frontend the entry does as well, unless its
 /// packets would tell of both.
 #[inline(always)]
-fn heard_syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, acknowledged: u32) -> Reason {
+fn heard_syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Reason {
     let known = tables.flow_at(FlowTable::Tcp, key);
     let Some(entry) = tables.flow_at(FlowTable::TcpPending, key) else {
         return if known.is_some() { Reason::Replied } else { Reason::NotAReply };
@@ -200,7 +212,8 @@ fn heard_syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, acknowle
     }
     tables.change(FlowTable::TcpPending, key, |entry| {
         entry.flags |= flow_flags::SYN_ACK_SEEN;
-        entry.syn_ack_acknowledged = acknowledged;
+        entry.syn_ack_acknowledged = tcp.acknowledged;
+        entry.syn_ack_number = folded(tcp.sequence.wrapping_add(1));
     });
     Reason::RepliedHalfOpen
 }

@@ -46,7 +46,7 @@ impl<F: Family> Opening<'_, F> {
             last_seen,
             tags: arrival.tags,
             client_port: [0; 2],
-            zero: [0; 2],
+            syn_ack_number: 0,
         }
     }
 }

@@ -157,6 +157,13 @@ impl Transport {
         self.number == abi::TCP as u32 && self.tcp.acknowledges()
     }
 
+    /// Whether it is TCP, and acknowledges, and nothing else.
+    #[inline(always)]
+    #[must_use]
+    pub const fn only_acknowledges(&self) -> bool {
+        self.acknowledges() && !self.tcp.is_fin() && self.tcp.data_length == 0
+    }
+
     /// The segment where it is known to be TCP: in place, for there is little room on the stack.
     #[inline(always)]
     #[must_use]

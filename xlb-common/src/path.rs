@@ -292,6 +292,8 @@ pub(crate) fn decide<'a, F: Family, T: Tables<F>>(
     let backend = backend_of(tables, &pick)?;
     tables.note(Stage::Chosen(*backend));
     passable(arrival.door, &backend, parsed.hops)?;
+    let is_to_hear = backend.is_hidden() && parsed.transport.only_acknowledges();
+    let pick = if is_to_hear { tables.hear_client(parsed, pick) } else { pick };
     let opens_flow = opens_flow(parsed);
     let minded = if opens_flow { 0 } else { tables.uplink_flags(arrival.ifindex) };
     let is_lost = !opens_flow && frontend.has(frontend_flags::STRAYS)

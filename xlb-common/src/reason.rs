@@ -130,6 +130,8 @@ reasons! {
     PortChanged = "port_changed", Forward, Forward,
         "a datagram whose port has a flow with another VIP of the same pod: forwarded from another port of the client's address";
     FragmentFollowed = "fragment_followed", Forward, Forward, "a later IP fragment: forwarded to the pod that the first one went to";
+    ClientAcknowledged = "client_acknowledged", Forward, Forward,
+        "acknowledges the SYN-ACK of a pod whose sockets cannot be seen: remembered, and forwarded to it";
     UnprovenOwner = "unproven_owner", Forward, Forward, "forwarded to the owner of its slot; no former owner could prove the connection";
     UnsearchedOwner = "unsearched_owner", Forward, Forward, "forwarded to the owner of its slot; there were too many packets of flows that nobody knows to look for its owner among all members";
     Replied = "replied", Return, Forward, "a reply of an accepted flow: sent out as the VIP";

@@ -6,6 +6,7 @@ use crate::abi::{
     AffinityEntry, Backend, FlowEntry, FragmentEntry, Frontend, Member, ServiceStats, Settings, SoleFrontend, Way,
     WayKey,
 };
+use crate::admit::acknowledged;
 use crate::budget::Spending;
 use crate::family::Family;
 use crate::handover::pick_by_entry;
@@ -229,7 +230,7 @@ pub trait Tables<F: Family> {
         }
         body
     }
-    /// [`pick_by_asking`]. This and the five below are what few packets need: in the kernel each is a function that the
+    /// [`pick_by_asking`]. This and the six below are what few packets need: in the kernel each is a function that the
     /// verifier walks through by itself, whoever calls it.
     #[inline(always)]
     fn ask_owners(&self, frontend: &Frontend, parsed: &Parsed<F>, is_by_client: bool) -> Pick
@@ -269,6 +270,14 @@ pub trait Tables<F: Family> {
         Self: Sized,
     {
         is_to_relearn(self, parsed, pick)
+    }
+    /// [`acknowledged`].
+    #[inline(always)]
+    fn hear_client(&self, parsed: &Parsed<F>, pick: Pick) -> Pick
+    where
+        Self: Sized,
+    {
+        acknowledged(self, parsed, pick)
     }
     /// [`note_opening`].
     #[inline(always)]

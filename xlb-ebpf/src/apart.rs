@@ -12,6 +12,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext};
 use xlb_common::abi::Frontend;
+use xlb_common::admit::acknowledged;
 use xlb_common::handover::pick_by_entry;
 use xlb_common::hot::is_to_relearn;
 use xlb_common::opening::{Opening, note_opening};
@@ -52,6 +53,12 @@ pub trait Apart<F: FamilyMaps>: EbpfContext + Sized {
     #[inline(always)]
     fn is_to_relearn(&self, parsed: &Parsed<F>, pick: Pick) -> bool {
         is_to_relearn(&Maps::of(self), parsed, pick)
+    }
+
+    /// [`acknowledged`].
+    #[inline(always)]
+    fn hear_client(&self, parsed: &Parsed<F>, pick: Pick) -> Pick {
+        acknowledged(&Maps::of(self), parsed, pick)
     }
 
     /// [`note_opening`].
@@ -107,7 +114,7 @@ macro_rules! global {
 }
 
 macro_rules! functions {
-    ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $search:ident, $entries:ident, $relearn:ident, $open:ident, $source:ident) => {
+    ($context:ty, $raw:ty, $pointer:ident, $family:ty: $owners:ident, $search:ident, $entries:ident, $relearn:ident, $open:ident, $source:ident, $hear:ident) => {
         global!(fn $owners(ctx: *mut $raw, is_by_client: u64; frontend: &Frontend, parsed: &Parsed<$family>) {
             let (ctx, is_by_client) = (<$context>::new(ctx), is_by_client != 0);
             pick_by_asking::<$family, _, false>(&Maps::of(&ctx), frontend, parsed, is_by_client).to_number()
@@ -154,6 +161,11 @@ macro_rules! functions {
             }
 
             #[inline(always)]
+            fn hear_client(&self, parsed: &Parsed<$family>, pick: Pick) -> Pick {
+                Pick::of_number($hear(parsed, pick.to_number()))
+            }
+
+            #[inline(always)]
             fn open(&self, opening: &Opening<$family>) -> Result<bool, Reason> {
                 let Opening { service, parsed, pick, arrival } = *opening;
                 verdict($open(parsed, arrival, $pointer(self), service, pick.to_number()))
@@ -178,7 +190,13 @@ global!(fn source_v4(pick: u64; frontend: &Frontend, parsed: &Parsed<V4>) {
 global!(fn source_v6(pick: u64; frontend: &Frontend, parsed: &Parsed<V6>) {
     number(sources::admit::<_, _, false>(&Maps::of(&Nothing), frontend, parsed, Pick::of_number(pick)).map(|()| false))
 });
-functions!(TcContext, __sk_buff, skb, V4: tc_owners_v4, tc_search_v4, tc_entries_v4, tc_relearn_v4, tc_open_v4, source_v4);
-functions!(TcContext, __sk_buff, skb, V6: tc_owners_v6, tc_search_v6, tc_entries_v6, tc_relearn_v6, tc_open_v6, source_v6);
-functions!(XdpContext, xdp_md, frame, V4: xdp_owners_v4, xdp_search_v4, xdp_entries_v4, xdp_relearn_v4, xdp_open_v4, source_v4);
-functions!(XdpContext, xdp_md, frame, V6: xdp_owners_v6, xdp_search_v6, xdp_entries_v6, xdp_relearn_v6, xdp_open_v6, source_v6);
+global!(fn hear_v4(pick: u64; parsed: &Parsed<V4>) {
+    acknowledged(&Maps::of(&Nothing), parsed, Pick::of_number(pick)).to_number()
+});
+global!(fn hear_v6(pick: u64; parsed: &Parsed<V6>) {
+    acknowledged(&Maps::of(&Nothing), parsed, Pick::of_number(pick)).to_number()
+});
+functions!(TcContext, __sk_buff, skb, V4: tc_owners_v4, tc_search_v4, tc_entries_v4, tc_relearn_v4, tc_open_v4, source_v4, hear_v4);
+functions!(TcContext, __sk_buff, skb, V6: tc_owners_v6, tc_search_v6, tc_entries_v6, tc_relearn_v6, tc_open_v6, source_v6, hear_v6);
+functions!(XdpContext, xdp_md, frame, V4: xdp_owners_v4, xdp_search_v4, xdp_entries_v4, xdp_relearn_v4, xdp_open_v4, source_v4, hear_v4);
+functions!(XdpContext, xdp_md, frame, V6: xdp_owners_v6, xdp_search_v6, xdp_entries_v6, xdp_relearn_v6, xdp_open_v6, source_v6, hear_v6);

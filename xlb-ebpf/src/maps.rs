@@ -323,6 +323,11 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
     }
 
     #[inline(always)]
+    fn hear_client(&self, parsed: &Parsed<F>, pick: Pick) -> Pick {
+        self.ctx.hear_client(parsed, pick)
+    }
+
+    #[inline(always)]
     fn open(&self, opening: &Opening<F>) -> Result<bool, Reason> {
         self.ctx.open(opening)
     }

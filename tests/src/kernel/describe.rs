@@ -174,6 +174,9 @@ pub fn flow_words(table: u8, key: &FlowKey, entry: &FlowEntry) -> String {
     if entry.flags & flow_flags::SYN_ACK_SEEN != 0 {
         let _ = write!(text, " syn-ack {}", entry.syn_ack_acknowledged);
     }
+    if entry.syn_ack_number != 0 {
+        let _ = write!(text, " number {}", entry.syn_ack_number);
+    }
     text
 }
 

@@ -104,6 +104,7 @@ pub fn flow(random: &mut Random, tables: &MemoryTables) -> Option<((u8, FlowKey)
     entry.flags |= flow_flags::ANSWERED * u16::from(random.one_in(4));
     entry.flags |= flow_flags::ADMITTED * u16::from(random.one_in(2));
     entry.syn_ack_acknowledged = acknowledged(random);
+    entry.syn_ack_number = random.pick(&[0, 1_000, 1_001]);
     if random.one_in(8) {
         entry.ingress_ifindex = random.pick(&UPLINKS);
         entry.next_hop_mac = random.pick(&[ROUTER_MAC, ROUTER_2_MAC]);

@@ -14,7 +14,7 @@
 //! `CLIENT~VIP~N` is the client's address with the port that its flow to that VIP gets from the Nth try (`twins.rs`).
 //! The packet may be at several hooks (`xdp,tc`). Without `out` it stays as it is, byte for
 //! byte; `out icmp …` is compared byte for byte; `out refusal VIP:PORT` is the ICMP error that says that, `out reset VIP:PORT` the TCP reset that does, `out any` is for what cannot be told in words. `given` lines are the
-//! flows before, `settings` says what the operator chose (`echo`, `drop` or `reject` for unowned ports, `reset` for TCP, `cluster-only` for pods' addresses), `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
+//! flows before (`syn-ack N` and `number N` of one say what the pod's SYN-ACK acknowledged, and what acknowledges it), `settings` says what the operator chose (`echo`, `drop` or `reject` for unowned ports, `reset` for TCP, `cluster-only` for pods' addresses), `then` lines all flows after; without `then` they stay. `before` lines are packets at the same hook before.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -272,6 +272,7 @@ pub fn flow(line: &str, tables: &MemoryTables) -> Result<((u8, FlowKey), FlowEnt
                 entry.flags |= flow_flags::SYN_ACK_SEEN;
                 entry.syn_ack_acknowledged = number(&mut words)?;
             }
+            "number" => entry.syn_ack_number = number(&mut words)?,
             other => bail!("{other} says nothing of a flow"),
         }
     }

@@ -54,16 +54,6 @@ impl Segment {
     pub const fn payload(self) -> u8 {
         matches!(self, Self::Data | Self::Datagram) as u8
     }
-
-    /// What it acknowledges: a SYN-ACK the SYN, all others more.
-    #[must_use]
-    pub const fn acknowledged(self) -> u8 {
-        match self {
-            Self::Syn | Self::Datagram => 0,
-            Self::SynAck => 1,
-            _ => 2,
-        }
-    }
 }
 
 /// A packet of a client to a VIP, or of a pod to a client.
@@ -75,6 +65,31 @@ pub struct Packet {
     pub destination: Socket,
     /// What it is.
     pub segment: Segment,
+    /// The last byte of its sequence number, as far as anybody looks.
+    pub sequence: u8,
+    /// The last byte of its acknowledgement number.
+    pub acknowledged: u8,
+}
+
+impl Packet {
+    /// A packet of a client, which has heard of this pod, if of any: an acknowledgement is of its SYN-ACK.
+    #[must_use]
+    pub const fn of_client(client: Socket, vip: Socket, segment: Segment, pod: Pod) -> Self {
+        let acknowledged = if matches!(segment, Segment::Ack) { number_of(pod) + 1 } else { 0 };
+        Self { source: client, destination: vip, segment, sequence: 0, acknowledged }
+    }
+
+    /// A packet of a pod: a SYN-ACK has the pod's number, and acknowledges the SYN, all others more.
+    #[must_use]
+    pub const fn of_pod((pod, socket): (Pod, Socket), client: Socket, segment: Segment) -> Self {
+        let (sequence, acknowledged) = if matches!(segment, Segment::SynAck) { (number_of(pod), 1) } else { (0, 2) };
+        Self { source: socket, destination: client, segment, sequence, acknowledged }
+    }
+}
+
+/// The number that a pod's SYN-ACKs have: another one than those of its neighbours.
+const fn number_of(pod: Pod) -> u8 {
+    (pod % 251) as u8
 }
 
 /// What a pod's kernel has of one tuple.

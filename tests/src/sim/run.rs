@@ -216,7 +216,7 @@ impl<D: Design> Run<D> {
         let source = ((0x3000_0000 | (bits as u32 & 0x0fff_ffff)).to_be_bytes(), (bits >> 32) as u16);
         let service = &SERVICES[if segment == Segment::Datagram { 2 } else { usize::from(bits >> 63 == 1) }];
         let destination = service.frontend((bits >> 62) as usize & 1);
-        let packet = Packet { source: (source.0, source.1.to_be_bytes()), destination, segment };
+        let packet = Packet::of_client((source.0, source.1.to_be_bytes()), destination, segment, Pod::MAX);
         self.tally.packets += 1;
         let Some(pod) = self.design.forward(&packet, &Holders::NONE) else { return };
         let now_s = self.clock.now() / TICKS_PER_S;
@@ -232,7 +232,7 @@ impl<D: Design> Run<D> {
             }
             _ => Segment::Reset,
         };
-        let reply = Packet { source: state.socket(), destination: packet.source, segment: answer };
+        let reply = Packet::of_pod((pod, state.socket()), packet.source, answer);
         self.tally.packets += 1;
         self.design.back(&reply, packet.destination, &Holders::NONE);
     }

@@ -86,7 +86,7 @@ const ROLL: Change = Change::Replace { every: 20 * TICKS_PER_S, drain_s: [30, 12
 const SWING: Change = Change::Swing { every: 40 * TICKS_PER_S };
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 14] = [
     CALM,
     Scenario {
         name: "roll",
@@ -155,6 +155,15 @@ pub const SCENARIOS: [Scenario; 13] = [
         change: SWING,
         spoofed_syns_per_s: 200_000,
         spoofed_acks_per_s: 20_000,
+        ..CALM
+    },
+    Scenario {
+        name: "hidden+flood",
+        what: "as hidden, under the same flood",
+        change: ROLL,
+        spoofed_syns_per_s: 200_000,
+        spoofed_acks_per_s: 20_000,
+        are_hidden: true,
         ..CALM
     },
     Scenario {

@@ -213,7 +213,8 @@ fn write_frame(frame: &mut Vec<u8>, packet: &Packet) {
     if is_udp {
         frame[39] = 9;
     } else {
-        frame[45] = segment.acknowledged();
+        frame[41] = packet.sequence;
+        frame[45] = packet.acknowledged;
         frame[46] = 0x50;
         frame[47] = segment.flags();
     }

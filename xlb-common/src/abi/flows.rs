@@ -35,8 +35,8 @@ pub struct FlowEntry {
     pub tags: Tags,
     /// The client's port, network byte order, where the pod sees another one ([`crate::twin`]); else zero.
     pub client_port: [u8; 2],
-    /// Always zero.
-    pub zero: [u8; 2],
+    /// Of a TCP flow: of the number that acknowledges the pod's SYN-ACK, what is kept to know it again; zero: none came.
+    pub syn_ack_number: u16,
 }
 const _: () = assert!(size_of::<FlowEntry>() == 64);
 

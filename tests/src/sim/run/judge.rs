@@ -15,7 +15,7 @@ impl<D: Design> Run<D> {
     /// To which pod a packet of the client goes.
     pub(super) fn forward(&mut self, at: u32, segment: Segment) -> Option<Pod> {
         let connection = &self.connections[at as usize];
-        let packet = Packet { source: connection.client, destination: connection.vip, segment };
+        let packet = Packet::of_client(connection.client, connection.vip, segment, connection.own);
         self.tally.packets += 1;
         self.design.forward(&packet, &self.holders(at))
     }
@@ -23,7 +23,7 @@ impl<D: Design> Run<D> {
     /// From which VIP a pod's packet comes to the client.
     pub(super) fn reply(&mut self, at: u32, pod: Pod, segment: Segment) -> Option<Socket> {
         let connection = &self.connections[at as usize];
-        let packet = Packet { source: self.cluster.pod(pod).socket(), destination: connection.client, segment };
+        let packet = Packet::of_pod((pod, self.cluster.pod(pod).socket()), connection.client, segment);
         self.tally.packets += 1;
         self.design.back(&packet, connection.vip, &self.holders(at))
     }
@@ -58,7 +58,7 @@ impl<D: Design> Run<D> {
         if got == Some(own) {
             return true;
         }
-        let packet = Packet { source: connection.client, destination: connection.vip, segment };
+        let packet = Packet::of_client(connection.client, connection.vip, segment, connection.own);
         let cause = self.design.cause(&packet, own, &self.cluster, &self.holders(at));
         self.violate(at, Violation::Moved, cause, segment, got);
         false
