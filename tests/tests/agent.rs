@@ -50,6 +50,8 @@ mod delivery;
 mod inside;
 #[path = "agent/links.rs"]
 mod links;
+#[path = "agent/hiding.rs"]
+mod hiding;
 #[path = "agent/node.rs"]
 mod node;
 #[path = "agent/inspect.rs"]

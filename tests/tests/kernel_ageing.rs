@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use xlb_common::abi::flow_flags::{CLOSED, SUPERSEDED, UNSEEN};
+use xlb_common::abi::flow_flags::{CLOSED, POD_FIN, SUPERSEDED, UNSEEN};
 use xlb_common::abi::{Backend, EndpointKeyV4, FlowEntry, FlowKeyV4, FlowKeyV6, TCP, backend_flags};
 use xlb_common::tables::{FlowTable, Proof};
 use xlb_tests::kernel::flow_map::{Writer, flow_map};
@@ -17,6 +18,8 @@ use xlb_userspace::maps::flows::FlowMap;
 /// More than one part of a walk.
 const FLOWS: u32 = 20_000;
 const NOW: u32 = 1_000_000;
+/// Of the link to the pod.
+const IFINDEX: u32 = 7;
 
 /// A pod's kernel that has some of the connections, and what happens while a walk rests.
 struct Pod<'a> {
@@ -57,8 +60,8 @@ fn entry(flags: u16) -> FlowEntry {
 fn backends() -> Backends {
     let mut address = [0; 16];
     address[..4].copy_from_slice(&[10, 1, 0, 5]);
-    let flags = backend_flags::IN_USE;
-    backends_by_socket([Backend { address, port: [31, 144], protocol: TCP, family: 4, flags, ..Backend::default() }])
+    let pod = Backend { address, port: [31, 144], protocol: TCP, family: 4, ifindex: IFINDEX, ..Backend::default() };
+    backends_by_socket([Backend { flags: backend_flags::IN_USE, ..pod }])
 }
 
 fn walk(
@@ -88,6 +91,32 @@ fn write(writer: &mut Writer, numbers: impl Iterator<Item = u32>, flags: u16) ->
     Ok(())
 }
 
+/// Of one that ended, or fell silent, the kernel rightly knows nothing.
+#[test]
+fn a_pod_hides_sockets_if_its_kernel_does_not_know_a_connection_that_goes_on() -> Result<()> {
+    let quiet = FlowEntry { last_seen: NOW - 60, ..entry(UNSEEN) };
+    let cases = [
+        (entry(UNSEEN), false, true),
+        (entry(UNSEEN), true, false),
+        (entry(UNSEEN | CLOSED), false, false),
+        (entry(UNSEEN | POD_FIN), false, false),
+        (entry(0), false, false),
+        (quiet, false, false),
+    ];
+    for (entry, is_owned, hides) in cases {
+        let (mut map, mut writer) = flow_map(64)?;
+        let (other, _) = flow_map(1)?;
+        for number in 0..3 {
+            writer.write(key(number), entry)?;
+        }
+        let owned = |_| is_owned;
+        let swept = walk(&mut map, &other, Pressure::Calm, &pod(&owned))?;
+        let expected = hides.then(|| (IpAddr::from([10, 1, 0, 5]), IFINDEX));
+        assert!(swept.hiding.iter().eq(expected.as_ref()), "{entry:?}, {is_owned}: {:?}", swept.hiding);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_sweep_removes_what_is_over_and_nothing_else() -> Result<()> {
     let (mut map, mut writer) = flow_map(4 * FLOWS)?;
@@ -97,12 +126,13 @@ fn a_sweep_removes_what_is_over_and_nothing_else() -> Result<()> {
     write(&mut writer, FLOWS + 100..FLOWS + 200, UNSEEN)?;
     write(&mut writer, FLOWS + 200..FLOWS + 300, UNSEEN | CLOSED)?;
     // Every tenth connection has ended, and nobody told.
-    let owned = |number: u32| !number.is_multiple_of(10);
+    let owned = |number: u32| number >= FLOWS || !number.is_multiple_of(10);
     let world = pod(&owned);
     let swept = walk(&mut map, &other, Pressure::Critical, &world)?;
     let expected = [(Why::Closed, 100), (Why::Superseded, 100), (Why::NoSocket, u64::from(FLOWS) / 10)];
     assert_eq!(swept.removed, expected.into());
-    assert_eq!((swept.seen, swept.asked), (u64::from(FLOWS) + 300, u64::from(FLOWS)));
+    assert_eq!((swept.seen, swept.asked), (u64::from(FLOWS) + 300, u64::from(FLOWS) + 100));
+    assert!(swept.hiding.is_empty());
     assert_eq!(swept.left(), writer.count() as u64);
     assert!((0..FLOWS).all(|number| map.get(&key(number)).is_some() == owned(number)));
     assert!(world.rests.get() >= FLOWS / 4096, "it rested {} times", world.rests.get());

@@ -8,7 +8,7 @@ use xlb_common::memory::MemoryTables;
 use xlb_common::packet::{BytePacket, Packet as _};
 use xlb_common::path::{self, Arrival, Door};
 use xlb_common::reason::Direction;
-use xlb_common::tables::Proof;
+use xlb_common::tables::{FlowTable, Proof, Tables};
 use xlb_common::{Disposition, Family as _, Reason, V4};
 use xlb_tests::kernel::describe::{Sums, describe, sums};
 use xlb_tests::kernel::frame::Spec;
@@ -169,6 +169,30 @@ fn a_connection_with_a_forgotten_owner_is_found_behind_one_that_waits_with_a_nam
         let outcome = with_proofs(&packet, [(3, named), (1, forgotten)])?;
         assert_eq!(outcome.reason, Some(Reason::ProvenOwner), "{flags} {named:?} {forgotten:?}");
         assert_eq!(outcome.frame[30..34], [10, 244, 1, expected], "{flags} {named:?} {forgotten:?}");
+    }
+    Ok(())
+}
+
+/// A listener alone sends no data: where it is all that the kernel has, a proxy in the pod has the connection.
+#[test]
+fn what_a_pod_sends_of_a_connection_that_its_kernel_does_not_know_admits_it() -> Result<()> {
+    for (packet, proof, expected) in [
+        ("PA data 5 ack 1001", Proof::Listening, Reason::RepliedAdmitted),
+        ("PA data 5 ack 1001", Proof::Absent, Reason::RepliedAdmitted),
+        ("PA data 5 ack 1001", Proof::HalfOpen, Reason::RepliedHalfOpen),
+        ("A ack 1001", Proof::Listening, Reason::RepliedHalfOpen),
+        ("RA ack 1001", Proof::Listening, Reason::RepliedHalfOpen),
+    ] {
+        let (client, pod) = (([198, 51, 100, 9], 40_000u16.to_be_bytes()), ([10, 244, 1, 1], 8080u16.to_be_bytes()));
+        let mut tables = sample::tables();
+        tables.v4.sockets.insert((NETNS_HOST, V4::flow_key(client, pod)), proof);
+        let run = |hook, packet: &str| Ok::<_, anyhow::Error>(host::run(&tables, hook, &Spec::parse(packet)?.build()));
+        run(Hook::Xdp, "tcp 198.51.100.9:40000 203.0.113.1:80 S")?;
+        run(Hook::Pod, "tcp 10.244.1.1:8080 198.51.100.9:40000 SA ack 1001")?;
+        let outcome = run(Hook::Pod, &format!("tcp 10.244.1.1:8080 198.51.100.9:40000 {packet}"))?;
+        assert_eq!(outcome.reason, Some(expected), "{packet}, {proof:?}");
+        let flow = Tables::<V4>::flow(&tables, FlowTable::Tcp, &V4::flow_key(client, pod));
+        assert_eq!(flow.is_some_and(|flow| flow.is_unseen()), expected == Reason::RepliedAdmitted);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 //! | 15 | the client's second datagram, or the pod's second answer | PENDING is copied to FLOWS | PENDING, FLOWS |
 //! | 8 | the pod's SYN-ACK | FLOWS is marked, if it is of another frontend, or unseen | PENDING (it is newer), else FLOWS |
 //! | 8 | the pod's RST | - | FLOWS, else PENDING |
-//! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection and its SYN-ACK passed; for a pod whose sockets cannot be seen, by the strict rule | FLOWS, else PENDING |
+//! | 9 | the pod's other packets | PENDING moves to FLOWS if the pod's kernel owns the connection and its SYN-ACK passed; by the strict rule, if the kernel has neither that nor a request | FLOWS, else PENDING |
 //! | 9 | the client acknowledges the SYN-ACK of a pod whose sockets cannot be seen | PENDING is copied to FLOWS | PENDING, FLOWS |
 //! | 10 | a packet of the pod in an unseen flow | FLOWS has the time, FIN and RST | FLOWS |
 //! | - | an ICMP error about the client's packet | - | FLOWS, else PENDING; of UDP the newer one |
@@ -243,7 +243,8 @@ fn shown<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView, e
     match proof {
         Proof::Owned | Proof::TimeWait if entry.flags & flow_flags::SYN_ACK_SEEN == 0 => Shown::OtherConnection,
         Proof::Owned | Proof::TimeWait => Shown::Connection,
-        Proof::Absent if is_strict_proof(tcp, entry) => Shown::ByPackets,
+        // A listener alone sends nothing but SYN-ACKs and resets: somebody else in the pod has the connection.
+        Proof::Absent | Proof::Listening if is_strict_proof(tcp, entry) => Shown::ByPackets,
         Proof::Absent | Proof::Listening | Proof::HalfOpen => Shown::Handshake,
     }
 }

@@ -3,18 +3,22 @@
 //! The map changes meanwhile. What is written behind the walk is met by the next one; what is written again after it was read
 //! is not removed ([`FlowMap::remove_if`]).
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use xlb_common::abi::{Backend, FlowEntry, FlowKeyV6, SCTP, TCP, UDP};
+use xlb_common::abi::{Backend, FlowEntry, FlowKeyV6, SCTP, TCP, UDP, flow_flags};
 use xlb_common::tables::{FlowTable, Proof};
 
 use crate::ageing::rules::{Judgement, Pod, Setting, by_other, by_proof, judge};
+use crate::ageing::timeouts::has_passed;
 use crate::ageing::{Pressure, Why};
 use crate::maps::flows::{FlowMap, Part};
 use crate::maps::keys::Keys;
+
+/// A flow without a packet for so long may be of an earlier pod with the same address.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// What the walk needs of the world around it.
 pub trait World {
@@ -70,7 +74,12 @@ pub struct Swept {
     pub busy: Duration,
     /// Where the next walk begins to ask pods' kernels.
     pub ask_from: u32,
+    /// Pods with a connection that goes on and that their kernels do not know, and the interfaces that lead to them.
+    pub hiding: BTreeSet<HidingPod>,
 }
+
+/// A pod's address, and the index of the interface that leads to it.
+pub type HidingPod = (IpAddr, u32);
 
 impl Swept {
     /// Entries that are left.
@@ -151,12 +160,26 @@ impl<W: World> Walk<'_, W> {
                 _ => None,
             },
         };
+        if let Some(backend) = backend.filter(|backend| self.may_show_hiding(backend, entry) && may_ask) {
+            self.swept.asked += 1;
+            if by_proof(self.world.ask(backend.netns_id, backend.family, K::widened(*key))?).is_some() {
+                self.swept.hiding.insert((socket.ip(), backend.ifindex));
+            }
+        }
         if let Some(why) = why
             && map.remove_if(key, entry)?
         {
             *self.swept.removed.entry(why).or_default() += 1;
         }
         Ok(())
+    }
+
+    /// Whether a flow may show that its pod hides sockets, which is not known yet: it goes on, and its packets alone told of it.
+    fn may_show_hiding(&self, backend: &Backend, entry: &FlowEntry) -> bool {
+        let is_open =
+            entry.flags & (flow_flags::UNSEEN | flow_flags::CLOSED | flow_flags::POD_FIN) == flow_flags::UNSEEN;
+        let is_known = backend.is_hidden() || self.swept.hiding.contains(&(backend.socket().ip(), backend.ifindex));
+        self.table == FlowTable::Tcp && is_open && !is_known && !has_passed(RECENT, entry.last_seen, self.setting.now)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use xlb_common::abi::{Backend, Member};
+use xlb_common::abi::{Backend, Member, NETNS_HOST};
 
 use crate::node::{LinkState, Location, PodLink};
 use crate::plan::Observed;
@@ -31,7 +31,8 @@ fn linked(backend: &Backend) -> Option<PodLink> {
         ifindex: backend.ifindex,
         name: String::new(),
         is_veth: backend.is_direct(),
-        netns_id: (!backend.is_hidden()).then_some(backend.netns_id),
+        netns_id: Some(backend.netns_id).filter(|&id| id != NETNS_HOST),
+        hides_sockets: backend.is_hidden(),
         host_mac: backend.host_mac,
         pod_mac: (backend.pod_mac != [0; 6]).then_some(backend.pod_mac),
         takes_xdp_frames: backend.takes_xdp(),

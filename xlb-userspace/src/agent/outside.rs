@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
+use crate::ageing::sweep::HidingPod;
 use crate::agent::options::Options;
 use crate::agent::sweeper::{self, Sweeper};
 use crate::agent::sync::{Agent, Extent};
@@ -132,6 +133,11 @@ impl Outside {
     pub fn refusals(&self) -> Vec<Refusal> {
         let crowded = sweeper::refusals(&self.sweeper.board(), |map| self.sizes.is_sizeable(map));
         [self.ports.refusals(), &crowded].concat()
+    }
+
+    /// Pods whose kernels do not know their connections.
+    pub fn hiding(&self) -> Vec<HidingPod> {
+        self.sweeper.board().hiding.into_values().flatten().collect()
     }
 
     /// A round failed; what was queued goes on waiting.

@@ -1,7 +1,7 @@
 //! The thread that sweeps the flow maps. No round of the agent waits for it: what it did and found is on a board.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,7 +13,7 @@ use xlb_common::abi::{EndpointKeyV4, EndpointKeyV6, FlowKeyV6};
 use xlb_common::tables::{FlowTable, Proof, now_of};
 
 use crate::ageing::rules::Setting;
-use crate::ageing::sweep::{Backends, Gone, Swept, World, backends_by_socket, pressure_of, sweep};
+use crate::ageing::sweep::{Backends, Gone, HidingPod, Swept, World, backends_by_socket, pressure_of, sweep};
 use crate::ageing::{Pressure, Timeouts, Why};
 use crate::maps::fill::fill;
 use crate::maps::flows::{FlowMap, name_of};
@@ -40,6 +40,8 @@ pub struct Board {
     pub busy_s: BTreeMap<&'static str, f64>,
     /// Maps that are full of what lives, and how full.
     pub crowded: BTreeMap<&'static str, Pressure>,
+    /// Pods whose kernels do not know their connections, as the last sweep of each map found.
+    pub hiding: BTreeMap<&'static str, BTreeSet<HidingPod>>,
 }
 
 /// The running thread. Dropping it ends it.
@@ -224,6 +226,7 @@ fn tell(board: &Mutex<Board>, map: &'static str, pressure: Pressure, swept: &Swe
     *board.sweeps.entry(map).or_default() += 1;
     board.busy_s.insert(map, swept.busy.as_secs_f64());
     board.crowded.insert(map, pressure);
+    board.hiding.insert(map, swept.hiding.clone());
 }
 
 /// Waits. False: the thread is to end.

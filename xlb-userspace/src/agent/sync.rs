@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use crate::ageing::sweep::HidingPod;
 use crate::agent::handover::Handovers;
 use crate::agent::kept::{Decided, Kept, decide};
 use crate::agent::linger;
@@ -22,7 +23,7 @@ use crate::maps::attach::Hooks;
 use crate::maps::live::LiveMaps;
 use crate::maps::wanted::Refused;
 use crate::model::{Event, Model, ObjectName, Setting};
-use crate::node::{Netlink, NodeView, Snapshot, own_netns_cookie};
+use crate::node::{Location, Netlink, NodeView, Snapshot, own_netns_cookie};
 use crate::plan::desired::{Delivery, Desired, Family, Refusal};
 use crate::plan::{Observed, Op, Plan};
 
@@ -161,6 +162,22 @@ impl Agent {
         if zone != self.view.zone {
             self.view.zone = zone;
             self.checked_at = None;
+        }
+    }
+
+    /// Some pods' kernels do not know their connections: flow entries have to tell of them instead.
+    pub fn learn_hiding(&mut self, pods: &[HidingPod]) {
+        for (address, ifindex) in pods {
+            if let Some(Location::Link(link)) = self.view.pods.get_mut(address)
+                && link.ifindex == *ifindex
+                && !link.hides_sockets
+            {
+                info!(
+                    "{address} has connections that the kernel of its namespace does not know: they follow their flow entries"
+                );
+                link.hides_sockets = true;
+                self.checked_at = None;
+            }
         }
     }
 

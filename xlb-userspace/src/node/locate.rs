@@ -141,6 +141,7 @@ fn pod_link(link: &Link, pod_mac: Option<[u8; 6]>) -> PodLink {
         name: link.name.clone(),
         is_veth: link.kind == "veth",
         netns_id: link.netns_id,
+        hides_sockets: false,
         host_mac: link.mac,
         pod_mac,
         takes_xdp_frames: false,
@@ -169,7 +170,8 @@ fn remember(now: PodLink, before: &PodLink) -> PodLink {
     if (now.ifindex, now.netns_id) != (before.ifindex, before.netns_id) {
         return now;
     }
-    PodLink { pod_mac: now.pod_mac.or(before.pod_mac), takes_xdp_frames: before.takes_xdp_frames, ..now }
+    let PodLink { pod_mac, takes_xdp_frames, hides_sockets, .. } = *before;
+    PodLink { pod_mac: now.pod_mac.or(pod_mac), takes_xdp_frames, hides_sockets, ..now }
 }
 
 fn not_yet_learned(address: IpAddr, bridge: &Link) -> Location {

@@ -36,6 +36,9 @@ pub struct PodLink {
     /// The pod's network namespace id as this node sees it (IFLA_LINK_NETNSID); none: the pod's sockets cannot be
     /// asked.
     pub netns_id: Option<i32>,
+    /// Whether the pod has connections that its namespace's kernel does not know: in a sandbox with a kernel of its own, or
+    /// behind a proxy in the pod that takes them from another port.
+    pub hides_sockets: bool,
     /// MAC of the host's end.
     pub host_mac: [u8; 6],
     /// MAC of the pod's end, where the neighbour table knows it.

@@ -194,9 +194,9 @@ fn follow_link(backend: &mut Backend, link: &PodLink) {
     backend.ifindex = link.ifindex;
     backend.host_mac = link.host_mac;
     backend.pod_mac = link.pod_mac.unwrap_or_default();
-    match link.netns_id {
-        Some(netns_id) => backend.netns_id = netns_id,
-        None => backend.flags |= flags::HIDDEN,
+    backend.netns_id = link.netns_id.unwrap_or(NETNS_HOST);
+    if link.netns_id.is_none() || link.hides_sockets {
+        backend.flags |= flags::HIDDEN;
     }
 }
 
@@ -204,7 +204,8 @@ fn follow_link(backend: &mut Backend, link: &PodLink) {
 /// namespace that is not known on one side tells nothing.
 fn is_same_pod(was: &Backend, now: &Backend) -> bool {
     let is_same_port = Endpoint::of(was) == Endpoint::of(now);
-    is_same_port && was.ifindex == now.ifindex && (was.is_hidden() || now.is_hidden() || was.netns_id == now.netns_id)
+    let is_unknown = was.netns_id == NETNS_HOST || now.netns_id == NETNS_HOST;
+    is_same_port && was.ifindex == now.ifindex && (is_unknown || was.netns_id == now.netns_id)
 }
 
 /// The same pod: its delivery mode belongs to its flows, and a MAC that the neighbour table forgot is still its MAC.

@@ -117,6 +117,7 @@ fn flags_follow_what_is_known_of_the_pod() {
         (Delivery::Direct(link(7)), IN_USE | DIRECT | TAKES_XDP, 7),
         (Delivery::Direct(unknown_mac), IN_USE | DIRECT, 7),
         (Delivery::Direct(hidden), IN_USE | DIRECT | HIDDEN | TAKES_XDP, -1),
+        (Delivery::Direct(PodLink { hides_sockets: true, ..link(7) }), IN_USE | DIRECT | HIDDEN | TAKES_XDP, 7),
         (Delivery::Stack(Some(link(7))), IN_USE, 7),
         (Delivery::Stack(None), IN_USE, -1),
     ];
@@ -126,6 +127,18 @@ fn flags_follow_what_is_known_of_the_pod() {
         let backend = serving(&desired([("web", web)])).observed.backends[&0];
         assert_eq!((backend.flags, backend.netns_id, backend.family), (flags, netns_id, 4));
     }
+}
+
+/// Another pod would get another number, and its connections with it.
+#[test]
+fn a_pod_that_is_found_to_hide_sockets_is_the_same_pod() {
+    let mut node = serving(&desired([("web", service(1, [1]))]));
+    let mut web = service(1, [1]);
+    web.backends.get_mut(&pod(1)).unwrap().delivery = Delivery::Direct(PodLink { hides_sockets: true, ..link(101) });
+    let before = node.observed.backends[&0];
+    node.reach(&desired([("web", web)]));
+    let after = node.observed.backends[&0];
+    assert!(!before.is_hidden() && after.is_hidden() && after.generation == before.generation);
 }
 
 #[test]

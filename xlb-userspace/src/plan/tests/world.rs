@@ -89,6 +89,7 @@ pub fn link(ifindex: u32) -> PodLink {
         name: format!("veth{ifindex}"),
         is_veth: true,
         netns_id: Some(ifindex as i32),
+        hides_sockets: false,
         host_mac: [2, 0, 0, 0, 0, 1],
         pod_mac: Some([2, 0, 0, 0, 0, 2]),
         takes_xdp_frames: true,
