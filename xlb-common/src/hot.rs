@@ -10,6 +10,9 @@
 //!
 //! From PENDING it goes to FLOWS as ever: the pod accepts, or its kernel holds the connection when it replies.
 //!
+//! The same where FLOWS is full of connections that live, so that the kernel evicts some: the agent tells programs of it, for two hours
+//! from then on. It stands in for rule 7's hint.
+//!
 //! So what a flood itself sends does not fill either map. In other times no packet of a connection pays more than a look at
 //! its uplink's flags, which it takes anyway.
 

@@ -219,6 +219,25 @@ fn a_table_that_fills_with_what_lives_is_told_of_before_any_is_lost() -> Result<
     Ok(())
 }
 
+#[test]
+fn a_connection_that_a_full_table_lost_is_served_again_when_its_client_speaks() -> Result<()> {
+    const MOST: usize = 2_048;
+    const LIVING: usize = 3_000;
+    allow_open_files()?;
+    let lab = Lab::new(LabSpec { pod_count: 2, ..LabSpec::default() })?;
+    let mut scene = Scene::on(lab, Delivery::Direct, Door::Tc, &["--max-flows", &MOST.to_string()])?;
+    let living = (0..LIVING).map(|_| LineClient::connect(scene.lab.client(0), scene.vip()));
+    let mut living = living.collect::<Result<Vec<_>>>()?;
+    let maps = scene.agent.wait_until(|maps| {
+        list(maps, "refusals").any(|refusal| refusal["why"].as_str().is_some_and(|why| why.starts_with("95 %")))
+    });
+    assert!(accepted_tcp(&maps) <= MOST, "some lost their entries");
+    for connection in &mut living {
+        connection.ask("still here")?;
+    }
+    Ok(())
+}
+
 /// Live connections that say nothing, and in a map that is not much larger than they need: six times as many others as it
 /// holds. FLOWS is never full of what is over, so the kernel evicts nothing.
 #[test]

@@ -11,7 +11,8 @@ pub mod uplink_flags {
     pub const FOLLOW: u16 = 1;
     /// Replies that would leave here may have to take another way: `WAYS` says which.
     pub const MOVED: u16 = 2;
-    /// Handshakes are many ([`crate::hot`]): the value of [`Uplink::hot`](super::Uplink::hot), which programs write.
+    /// Clients' packets bring entries back ([`crate::hot`]): as handshakes are many, which programs write to
+    /// [`Uplink::hot`](super::Uplink::hot), or as FLOWS was full of connections that live, which the agent says.
     pub const HOT: u16 = 4;
 }
 

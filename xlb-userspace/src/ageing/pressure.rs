@@ -21,16 +21,25 @@ pub const HIGH_PERCENT: u64 = 80;
 /// Percent in use from which it is said to be full: the kernel begins to evict a little before it is.
 pub const CRITICAL_PERCENT: u64 = 95;
 
+/// Entries of a map that the kernel keeps free for each CPU (kernel/bpf/bpf_lru_list.c, LOCAL_FREE_TARGET).
+const FREE_PER_CPU: u64 = 128;
+
+/// How many entries a map holds before the kernel evicts any.
+#[must_use]
+pub fn room(capacity: u64, cpus: u64) -> u64 {
+    capacity - (capacity / 2).min(cpus * FREE_PER_CPU)
+}
+
 /// Longest pause between two sweeps of a map.
 const INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// Shortest pause between two sweeps of a map with room.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 impl Pressure {
-    /// By entries in use.
+    /// By entries in use, of a map with so much [`room`].
     #[must_use]
-    pub fn of(entries: u64, capacity: u64) -> Self {
-        let is_beyond = |percent: u64| entries * 100 >= capacity * percent;
+    pub fn of(entries: u64, room: u64) -> Self {
+        let is_beyond = |percent: u64| entries * 100 >= room * percent;
         match (is_beyond(HIGH_PERCENT), is_beyond(CRITICAL_PERCENT)) {
             (_, true) => Self::Critical,
             (true, _) => Self::High,
@@ -111,6 +120,13 @@ mod tests {
         assert_eq!(pauses(0), [15.0, 3.75, 1.0]);
         assert_eq!(pauses(2), [38.0, 8.0, 2.0], "a large map is not swept all the time");
         assert_eq!(levels.map(|level| seconds(level.linger(&timeouts))), [120.0, 30.0, 7.5]);
+    }
+
+    #[test]
+    fn what_the_kernel_keeps_free_is_no_room() {
+        assert_eq!(room(2_048, 2), 1_792);
+        assert_eq!(room(65_536, 128), 49_152);
+        assert_eq!(room(1_024, 128), 512, "of a small map half, since Linux 6.16");
     }
 
     #[test]

@@ -11,9 +11,9 @@ use anyhow::Result;
 use xlb_common::abi::{Backend, FlowEntry, FlowKeyV6, SCTP, TCP, UDP, flow_flags};
 use xlb_common::tables::{FlowTable, Proof};
 
+use crate::ageing::Why;
 use crate::ageing::rules::{Judgement, Pod, Setting, by_other, by_proof, judge};
 use crate::ageing::timeouts::has_passed;
-use crate::ageing::{Pressure, Why};
 use crate::maps::flows::{FlowMap, Part};
 use crate::maps::keys::Keys;
 
@@ -189,12 +189,6 @@ fn protocol_of(table: FlowTable) -> u8 {
         FlowTable::Udp | FlowTable::UdpPending => UDP,
         FlowTable::Sctp | FlowTable::SctpPending => SCTP,
     }
-}
-
-/// How full a map is after a walk.
-#[must_use]
-pub fn pressure_of<K: Keys>(swept: &Swept, map: &FlowMap<K>) -> Pressure {
-    Pressure::of(swept.left(), map.capacity)
 }
 
 #[cfg(test)]

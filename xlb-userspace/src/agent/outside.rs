@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
-use crate::ageing::sweep::HidingPod;
 use crate::agent::options::Options;
 use crate::agent::sweeper::{self, Sweeper};
 use crate::agent::sync::{Agent, Extent};
@@ -131,13 +130,13 @@ impl Outside {
 
     /// What could not be opened for Services, and which flow maps are crowded.
     pub fn refusals(&self) -> Vec<Refusal> {
-        let crowded = sweeper::refusals(&self.sweeper.board(), |map| self.sizes.is_sizeable(map));
+        let crowded = sweeper::refusals(&self.swept(), |map| self.sizes.is_sizeable(map));
         [self.ports.refusals(), &crowded].concat()
     }
 
-    /// Pods whose kernels do not know their connections.
-    pub fn hiding(&self) -> Vec<HidingPod> {
-        self.sweeper.board().hiding.into_values().flatten().collect()
+    /// What sweeps did and found.
+    pub fn swept(&self) -> sweeper::Board {
+        self.sweeper.board()
     }
 
     /// A round failed; what was queued goes on waiting.
@@ -197,7 +196,7 @@ impl Outside {
             facts.programming.observe((now_ms - triggered_ms) as f64 / 1000.0);
         }
         facts.refusals = by_kind(agent.refusals());
-        facts.swept = self.sweeper.board();
+        facts.swept = self.swept();
         facts.health_ports = self.ports.open_ports();
         facts.watches = source.kube().map(|kube| kube.tally().counts().to_vec()).unwrap_or_default();
         facts.events = self.poster.as_ref().map(Poster::counts).unwrap_or_default();

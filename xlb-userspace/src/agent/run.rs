@@ -291,7 +291,7 @@ async fn round(agent: &mut Agent, source: &mut Source, outside: &mut Outside, is
         agent.wait(news.refusals, news.waiting);
         return Ok(Round::Waiting);
     }
-    agent.learn_hiding(&outside.hiding());
+    agent.learn_swept(&outside.swept());
     let begun = Instant::now();
     let refusals = [news.refusals, outside.refusals()].concat();
     let extent = agent.sync(&refusals).await.inspect_err(|_| outside.failed())?;

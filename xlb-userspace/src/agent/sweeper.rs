@@ -8,12 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use aya::util::nr_cpus;
 use tracing::debug;
 use xlb_common::abi::{EndpointKeyV4, EndpointKeyV6, FlowKeyV6};
 use xlb_common::tables::{FlowTable, Proof, now_of};
 
+use crate::ageing::pressure::room;
 use crate::ageing::rules::Setting;
-use crate::ageing::sweep::{Backends, Gone, HidingPod, Swept, World, backends_by_socket, pressure_of, sweep};
+use crate::ageing::sweep::{Backends, Gone, HidingPod, Swept, World, backends_by_socket, sweep};
 use crate::ageing::{Pressure, Timeouts, Why};
 use crate::maps::fill::fill;
 use crate::maps::flows::{FlowMap, name_of};
@@ -44,6 +46,15 @@ pub struct Board {
     pub hiding: BTreeMap<&'static str, BTreeSet<HidingPod>>,
 }
 
+impl Board {
+    /// Whether the kernel may evict connections that live, or is about to.
+    #[must_use]
+    pub fn loses_connections(&self) -> bool {
+        let of = |map| self.crowded.get(map) == Some(&Pressure::Critical);
+        of(name_of::<EndpointKeyV4>(FlowTable::Tcp)) || of(name_of::<EndpointKeyV6>(FlowTable::Tcp))
+    }
+}
+
 /// The running thread. Dropping it ends it.
 pub struct Sweeper {
     board: Arc<Mutex<Board>>,
@@ -60,7 +71,8 @@ impl Sweeper {
     pub fn start(pins: PinDirectory, timeouts: Timeouts) -> Result<Self> {
         let board = Arc::new(Mutex::new(Board::default()));
         let (stop, stopped) = sync_channel(0);
-        let mut work = Work { pins, timeouts, board: board.clone(), stopped, watched: watched(), looks: 0 };
+        let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")? as u64;
+        let mut work = Work { pins, timeouts, board: board.clone(), stopped, watched: watched(cpus), looks: 0 };
         let thread = thread::Builder::new().name("xlb-sweeper".into()).spawn(move || work.run());
         Ok(Self { board, stop: Some(stop), thread: Some(thread.context("starting the thread that sweeps flows")?) })
     }
@@ -101,6 +113,7 @@ pub fn refusals(board: &Board, is_sizeable: impl Fn(&str) -> bool) -> Vec<Refusa
 
 /// A map that is swept.
 struct Watched {
+    cpus: u64,
     is_v4: bool,
     table: FlowTable,
     pressure: Pressure,
@@ -110,16 +123,21 @@ struct Watched {
 }
 
 impl Watched {
+    fn pressure_of(&self, entries: u64, capacity: u64) -> Pressure {
+        Pressure::of(entries, room(capacity, self.cpus))
+    }
+
     fn name(&self) -> &'static str {
         if self.is_v4 { name_of::<EndpointKeyV4>(self.table) } else { name_of::<EndpointKeyV6>(self.table) }
     }
 }
 
 /// All that are, TCP's first: there the kernel's own choice is the worst.
-fn watched() -> Vec<Watched> {
+fn watched(cpus: u64) -> Vec<Watched> {
     let tables = [FlowTable::Tcp, FlowTable::Udp, FlowTable::UdpPending, FlowTable::Sctp];
     let of = |table| {
         [true, false].map(|is_v4| Watched {
+            cpus,
             is_v4,
             table,
             pressure: Pressure::Calm,
@@ -189,7 +207,7 @@ impl Work {
 /// Whether more pressure is on the map than after its last sweep.
 fn is_fuller(pins: &PinDirectory, watched: &Watched) -> Result<bool> {
     let fill = fill(pins, watched.name())?;
-    Ok(Pressure::of(fill.entries, fill.capacity) > watched.pressure)
+    Ok(watched.pressure_of(fill.entries, fill.capacity) > watched.pressure)
 }
 
 fn sweep_one<K: Keys>(
@@ -207,10 +225,10 @@ fn sweep_one<K: Keys>(
     };
     let (mut map, other) = (FlowMap::<K>::open(pins, table)?, FlowMap::<K>::open(pins, other)?);
     let filled = fill(pins, map.name)?;
-    let pressure = Pressure::of(filled.entries, filled.capacity);
+    let pressure = watched.pressure_of(filled.entries, filled.capacity);
     let setting = Setting { timeouts, pressure, now: now_of(kernel::now_ns()?) };
     let swept = sweep((table, &mut map, &other), (backends, &mut watched.gone), &setting, watched.ask_from, world)?;
-    watched.pressure = pressure_of(&swept, &map);
+    watched.pressure = watched.pressure_of(swept.left(), filled.capacity);
     watched.ask_from = swept.ask_from;
     watched.due = Some(Instant::now() + watched.pressure.pause(&timeouts, swept.busy));
     Ok(swept)

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tracing::{debug, info, warn};
 
-use crate::ageing::sweep::HidingPod;
 use crate::agent::handover::Handovers;
 use crate::agent::kept::{Decided, Kept, decide};
 use crate::agent::linger;
 use crate::agent::options::Options;
 use crate::agent::report::Report;
 use crate::agent::strays::Strays;
+use crate::agent::sweeper::Board;
 use crate::agent::uplinks::ServedUplink;
 use crate::agent::ways::{Told, Ways};
 use crate::maps::attach::Hooks;
@@ -165,9 +165,14 @@ impl Agent {
         }
     }
 
-    /// Some pods' kernels do not know their connections: flow entries have to tell of them instead.
-    pub fn learn_hiding(&mut self, pods: &[HidingPod]) {
-        for (address, ifindex) in pods {
+    /// Takes in what sweeps found. Of a pod whose kernel does not know its connections, flow entries have to tell instead; and
+    /// where those that live may be evicted, clients bring them back.
+    pub fn learn_swept(&mut self, board: &Board) {
+        if board.loses_connections() {
+            self.is_heard |= !self.ways.relearns(self.now_ms());
+            self.ways.crowd(self.now_ms());
+        }
+        for (address, ifindex) in board.hiding.values().flatten() {
             if let Some(Location::Link(link)) = self.view.pods.get_mut(address)
                 && link.ifindex == *ifindex
                 && !link.hides_sockets
@@ -188,8 +193,8 @@ impl Agent {
 
     /// Whether a look at the node may find what was not found before, though the kernel tells of nothing.
     pub fn waits_for_node(&self) -> bool {
-        let has_followed = self.told.is_following() && !self.ways.follows(self.now_ms());
-        !self.provoked.is_empty() || !self.missing.is_empty() || has_followed
+        let is_to_tell = self.told.flags != self.ways.told(self.now_ms()).flags;
+        !self.provoked.is_empty() || !self.missing.is_empty() || is_to_tell
     }
 
     /// Makes the maps equal to what is asked for. What fails is retried in the next round; what was served stays.

@@ -8,8 +8,10 @@
 //! | an uplink is made anew | by the new one, to the same MAC, or, if it is not there, to its next hop | the same |
 //! | an uplink is up again | as before | the same |
 //! | a neighbour that nobody knew | as before | the same: it may be another router |
+//! | `FLOWS` is nearly full: entries of connections that live may go | as before | bring their entries back for [`RELEARN_MS`] |
 //!
-//! To follow clients is to look a flow's entry up for each of their packets: it costs time, and so it ends.
+//! To follow clients is to look a flow's entry up for each of their packets: it costs time, and so it ends. So does bringing entries
+//! back, which is what programs do by themselves in hot times ([`xlb_common::hot`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,6 +23,9 @@ use crate::node::Snapshot;
 
 /// For how long clients are followed after a change: as long as a connection may be silent and then be correct at once.
 pub const FOLLOW_MS: u64 = 600_000;
+/// For how long entries are brought back after a table was nearly full: as long as a connection may be silent, by the kernel's own
+/// choice (net.ipv4.tcp_keepalive_time).
+pub const RELEARN_MS: u64 = 7_200_000;
 /// Addresses behind an uplink whose MACs are remembered after the kernel forgot them.
 const NEIGHBOURS_MAX: usize = 4_096;
 /// Next hops that have been replaced; further ones are left to the clients' packets.
@@ -56,14 +61,6 @@ pub struct Told {
     pub flags: BTreeMap<u32, u16>,
 }
 
-impl Told {
-    /// Whether clients are followed.
-    #[must_use]
-    pub fn is_following(&self) -> bool {
-        self.flags.values().any(|flags| flags & uplink_flags::FOLLOW != 0)
-    }
-}
-
 /// What was seen of the uplinks so far.
 #[derive(Clone, Debug, Default)]
 pub struct Ways {
@@ -74,6 +71,7 @@ pub struct Ways {
     /// Who has taken a next hop's place, by index of the uplink and MAC.
     replaced: BTreeMap<(u32, Mac), Mac>,
     changed_ms: Option<u64>,
+    crowded_ms: Option<u64>,
 }
 
 /// An uplink that is no more.
@@ -138,6 +136,11 @@ impl Ways {
         }
     }
 
+    /// Connections may have lost their entries until now.
+    pub fn crowd(&mut self, now_ms: u64) {
+        self.crowded_ms = Some(now_ms);
+    }
+
     /// Whether it has changed.
     fn compare(&mut self, at: usize, now: Seen) -> bool {
         let known = &self.uplinks[at];
@@ -200,7 +203,8 @@ impl Ways {
         }
         told.ways.extend(self.gone.iter().map(|(&ifindex, gone)| (WayKey::any(ifindex), self.instead_of(gone))));
         let follow = if self.follows(now_ms) { uplink_flags::FOLLOW } else { 0 };
-        told.flags.extend(self.uplinks.iter().map(|uplink| (uplink.ifindex, follow)));
+        let relearn = if self.relearns(now_ms) { uplink_flags::HOT } else { 0 };
+        told.flags.extend(self.uplinks.iter().map(|uplink| (uplink.ifindex, follow | relearn)));
         for key in told.ways.keys() {
             *told.flags.entry(key.ifindex).or_default() |= uplink_flags::MOVED;
         }
@@ -212,6 +216,12 @@ impl Ways {
     pub fn follows(&self, now_ms: u64) -> bool {
         self.uplinks.iter().any(|uplink| !uplink.carries)
             || self.changed_ms.is_some_and(|changed_ms| now_ms < changed_ms + FOLLOW_MS)
+    }
+
+    /// Whether clients' packets are to bring entries back.
+    #[must_use]
+    pub fn relearns(&self, now_ms: u64) -> bool {
+        self.crowded_ms.is_some_and(|crowded_ms| now_ms < crowded_ms + RELEARN_MS)
     }
 
     fn instead_of(&self, gone: &Gone) -> Way {

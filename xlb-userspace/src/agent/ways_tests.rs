@@ -28,6 +28,15 @@ fn a_gateway_with_another_mac_gets_the_replies_of_the_one_before() {
     assert_eq!(ways.told(4).flags, [(ETH0, uplink_flags::FOLLOW | uplink_flags::MOVED)].into());
 }
 
+#[test]
+fn entries_are_brought_back_until_long_after_connections_lost_theirs() {
+    let mut ways = at(&[eth0(&[("192.0.2.1", A)])]);
+    ways.crowd(5);
+    ways.crowd(7);
+    assert_eq!(ways.told(6 + RELEARN_MS).flags, [(ETH0, uplink_flags::HOT)].into());
+    assert_eq!(ways.told(7 + RELEARN_MS).flags, [(ETH0, 0)].into());
+}
+
 /// A router that lost the gateway's address to another one may still be there with an address of its own.
 #[test]
 fn a_gateway_s_address_decides_and_any_other_only_with_its_last_mac() {

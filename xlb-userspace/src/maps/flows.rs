@@ -20,8 +20,6 @@ const NO_EXIST: u64 = 1;
 pub struct FlowMap<K: Keys> {
     /// Its name.
     pub name: &'static str,
-    /// Most entries.
-    pub capacity: u64,
     map: HashMap<MapData, Raw<K::FlowKey>, Raw<FlowEntry>>,
     /// The same map, for the calls that aya has none for.
     data: MapData,
@@ -68,9 +66,9 @@ impl<K: Keys> FlowMap<K> {
     /// When it is no flow map.
     pub fn new(name: &'static str, map: MapData, data: MapData) -> Result<Self> {
         let info = data.info().with_context(|| format!("reading the size of {name}"))?;
-        let (capacity, shape) = (info.max_entries().into(), Shape::of(&info)?);
+        let shape = Shape::of(&info)?;
         let map = Map::LruHashMap(map).try_into().with_context(|| format!("{name} is no flow map"))?;
-        Ok(Self { name, capacity, map, data, shape, page: Page::new(shape, PART_ENTRIES) })
+        Ok(Self { name, map, data, shape, page: Page::new(shape, PART_ENTRIES) })
     }
 
     /// A part of what it holds, from this bucket on.
