@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::select;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::event_loop;
 use super::wire::{Answer, GOODBYE, QUESTION_BYTES, Question};
@@ -20,6 +22,8 @@ use crate::lab::{Namespace, allow_open_files};
 const BACKLOG: u32 = 4_096;
 /// A busy machine lets a process wait: what arrives meanwhile must find room.
 pub(super) const SOCKET_BUFFER_BYTES: usize = 16 << 20;
+/// How long a pod that closes waits for its client to end: under a flood the client's reset may be lost, and nobody repeats one.
+const FAREWELL: Duration = Duration::from_secs(20);
 /// What a server is told when its time is over.
 const CLOSE: &str = "close";
 
@@ -123,8 +127,11 @@ async fn converse(mut stream: TcpStream, pod: &Pod) -> std::io::Result<()> {
     stream.write_all(&Answer { pod: pod.number, key: 0, number: GOODBYE }.to_bytes()).await?;
     // A socket that is closed with data unread resets its connection: so the client ends first.
     stream.shutdown().await?;
-    while stream.read(&mut [0; QUESTION_BYTES]).await? > 0 {}
-    Ok(())
+    let end = async {
+        while stream.read(&mut [0; QUESTION_BYTES]).await? > 0 {}
+        Ok(())
+    };
+    timeout(FAREWELL, end).await.unwrap_or(Ok(()))
 }
 
 async fn answer_messages(stream: &mut TcpStream, pod: u64) -> std::io::Result<()> {
