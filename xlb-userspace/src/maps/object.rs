@@ -21,8 +21,10 @@ const COUNTED_SERVICES: u32 = 1_000;
 /// Most entries of maps that are made for a self-test.
 const PRIVATE_ENTRIES_MAX: u32 = 1_024;
 
-/// Maps to whose entries others refer by number. One of them that was made anew would number other pods.
-pub const REFERRED_TO: [&str; 6] = ["BACKENDS", "ENDPOINTS_V4", "ENDPOINTS_V6", "MEMBERS", "SERVICES", "SLOTS"];
+/// Maps to whose entries others refer by number, and those that say which pod has which. One of them that was made anew would number
+/// other pods, or the same ones otherwise.
+pub const REFERRED_TO: [&str; 8] =
+    ["BACKENDS", "BACKEND_IDS_V4", "BACKEND_IDS_V6", "ENDPOINTS_V4", "ENDPOINTS_V6", "MEMBERS", "SERVICES", "SLOTS"];
 
 /// Bytes of the prefix length that begins each key of an LPM trie.
 const PREFIX: usize = 4;
