@@ -198,9 +198,9 @@ fn admit_unseen<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, entry: &F
     tables.change(FlowTable::Tcp, key, |entry| entry.flags |= flow_flags::UNSEEN);
 }
 
-/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule, and its own for the client's acknowledgement. A pod that answers a SYN has no connection of
-/// this client's port any more: an accepted flow is over. Of one with the same frontend the entry does as well, unless its
-/// packets would tell of both.
+/// Rule 8, SYN-ACK. Its acknowledgement number is kept for the strict rule, and its own for the client's acknowledgement. A pod
+/// that answers a SYN has no connection of this client's port any more: an accepted flow is over. Of one with the same frontend
+/// the entry does as well, unless its packets would tell of both.
 #[inline(always)]
 fn heard_syn_ack<F: Family, T: Tables<F>>(tables: &T, key: &F::FlowKey, tcp: &TcpView) -> Reason {
     let known = tables.flow_at(FlowTable::Tcp, key);

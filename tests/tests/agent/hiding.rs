@@ -1,7 +1,8 @@
 //! Pods with connections that the kernel of their namespace does not know.
 
 use anyhow::Result;
-use xlb_tests::lab::{Greeting, LabSpec, Manifests, Namespace};
+use serde_json::Value;
+use xlb_tests::lab::{Greeting, Lab, LabSpec, Manifests, Namespace};
 
 use crate::stage::{Held, Stage, TARGET_PORT, backend, lab, service, socket, takers};
 
@@ -16,6 +17,11 @@ fn redirect(pod: &Namespace) -> Result<()> {
         "table ip proxy {{\nchain prerouting {{\n{hook}\ntcp dport {TARGET_PORT} redirect to :{PROXY_PORT}\n}}\n}}"
     );
     pod.output("nft", &[&rules]).map(drop)
+}
+
+/// Whether the first pod's kernel is not asked any more.
+fn is_found_out(maps: &Value, lab: &Lab) -> bool {
+    backend(maps, lab, 0).is_some_and(|backend| backend["netns_id"].is_null())
 }
 
 #[test]
@@ -34,7 +40,7 @@ fn connections_that_a_proxy_in_the_pod_takes_stay_with_their_pod() -> Result<()>
     let counters = stage.agent.inspect()?["counters"].clone();
     assert_eq!(counters["replied_admitted"], CONNECTIONS, "{counters}");
 
-    stage.later(|maps| backend(maps, &stage.lab, 0).is_some_and(|backend| backend["netns_id"].is_null()))?;
+    stage.later(|maps| is_found_out(maps, &stage.lab))?;
 
     stage.serve_pods(&[1, 2])?;
     let others = [1, 2].map(|pod| socket(&stage.lab, pod));
@@ -47,6 +53,6 @@ fn connections_that_a_proxy_in_the_pod_takes_stay_with_their_pod() -> Result<()>
     let stage = Stage::start(lab, manifests, &[])?;
     held.iter_mut().try_for_each(Held::answers)?;
     let maps = stage.agent.inspect()?;
-    assert!(backend(&maps, &stage.lab, 0).is_some_and(|backend| backend["netns_id"].is_null()), "{maps:#}");
+    assert!(is_found_out(&maps, &stage.lab), "{maps:#}");
     Ok(())
 }

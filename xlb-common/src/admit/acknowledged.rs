@@ -18,7 +18,7 @@ pub(super) const fn folded(acknowledged: u32) -> u16 {
 }
 
 /// A client's acknowledgement without payload admits the flow, if it is of the SYN-ACK that PENDING knows, and FLOWS does not have the
-/// connection: then the reason says so. One without an entry was passed on before and is so now.
+/// connection: then the reason says so. Any other goes where it was picked to go, and admits nothing.
 #[inline(always)]
 pub fn acknowledged<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, pick: Pick) -> Pick {
     let Ok(backend) = backend_of(tables, &pick) else { return pick };

@@ -134,8 +134,8 @@ impl Outside {
         [self.ports.refusals(), &crowded].concat()
     }
 
-    /// What sweeps did and found.
-    pub fn swept(&self) -> sweeper::Board {
+    /// What sweeps did and found, to be read at once.
+    pub fn swept(&self) -> MutexGuard<'_, sweeper::Board> {
         self.sweeper.board()
     }
 
@@ -196,7 +196,7 @@ impl Outside {
             facts.programming.observe((now_ms - triggered_ms) as f64 / 1000.0);
         }
         facts.refusals = by_kind(agent.refusals());
-        facts.swept = self.swept();
+        facts.swept = self.swept().clone();
         facts.health_ports = self.ports.open_ports();
         facts.watches = source.kube().map(|kube| kube.tally().counts().to_vec()).unwrap_or_default();
         facts.events = self.poster.as_ref().map(Poster::counts).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -77,10 +77,9 @@ impl Sweeper {
         Ok(Self { board, stop: Some(stop), thread: Some(thread.context("starting the thread that sweeps flows")?) })
     }
 
-    /// What the sweeps did and found.
-    #[must_use]
-    pub fn board(&self) -> Board {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What the sweeps did and found. The thread waits with what it has to tell while this is held.
+    pub fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
