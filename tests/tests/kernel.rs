@@ -197,7 +197,8 @@ fn the_proof_is_what_the_pods_kernel_says() -> Result<()> {
     Ok(())
 }
 
-/// A SYN to VIP .11 was noted, and the pod has the port's connection from before: what it sends is not of that SYN.
+/// A SYN to VIP .11 was noted, and the pod has the port's connection from before: what it sends is not of that SYN. Data beside
+/// a listener alone is of a connection that the kernel knows by another port.
 #[test]
 fn a_pending_entry_without_a_syn_ack_admits_no_connection_of_the_pods_kernel() -> Result<()> {
     let tables = sample::tables();
@@ -209,14 +210,19 @@ fn a_pending_entry_without_a_syn_ack_admits_no_connection_of_the_pods_kernel() -
         flows::set(&tables, &[pending].into());
         let frame = Spec::parse(&format!("tcp {} {client} PA data 10", pod.address))?.build();
         let outcome = run_with_proof(&tables, &dataplane, Hook::Pod, &frame, (&pod, client, proof))?;
-        let is_other = matches!(proof, Proof::Owned | Proof::TimeWait);
-        let reason = if is_other { Reason::ReplyUnknown } else { Reason::RepliedHalfOpen };
+        let reason = match proof {
+            Proof::Owned | Proof::TimeWait => Reason::ReplyUnknown,
+            Proof::HalfOpen => Reason::RepliedHalfOpen,
+            Proof::Listening | Proof::Absent => Reason::RepliedAdmitted,
+        };
         assert_eq!(outcome.reason, Some(reason), "{proof:?}");
-        assert!(dataplane.maps.flow(0, &pending.0.1).is_none(), "{proof:?}");
+        let is_known = dataplane.maps.flow(0, &pending.0.1).is_some();
+        assert_eq!(is_known, reason == Reason::RepliedAdmitted, "{proof:?}");
     }
     Ok(())
 }
 
+/// Data beside a listener alone shows a connection that the kernel knows by another port; an acknowledgement does not.
 #[test]
 fn a_reply_admits_its_flow_if_the_pods_kernel_holds_the_connection() -> Result<()> {
     let tables = sample::tables();
@@ -231,7 +237,11 @@ fn a_reply_admits_its_flow_if_the_pods_kernel_holds_the_connection() -> Result<(
                 flows::set(&tables, &[pending].into());
                 let frame = Spec::parse(&format!("tcp {} {client} {flags}", pod.address))?.build();
                 let outcome = run_with_proof(&tables, &dataplane, Hook::Pod, &frame, (&pod, client, proof))?;
-                let is_admitted = matches!(proof, Proof::Owned | Proof::TimeWait);
+                let is_admitted = match proof {
+                    Proof::Owned | Proof::TimeWait => true,
+                    Proof::Listening => flags != "A",
+                    Proof::HalfOpen | Proof::Absent => false,
+                };
                 let reason = if is_admitted { Reason::RepliedAdmitted } else { Reason::RepliedHalfOpen };
                 assert_eq!(outcome.reason, Some(reason), "{version:?} {proof:?} {flags}");
                 let is_known = dataplane.maps.flow(0, &pending.0.1).is_some();

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 1 | the hook |
 //! | 1 | how many flows |
-//! | 21 each | a flow |
+//! | 23 each | a flow |
 //! | 1 | how many packets come before |
 //! | 2 and its length, each | such a packet |
 //! | the rest | the packet |
@@ -45,6 +45,7 @@ struct Record {
     client_port: [u8; 2],
     flags: u8,
     acknowledged: [u8; 4],
+    number: [u8; 2],
     tags: [u8; 8],
 }
 const RECORD: usize = size_of::<Record>();
@@ -117,6 +118,7 @@ fn flow_of(bytes: &[u8], tables: &MemoryTables) -> Option<((u8, FlowKey), FlowEn
     entry.flags = u16::from(record.flags) & FLAGS;
     entry.next_hop_mac[MAC_AT] = record.next_hop;
     entry.syn_ack_acknowledged = u32::from_be_bytes(record.acknowledged);
+    entry.syn_ack_number = u16::from_be_bytes(record.number);
     entry.tags = lawful(bytemuck::cast(record.tags));
     Some(((table, key), entry))
 }
@@ -148,6 +150,7 @@ fn record_of(table: u8, key: &FlowKey, entry: &FlowEntry) -> Record {
         client_port: client.port().to_be_bytes(),
         flags: entry.flags as u8,
         acknowledged: entry.syn_ack_acknowledged.to_be_bytes(),
+        number: entry.syn_ack_number.to_be_bytes(),
         tags: bytemuck::cast(entry.tags),
     }
 }
