@@ -27,6 +27,7 @@ use xlb_common::abi::ABI_VERSION;
 use xlb_tests::kernel::random::{Random, seed};
 use xlb_tests::lab::{LabSpec, LineClient, Program, UdpClient, wait_for};
 use xlb_userspace::maps::live::LiveMaps;
+use xlb_userspace::maps::object::Sizes;
 use xlb_userspace::maps::pins::PinDirectory;
 
 use crate::stage::{Held, Stage, TARGET_PORT, service};
@@ -94,6 +95,11 @@ fn an_agent_killed_in_its_start_leaves_a_dataplane_that_the_next_one_completes()
     faults.until_in_state(1)?;
     faults.stop()?;
     let calls = fs::read_to_string(&file)?;
+    let made = calls.matches("(BPF_MAP_CREATE,").count();
+    ensure!(
+        made < Sizes::default().maps().len(),
+        "{made} maps: the self-test that the agent before passed was repeated"
+    );
     let places = places(&calls, |line| CHANGES.iter().any(|change| line.contains(change)));
     ensure!(places.len() > 50, "only {} of {} calls change something", places.len(), calls.lines().count());
     let mut state = 1;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::desired::Refusal;
 
-/// Directory of the reports.
-const DIRECTORY: &str = "/run/xlb";
+/// Directory of the reports, and of what else an agent leaves for the next one.
+pub const DIRECTORY: &str = "/run/xlb";
 
 /// The last word of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

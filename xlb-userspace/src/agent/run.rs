@@ -1,6 +1,7 @@
 //! The agent's life: checks, start, the loop, the end.
 
 use std::future::pending;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use crate::agent::options::{Options, XdpChoice};
 use crate::agent::outside::Outside;
 use crate::agent::pod_ips;
-use crate::agent::report::Report;
+use crate::agent::report::{self, Report};
 use crate::agent::sync::Agent;
 use crate::agent::uplinks;
 use crate::events::Notice;
@@ -26,7 +27,7 @@ use crate::maps::wanted::{Refused, Wanted};
 use crate::maps::{kernel, object};
 use crate::model::Event;
 use crate::node::{Changes, Netlink, own_netns_cookie};
-use crate::selftest;
+use crate::selftest::{self, passed::Passed};
 use crate::source::Source;
 
 /// A round without any event: for what failed, and for what nobody tells of.
@@ -207,8 +208,8 @@ fn serves_by_xdp(pins: &PinDirectory, carry: Option<&Carry>) -> bool {
     found.hooks.iter().any(|hook| hook.is_xdp())
 }
 
-/// Loads every program that will be attached, once it has passed the self-test: until all of them have, nothing that serves is
-/// touched.
+/// Loads every program that will be attached, once it has passed the self-test on this kernel: until all of them have, nothing
+/// that serves is touched.
 fn load(
     pins: &PinDirectory,
     options: &Options,
@@ -218,13 +219,17 @@ fn load(
 ) -> Result<Ebpf, Refused> {
     let begun = Instant::now();
     let globals = Globals { counted_services: options.sizes.counted_services, node_netns };
-    selftest::run(object::OBJECT, wanted, globals)?;
+    let passed = Passed::here(Path::new(report::DIRECTORY), object::OBJECT, wanted, globals);
+    if !passed.is_known() {
+        selftest::run(object::OBJECT, wanted, globals)?;
+        passed.note().unwrap_or_else(|error| warn!("{error:#}"));
+    }
     let tested = begun.elapsed();
     carry.map_or_else(|| pins.make_version(), Carry::share).map_err(Refused::object)?;
     let mut ebpf = object::open(object::OBJECT, pins, &options.sizes, node_netns).map_err(Refused::object)?;
     carry.map_or(Ok(()), Carry::copy).map_err(Refused::object)?;
     object::load_programs(&mut ebpf, &wanted.programs())?;
-    debug!("the programs passed the self-test in {tested:?}, all are loaded after {:?}", begun.elapsed());
+    debug!("the programs have passed the self-test after {tested:?}, all are loaded after {:?}", begun.elapsed());
     Ok(ebpf)
 }
 

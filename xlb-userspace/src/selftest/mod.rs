@@ -3,11 +3,12 @@
 //! written nowhere, so that there is no second copy of the truth.
 //!
 //! Read in this order: this file, [`table`] (what the maps hold), [`packets`] (what is sent, where), [`xlb_common::memory::outcome`] (what a run
-//! is compared by), [`xlb_common::memory::run`] and [`kernel`] (the two runners).
+//! is compared by), [`xlb_common::memory::run`] and [`kernel`] (the two runners), [`passed`] (when there is no need).
 
 pub mod table;
 pub mod packets;
 pub mod kernel;
+pub mod passed;
 
 use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
