@@ -1,5 +1,5 @@
-//! What passed on this kernel passes again: a small empty file says so until the node boots, and a restart begins to serve in
-//! about half the time. Its name stands for all that a self-test depends on.
+//! What passed on this kernel passes again: an empty file says so until the node boots, and a restart loads its programs once
+//! and not twice. Its name stands for all that a self-test depends on.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,10 +10,9 @@ use anyhow::{Context, Result};
 use crate::maps::object::Globals;
 use crate::maps::wanted::Wanted;
 
-/// Another kernel has another one.
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
-/// By which a running kernel can be told to translate programs otherwise.
-const TRANSLATION: [&str; 2] = ["/proc/sys/net/core/bpf_jit_enable", "/proc/sys/net/core/bpf_jit_harden"];
+/// What tells kernels apart: the boot, and how the JIT is told to translate programs (in the first network namespace only).
+const KERNEL: [&str; 3] =
+    ["/proc/sys/kernel/random/boot_id", "/proc/sys/net/core/bpf_jit_enable", "/proc/sys/net/core/bpf_jit_harden"];
 
 /// The file of one self-test.
 pub struct Passed(PathBuf);
@@ -22,15 +21,8 @@ impl Passed {
     /// That of these programs on the running kernel.
     #[must_use]
     pub fn here(directory: &Path, object: &[u8], wanted: &Wanted, globals: Globals) -> Self {
-        // Not every network namespace has all of them, and a boot that cannot be told is one of its own.
-        let [boot, enable, harden] = [BOOT, TRANSLATION[0], TRANSLATION[1]].map(|path| fs::read(path).ok());
-        let boot = boot.unwrap_or_else(|| std::process::id().to_string().into_bytes());
-        Self(directory.join(name(
-            &[&boot, &enable.unwrap_or_default(), &harden.unwrap_or_default()],
-            object,
-            wanted,
-            globals,
-        )))
+        let kernel = KERNEL.map(|path| fs::read(path).unwrap_or_default());
+        Self(directory.join(name(&kernel, object, wanted, globals)))
     }
 
     /// Whether it was passed.
@@ -51,7 +43,7 @@ impl Passed {
 }
 
 /// The node's own cookie is left out: programs only compare it.
-fn name(kernel: &[&[u8]; 3], object: &[u8], wanted: &Wanted, globals: Globals) -> String {
+fn name(kernel: &[Vec<u8>; 3], object: &[u8], wanted: &Wanted, globals: Globals) -> String {
     let mut hasher = DefaultHasher::new();
     kernel.hash(&mut hasher);
     object.hash(&mut hasher);
@@ -65,23 +57,27 @@ mod tests {
     use super::*;
     use crate::maps::attach::FrontDoor;
 
-    const KERNEL: [&[u8]; 3] = [b"boot", b"1", b"0"];
     const GLOBALS: Globals = Globals { counted_services: 1_000, node_netns: 1 };
+
+    fn kernel(boot: &str, jit: &str) -> [Vec<u8>; 3] {
+        [boot, jit, "0"].map(|text| text.as_bytes().to_vec())
+    }
 
     #[test]
     fn whatever_a_self_test_depends_on_makes_it_another_one() {
         let wanted = Wanted::of([FrontDoor::Tc], false);
+        let usual = kernel("boot", "1");
         let names = [
-            name(&KERNEL, b"object", &wanted, GLOBALS),
-            name(&[b"other", b"1", b"0"], b"object", &wanted, GLOBALS),
-            name(&[b"boot", b"0", b"0"], b"object", &wanted, GLOBALS),
-            name(&KERNEL, b"Object", &wanted, GLOBALS),
-            name(&KERNEL, b"object", &Wanted::of([FrontDoor::XdpNative], false), GLOBALS),
-            name(&KERNEL, b"object", &wanted, Globals { counted_services: 0, ..GLOBALS }),
+            name(&usual, b"object", &wanted, GLOBALS),
+            name(&kernel("other", "1"), b"object", &wanted, GLOBALS),
+            name(&kernel("boot", "0"), b"object", &wanted, GLOBALS),
+            name(&usual, b"Object", &wanted, GLOBALS),
+            name(&usual, b"object", &Wanted::of([FrontDoor::XdpNative], false), GLOBALS),
+            name(&usual, b"object", &wanted, Globals { counted_services: 0, ..GLOBALS }),
         ];
         let different: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(different.len(), names.len());
-        assert_eq!(names[0], name(&KERNEL, b"object", &wanted, Globals { node_netns: 2, ..GLOBALS }));
+        assert_eq!(names[0], name(&usual, b"object", &wanted, Globals { node_netns: 2, ..GLOBALS }));
     }
 
     #[test]
