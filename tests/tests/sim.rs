@@ -1,5 +1,6 @@
 //! The simulator: it repeats itself, it finds what is known to break, and it finds nothing where nothing breaks.
 
+use xlb_common::abi::FLOWS_MAX;
 use xlb_tests::sim::compare::{Contender, Terms, compare, json, table};
 use xlb_tests::sim::design::Cause;
 use xlb_tests::sim::run::run;
@@ -12,7 +13,7 @@ fn scenario(name: &str) -> Scenario {
 }
 
 fn xlb(name: &str, seed: u64, flows: u64) -> Tally {
-    Contender::Xlb.run(scenario(name), seed, flows, 3)
+    Contender::Xlb.run(scenario(name), seed, flows, 3, FLOWS_MAX)
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn the_same_seed_gives_the_same_row() {
 fn rows_do_not_depend_on_the_threads() {
     let rows = |threads| {
         let only = Some("flap".to_owned());
-        let rows = compare(&Terms { flows: 600, seed: 3, only, explains: 0, threads });
+        let rows = compare(&Terms { flows: 600, seed: 3, only, explains: 0, threads, max_flows: FLOWS_MAX });
         rows.into_iter().map(|row| (row.name, row.sum)).collect::<Vec<_>>()
     };
     assert_eq!(rows(1), rows(3));
@@ -52,7 +53,7 @@ fn slots_without_history_are_found() {
 #[test]
 fn a_stateless_table_moves_connections_in_a_rolling_update() {
     let [stateless, remembering] =
-        [Contender::Maglev, Contender::Lru].map(|contender| contender.run(scenario("roll"), 1, 4_000, 0));
+        [Contender::Maglev, Contender::Lru].map(|contender| contender.run(scenario("roll"), 1, 4_000, 0, FLOWS_MAX));
     assert!(stateless.of(Violation::Moved) > 50, "{stateless:?}");
     assert_eq!(remembering.broken(), 0, "{remembering:?}");
 }
@@ -60,7 +61,7 @@ fn a_stateless_table_moves_connections_in_a_rolling_update() {
 #[test]
 fn a_row_says_how_to_repeat_it() {
     let only = Some("maglev/roll".to_owned());
-    let first = compare(&Terms { flows: 2_000, seed: 5, only, explains: 1, threads: 1 });
+    let first = compare(&Terms { flows: 2_000, seed: 5, only, explains: 1, threads: 1, max_flows: FLOWS_MAX });
     let [row] = &first[..] else { panic!("{first:?}") };
     assert_eq!(row.replay().as_deref(), Some("--flows 2000 --seed 5 --only maglev/roll"));
     assert!(table(&first).contains("Moved, stateless"), "{}", table(&first));

@@ -32,7 +32,7 @@ mod tags;
 mod ways;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
@@ -48,8 +48,9 @@ pub const BACKENDS_MAX: u32 = 16_384;
 pub const BACKENDS_LIMIT: u32 = u16::MAX as u32;
 /// Accepted IPv4 TCP flows.
 pub const FLOWS_MAX: u32 = 1 << 20;
-/// Half-open TCP flows of one family. Flow-admission chapter 3: it must outlive the pod's SYN-ACK, and 64 k does.
-pub const PENDING_MAX: u32 = 65_536;
+/// Half-open TCP flows of one family: it must outlive a round trip, under a flood of 200 000 SYNs a second as well
+/// (`docs/decisions/0044-flow-map-sizes.md`).
+pub const PENDING_MAX: u32 = 262_144;
 /// Answered IPv4 UDP flows.
 pub const UDP_FLOWS_MAX: u32 = 262_144;
 /// IPv4 UDP flows that no pod has answered yet.

@@ -18,7 +18,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::{FlowEntry, PENDING_MAX, flow_flags};
+use crate::abi::{FlowEntry, flow_flags};
 use crate::family::Family;
 use crate::parse::Parsed;
 use crate::select::{Pick, backend_of};
@@ -30,8 +30,9 @@ pub const WINDOW_NS: u64 = 100_000_000;
 pub const HOLD_NS: u64 = 10_000_000_000;
 /// Handshakes that a CPU begins before it adds them to the others'.
 pub const SHARE: u32 = 64;
-/// Handshakes in a window that make times hot: PENDING remembers four seconds of as many (flow-admission chapter 6).
-pub const BEGUN_MAX: u64 = PENDING_MAX as u64 / 4 * WINDOW_NS / 1_000_000_000;
+/// Handshakes in a window that make times hot: 16 384 a second. PENDING remembers sixteen seconds of as many, and the
+/// smallest that is of use, of 65 536 entries, four (flow-admission chapter 6).
+pub const BEGUN_MAX: u64 = 65_536 / 4 * WINDOW_NS / 1_000_000_000;
 
 /// Value of `HALF_OPEN`: how many handshakes began in this window, on all CPUs. Several may change it at once, and then some of
 /// their counts are lost.
@@ -107,11 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn times_are_hot_while_pending_forgets_within_four_seconds_and_ten_seconds_more() {
-        let quarter = u64::from(PENDING_MAX) / 4;
+    fn times_are_hot_while_handshakes_are_many_and_ten_seconds_more() {
         let mut half_open = HalfOpen::default();
-        assert!(!after(quarter * 9 / 10, &mut half_open, 100 * S));
-        assert!(after(quarter * 11 / 10, &mut half_open, 101 * S));
+        assert!(!after(14_700, &mut half_open, 100 * S));
+        assert!(after(18_000, &mut half_open, 101 * S));
         for (now_ns, is_hot) in [(101 * S + HOLD_NS, 1), (102 * S + HOLD_NS, 0)] {
             half_open.note(1, now_ns);
             assert_eq!(half_open.is_hot, is_hot);

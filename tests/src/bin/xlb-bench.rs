@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use xlb_common::abi::FLOWS_MAX;
 use xlb_tests::bench::report::{self, Report};
 use xlb_tests::bench::{agent, connections, path, restart, sweep};
 use xlb_tests::load::connections::Habits;
@@ -134,6 +135,9 @@ enum Command {
         /// Runs at a time; the rows do not depend on it
         #[arg(long, default_value_t = 2)]
         threads: usize,
+        /// Size of xlb's tables of flows, as the agent's option of this name
+        #[arg(long, default_value_t = FLOWS_MAX, value_parser = clap::value_parser!(u32).range(1024..))]
+        max_flows: u32,
     },
 }
 
@@ -196,9 +200,9 @@ fn main() -> Result<()> {
             let [pause, patience] = [pause_ms, patience_ms].map(Duration::from_millis);
             return load::connections::work(vip, seats, Habits { pause, patience });
         }
-        Command::Sim { output, flows, seed, only, explain, threads } => {
+        Command::Sim { output, flows, seed, only, explain, threads, max_flows } => {
             let explains = if explain { EXPLAINED } else { 0 };
-            return simulate(&Terms { flows, seed, only, explains, threads }, output);
+            return simulate(&Terms { flows, seed, only, explains, threads, max_flows }, output);
         }
     };
     print(&report, &env, output, table);

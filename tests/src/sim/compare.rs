@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use xlb_common::abi::FLOWS_MAX;
 
 use super::peers::Peer;
 use super::run::run;
@@ -48,15 +49,15 @@ impl Contender {
         }
     }
 
-    /// One run.
+    /// One run; xlb's maps are as large as `--max-flows` makes them.
     #[must_use]
-    pub fn run(self, scenario: Scenario, seed: u64, flows: u64, explains: usize) -> Tally {
+    pub fn run(self, scenario: Scenario, seed: u64, flows: u64, explains: usize, max_flows: u32) -> Tally {
         match self {
             Self::Maglev => run(Peer::stateless(), scenario, seed, flows, explains),
             Self::Lru => run(Peer::lru(ENTRIES), scenario, seed, flows, explains),
             Self::Guard => run(Peer::guarded(ENTRIES), scenario, seed, flows, explains),
-            Self::Xlb => run(Xlb::new(), scenario, seed, flows, explains),
-            Self::XlbClusterOnly => run(Xlb::with_pods_of_cluster(), scenario, seed, flows, explains),
+            Self::Xlb => run(Xlb::new(max_flows), scenario, seed, flows, explains),
+            Self::XlbClusterOnly => run(Xlb::with_pods_of_cluster(max_flows), scenario, seed, flows, explains),
         }
     }
 }
@@ -74,6 +75,8 @@ pub struct Terms {
     pub explains: usize,
     /// Runs at a time.
     pub threads: usize,
+    /// `--max-flows` of xlb.
+    pub max_flows: u32,
 }
 
 /// A design in a scenario.
@@ -89,6 +92,8 @@ pub struct Row {
     pub seeds: Vec<(u64, u64)>,
     /// Flows of each run.
     pub run_flows: u64,
+    /// `--max-flows` of xlb.
+    pub max_flows: u32,
     /// Time that its runs took, one after the other.
     pub seconds: f64,
 }
@@ -111,7 +116,7 @@ pub fn compare(terms: &Terms) -> Vec<Row> {
                 while let Some(&(pair, run)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (contender, scenario) = pairs[pair];
                     let started = Instant::now();
-                    let tally = contender.run(scenario, terms.seed + run, run_flows, terms.explains);
+                    let tally = contender.run(scenario, terms.seed + run, run_flows, terms.explains, terms.max_flows);
                     let result = (pair, run, tally, started.elapsed().as_secs_f64());
                     done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
                 }
@@ -120,7 +125,8 @@ pub fn compare(terms: &Terms) -> Vec<Row> {
     });
     let mut results = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     results.sort_by_key(|(pair, run, ..)| (*pair, *run));
-    let mut rows: Vec<Row> = pairs.iter().map(|(contender, scenario)| empty(*contender, scenario, run_flows)).collect();
+    let mut rows: Vec<Row> =
+        pairs.iter().map(|(contender, scenario)| empty(*contender, scenario, run_flows, terms.max_flows)).collect();
     for (pair, run, tally, seconds) in results {
         rows[pair].add(terms.seed + run, &tally, seconds);
     }
@@ -136,9 +142,9 @@ fn row_name(contender: Contender, scenario: &Scenario) -> String {
     format!("{}/{}", contender.name(), scenario.name)
 }
 
-fn empty(contender: Contender, scenario: &Scenario, run_flows: u64) -> Row {
+fn empty(contender: Contender, scenario: &Scenario, run_flows: u64, max_flows: u32) -> Row {
     let (sum, per_million, seeds) = (Tally::default(), Vec::new(), Vec::new());
-    Row { name: row_name(contender, scenario), sum, per_million, seeds, run_flows, seconds: 0.0 }
+    Row { name: row_name(contender, scenario), sum, per_million, seeds, run_flows, max_flows, seconds: 0.0 }
 }
 
 impl Row {
@@ -155,7 +161,8 @@ impl Row {
     #[must_use]
     pub fn replay(&self) -> Option<String> {
         let (seed, _) = self.seeds.first()?;
-        Some(format!("--flows {} --seed {seed} --only {}", self.run_flows, self.name))
+        let terms = format!("--flows {} --seed {seed} --only {}", self.run_flows, self.name);
+        Some(if self.max_flows == FLOWS_MAX { terms } else { format!("{terms} --max-flows {}", self.max_flows) })
     }
 }
 

@@ -15,6 +15,7 @@ use xlb_common::parse::TcpView;
 use xlb_common::reason::Reason;
 use xlb_common::slot::SlotWord;
 use xlb_common::tables::{FlowTable, Proof, Tables, now_of};
+use xlb_userspace::maps::object::Sizes;
 use xlb_userspace::plan::observed::{Observed, Resting};
 use xlb_userspace::plan::{Endpoint, Op};
 
@@ -52,10 +53,14 @@ pub struct SimTables {
 }
 
 impl SimTables {
-    /// Empty maps.
+    /// Empty maps, as large as an agent with `--max-flows` makes them.
     #[must_use]
-    pub fn new() -> Self {
-        let flows = |entries| RefCell::new(Lru::new(entries, CPUS));
+    pub fn new(max_flows: u32) -> Self {
+        let maps = Sizes { flows: max_flows, ..Sizes::default() }.maps();
+        let flows = |name| {
+            let shape = maps.iter().find(|shape| shape.name == name).expect("a map of this name");
+            RefCell::new(Lru::new(shape.entries, CPUS))
+        };
         Self {
             frontends: Vec::new(),
             slots: Vec::new(),
@@ -63,7 +68,7 @@ impl SimTables {
             backends: Vec::new(),
             backend_ids: HashSet::new(),
             sole_frontends: HashMap::new(),
-            flows: [abi::FLOWS_MAX, abi::PENDING_MAX, abi::UDP_FLOWS_MAX, abi::UDP_PENDING_MAX].map(flows),
+            flows: ["FLOWS_V4", "PENDING_V4", "UDP_FLOWS_V4", "UDP_PENDING_V4"].map(flows),
             pins: RefCell::new(Lru::new(abi::PINS_MAX, CPUS)),
             whole: Observed::default(),
             half_open: Cell::default(),
@@ -135,12 +140,6 @@ impl SimTables {
     #[must_use]
     pub fn evicted(&self) -> [u64; 4] {
         [0, 1, 2, 3].map(|table: usize| self.flows[table].borrow().evicted())
-    }
-}
-
-impl Default for SimTables {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

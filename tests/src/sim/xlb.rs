@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use xlb_common::Reason;
-use xlb_common::abi::{FlowKeyV4, Settings, TCP};
+use xlb_common::abi::{FLOWS_MAX, FlowKeyV4, Settings, TCP};
 use xlb_common::family::{Family as _, V4};
 use xlb_common::hash::{FlowParts, flow_hash, slot_of};
 use xlb_common::packet::BytePacket;
@@ -33,16 +33,16 @@ pub struct Xlb {
 }
 
 impl Xlb {
-    /// With empty maps.
+    /// With empty maps, as large as an agent with `--max-flows` makes them.
     #[must_use]
-    pub fn new() -> Self {
-        Self { tables: SimTables::new(), agent: Agent::default(), frame: Vec::new(), why: Reason::NotOurs }
+    pub fn new(max_flows: u32) -> Self {
+        Self { tables: SimTables::new(max_flows), agent: Agent::default(), frame: Vec::new(), why: Reason::NotOurs }
     }
 
     /// Nobody outside addresses pods.
     #[must_use]
-    pub fn with_pods_of_cluster() -> Self {
-        let mut xlb = Self::new();
+    pub fn with_pods_of_cluster(max_flows: u32) -> Self {
+        let mut xlb = Self::new(max_flows);
         xlb.tables.settings = Settings::NONE.with_pods_of_cluster();
         xlb
     }
@@ -50,7 +50,7 @@ impl Xlb {
     /// Slots forget their former owners: to see that the simulator finds it.
     #[must_use]
     pub fn forgetting_owners() -> Self {
-        let mut xlb = Self::new();
+        let mut xlb = Self::new(FLOWS_MAX);
         xlb.tables.forgets_owners = true;
         xlb
     }
@@ -84,12 +84,6 @@ impl Xlb {
         owners.any(|owner| {
             Tables::<V4>::member(&self.tables, frontend.members_base + u32::from(owner)).is_some_and(member_is_own)
         })
-    }
-}
-
-impl Default for Xlb {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

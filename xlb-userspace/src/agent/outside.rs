@@ -15,7 +15,6 @@ use crate::events::{Announcer, Notice, Poster, Subject};
 use crate::health::answer::{Moment, not_found, of_agent};
 use crate::health::{HealthPorts, HealthState, NodeState, Verdict, judge, wanted};
 use crate::http::{Answer, Respond, Servers, Serving, listen_at};
-use crate::maps::object::Sizes;
 use crate::maps::pins::PinDirectory;
 use crate::maps::wanted::Refused;
 use crate::metrics::facts::{Served, by_kind};
@@ -40,7 +39,6 @@ pub struct Outside {
     triggers_ms: Vec<i64>,
     uncounted: Option<Uncounted>,
     sweeper: Sweeper,
-    sizes: Sizes,
     is_counted: bool,
     is_starting: bool,
     _serving: Vec<Serving>,
@@ -93,7 +91,6 @@ impl Outside {
             triggers_ms: Vec::new(),
             uncounted: None,
             sweeper: Sweeper::start(pins.clone(), options.flow_timeouts)?,
-            sizes: options.sizes,
             is_counted: false,
             is_starting: true,
             _serving: serving,
@@ -130,7 +127,7 @@ impl Outside {
 
     /// What could not be opened for Services, and which flow maps are crowded.
     pub fn refusals(&self) -> Vec<Refusal> {
-        let crowded = sweeper::refusals(&self.swept(), |map| self.sizes.is_sizeable(map));
+        let crowded = sweeper::refusals(&self.swept());
         [self.ports.refusals(), &crowded].concat()
     }
 

@@ -95,16 +95,14 @@ impl Drop for Sweeper {
 
 /// What is wrong with maps that are crowded.
 #[must_use]
-pub fn refusals(board: &Board, is_sizeable: impl Fn(&str) -> bool) -> Vec<Refusal> {
+pub fn refusals(board: &Board) -> Vec<Refusal> {
     let crowded = board.crowded.iter().filter(|(_, pressure)| **pressure != Pressure::Calm);
     let refusal = |(map, pressure): (&&'static str, &Pressure)| {
         let percent = pressure.percent();
-        let cure =
-            if is_sizeable(map) { "raise --max-flows" } else { "it cannot be larger: spread the load over more nodes" };
         let when_full = "when it is full, a flow that lives is forgotten for each new one";
         Refusal {
             object: format!("flows {map}"),
-            why: format!("{percent} % of it are flows that live; {when_full}: {cure}"),
+            why: format!("{percent} % of it are flows that live; {when_full}: raise --max-flows"),
         }
     };
     crowded.map(refusal).collect()
@@ -278,19 +276,14 @@ mod tests {
         let crowded =
             [("FLOWS_V4", Pressure::High), ("SCTP_FLOWS_V6", Pressure::Critical), ("UDP_FLOWS_V4", Pressure::Calm)];
         let board = Board { crowded: crowded.into(), ..Board::default() };
-        let told: Vec<String> = refusals(&board, |map| map == "FLOWS_V4")
-            .iter()
-            .map(|refusal| format!("{}: {}", refusal.object, refusal.why))
-            .collect();
+        let told: Vec<String> =
+            refusals(&board).iter().map(|refusal| format!("{}: {}", refusal.object, refusal.why)).collect();
         let when_full = "when it is full, a flow that lives is forgotten for each new one";
         assert_eq!(
             told,
             [
                 format!("flows FLOWS_V4: 80 % of it are flows that live; {when_full}: raise --max-flows"),
-                format!(
-                    "flows SCTP_FLOWS_V6: 95 % of it are flows that live; {when_full}: it cannot be larger: spread the load \
-                     over more nodes"
-                ),
+                format!("flows SCTP_FLOWS_V6: 95 % of it are flows that live; {when_full}: raise --max-flows"),
             ]
         );
     }

@@ -60,13 +60,11 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// Whether a flow map would be larger with more [`Sizes::flows`].
-    #[must_use]
-    pub fn is_sizeable(&self, map: &str) -> bool {
-        let larger = Self { flows: u32::MAX, ..*self };
-        let entries =
-            |sizes: &Self| sizes.maps().into_iter().find(|shape| shape.name == map).map(|shape| shape.entries);
-        entries(self) < entries(&larger)
+    /// Entries of a map of flows that has so many by default: it grows with [`Sizes::flows`], and is never larger than
+    /// that without need.
+    fn grown(&self, default: u32) -> u32 {
+        let in_proportion = u64::from(default) * u64::from(self.flows) / u64::from(abi::FLOWS_MAX);
+        u32::try_from(in_proportion).unwrap_or(u32::MAX).max(default.min(self.flows))
     }
 
     /// Every map of the object with its number of entries, key bytes and value bytes; pinned under its own name.
@@ -88,21 +86,21 @@ impl Sizes {
             shape("SOLE_FRONTENDS_V4", self.backends, endpoint, size_of::<abi::SoleFrontend>()),
             shape("SOLE_FRONTENDS_V6", self.backends, endpoint_v6, size_of::<abi::SoleFrontend>()),
             shape("FLOWS_V4", self.flows, flow, entry),
-            shape("PENDING_V4", abi::PENDING_MAX.min(self.flows), flow, entry),
-            shape("UDP_FLOWS_V4", abi::UDP_FLOWS_MAX.min(self.flows), flow, entry),
-            shape("UDP_PENDING_V4", abi::UDP_PENDING_MAX.min(self.flows), flow, entry),
-            shape("SCTP_FLOWS_V4", abi::SCTP_FLOWS_MAX.min(self.flows), flow, entry),
-            shape("SCTP_PENDING_V4", abi::SCTP_PENDING_MAX.min(self.flows), flow, entry),
+            shape("PENDING_V4", self.grown(abi::PENDING_MAX), flow, entry),
+            shape("UDP_FLOWS_V4", self.grown(abi::UDP_FLOWS_MAX), flow, entry),
+            shape("UDP_PENDING_V4", self.grown(abi::UDP_PENDING_MAX), flow, entry),
+            shape("SCTP_FLOWS_V4", self.grown(abi::SCTP_FLOWS_MAX), flow, entry),
+            shape("SCTP_PENDING_V4", self.grown(abi::SCTP_PENDING_MAX), flow, entry),
             shape("VIPS_V4", self.frontends, 4, 4),
             shape("VIPS_V6", self.frontends, 16, 4),
             shape("FRONTENDS_V6", self.frontends, endpoint_v6, size_of::<abi::Frontend>()),
             shape("BACKEND_IDS_V6", self.backends, endpoint_v6, 4),
-            shape("FLOWS_V6", abi::FLOWS_V6_MAX.min(self.flows), flow_v6, entry),
-            shape("PENDING_V6", abi::PENDING_MAX.min(self.flows), flow_v6, entry),
-            shape("UDP_FLOWS_V6", abi::UDP_FLOWS_V6_MAX.min(self.flows), flow_v6, entry),
-            shape("UDP_PENDING_V6", abi::UDP_FLOWS_V6_MAX.min(self.flows), flow_v6, entry),
-            shape("SCTP_FLOWS_V6", abi::SCTP_FLOWS_MAX.min(self.flows), flow_v6, entry),
-            shape("SCTP_PENDING_V6", abi::SCTP_PENDING_MAX.min(self.flows), flow_v6, entry),
+            shape("FLOWS_V6", self.grown(abi::FLOWS_V6_MAX), flow_v6, entry),
+            shape("PENDING_V6", self.grown(abi::PENDING_MAX), flow_v6, entry),
+            shape("UDP_FLOWS_V6", self.grown(abi::UDP_FLOWS_V6_MAX), flow_v6, entry),
+            shape("UDP_PENDING_V6", self.grown(abi::UDP_FLOWS_V6_MAX), flow_v6, entry),
+            shape("SCTP_FLOWS_V6", self.grown(abi::SCTP_FLOWS_MAX), flow_v6, entry),
+            shape("SCTP_PENDING_V6", self.grown(abi::SCTP_PENDING_MAX), flow_v6, entry),
             shape("SOURCE_RANGES_V4", abi::SOURCE_RANGES_MAX, PREFIX + client, 4),
             shape("SOURCE_RANGES_V6", abi::SOURCE_RANGES_MAX, PREFIX + client_v6, 4),
             shape("PINS_V4", abi::PINS_MAX, flow, size_of::<abi::Member>()),
