@@ -19,7 +19,7 @@ use crate::load::flood::{Flood, Sent};
 use crate::load::kernel::{Counters, RESETS_SENT, received};
 use crate::load::newcomers::{Attempts, Newcomers};
 use crate::load::pod::PodServer;
-use crate::load::stage::Stage;
+use crate::load::stage::{Stage, TARGET_PORT};
 use crate::load::talk::{Incident, Violation};
 
 use self::trouble::{Done, Trouble};
@@ -82,10 +82,10 @@ pub struct Outcome {
     pub before: Attempts,
     /// And during it.
     pub during: Attempts,
-    /// The flood.
-    pub sent: Sent,
-    /// Packets that the uplink received while it was sent, those of the connections among them.
-    pub arrived: u64,
+    /// The same flood, sent to a pod that xlb does not know: what this machine can receive by routing alone.
+    pub routed: Wave,
+    /// The flood at the VIP.
+    pub flood: Wave,
     /// What was done to pods and agents.
     pub done: Done,
     /// What the kernels of clients and pods counted from the trouble's beginning to the end.
@@ -96,9 +96,19 @@ pub struct Outcome {
     pub reasons: BTreeMap<String, u64>,
 }
 
+/// A flood, and what came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wave {
+    /// What was sent.
+    pub sent: Sent,
+    /// Packets that the uplink received meanwhile, those of connections among them.
+    pub arrived: u64,
+}
+
 /// Measures it.
 pub fn measure(terms: Terms) -> Result<Outcome> {
     let mut stage = stage(terms)?;
+    let routed = routed(&mut stage, terms)?;
     let begun = Instant::now();
     let seats = open(&stage, terms)?;
     let opening = begun.elapsed();
@@ -109,14 +119,10 @@ pub fn measure(terms: Terms) -> Result<Outcome> {
 
     let clients_before = Counters::of_all(stage.clients())?;
     let (counted, reasons_before) = (counters(&stage)?, reasons(&stage)?);
-    let uplink = stage.lab.uplink(0).node_device.clone();
-    let received_before = received(stage.lab.node(), &uplink)?;
-    let vip = SocketAddrV4::new(stage.lab.vip(0), stage.vip().port());
-    let flood = (terms.flood_per_s > 0).then(|| Flood::start(&stage.lab, vip, terms.flood_per_s)).transpose()?;
     let newcomers = self::newcomers(&stage, terms);
-    let mut done = Trouble::new(&stage, terms.grace).last(&mut stage, terms.trouble)?;
-    let sent = flood.map(Flood::stop).transpose()?.unwrap_or_default();
-    let arrived = received(stage.lab.node(), &uplink)? - received_before;
+    let vip = SocketAddrV4::new(stage.lab.vip(0), stage.vip().port());
+    let trouble = Trouble::new(&stage, terms.grace);
+    let (flood, mut done) = under_flood(&mut stage, vip, terms, |stage| trouble.last(stage, terms.trouble))?;
     let during = newcomers.stop()?;
 
     done.settle(&mut stage)?;
@@ -129,7 +135,7 @@ pub fn measure(terms: Terms) -> Result<Outcome> {
         *count -= reasons_before.get(reason).copied().unwrap_or_default().min(*count);
         *count > 0
     });
-    Ok(Outcome { opening, connections, before, during, sent, arrived, done, counters, resets_of_clients, reasons })
+    Ok(Outcome { opening, connections, before, during, routed, flood, done, counters, resets_of_clients, reasons })
 }
 
 fn stage(terms: Terms) -> Result<Stage> {
@@ -140,6 +146,30 @@ fn stage(terms: Terms) -> Result<Stage> {
         lab.client(client).sysctl(&[("net.ipv4.ip_local_port_range", "1024 65535")])?;
     }
     Stage::new(lab, &["--xdp", if terms.by_xdp { "native" } else { "off" }])
+}
+
+/// Lets something be done while SYNs are sent to an address.
+fn under_flood<T>(
+    stage: &mut Stage,
+    to: SocketAddrV4,
+    terms: Terms,
+    act: impl FnOnce(&mut Stage) -> Result<T>,
+) -> Result<(Wave, T)> {
+    let uplink = stage.lab.uplink(0).node_device.clone();
+    let before = received(stage.lab.node(), &uplink)?;
+    let flood = (terms.flood_per_s > 0).then(|| Flood::start(&stage.lab, to, terms.flood_per_s)).transpose()?;
+    let done = act(stage)?;
+    let sent = flood.map(Flood::stop).transpose()?.unwrap_or_default();
+    Ok((Wave { sent, arrived: received(stage.lab.node(), &uplink)? - before }, done))
+}
+
+/// What arrives of the flood where the kernel routes it to a pod that no Service has.
+fn routed(stage: &mut Stage, terms: Terms) -> Result<Wave> {
+    let pod = stage.add_pod()?;
+    let to = SocketAddrV4::new(stage.lab.pod_address(pod), TARGET_PORT);
+    let (wave, ()) = under_flood(stage, to, terms, |_| Ok(sleep(CALM)))?;
+    stage.remove_pod(pod)?;
+    Ok(wave)
 }
 
 /// All connections, each with its pod's first answer.

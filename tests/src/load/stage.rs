@@ -18,7 +18,7 @@ use crate::lab::{
 /// The VIP's port.
 const PORT: u16 = 80;
 /// The pods'.
-const TARGET_PORT: u16 = 8_080;
+pub const TARGET_PORT: u16 = 8_080;
 const SERVICE: &str = "web";
 const SLICE_FILE: &str = "slice.yaml";
 /// Within this time an agent has to serve.

@@ -33,7 +33,12 @@ fn check(terms: Terms) -> Result<()> {
     let (done, through) = (&outcome.done, outcome.during.times.len());
     assert!(done.kills >= 1 && done.replaced >= 1 && outcome.connections.ended > 0, "too little trouble");
     // A generator whose frames nobody receives complains of nothing.
-    assert!(outcome.arrived > 10_000, "{} packets arrived of {:?}", outcome.arrived, outcome.sent);
+    assert!(
+        outcome.flood.arrived > 10_000 && outcome.routed.arrived > 10_000,
+        "floods: {:?} and {:?}",
+        outcome.flood,
+        outcome.routed
+    );
     assert!(through > 0, "no new connection got through: {:?}", outcome.during);
     let incidents: Vec<_> = outcome.incidents().collect();
     assert_eq!(outcome.violations(), 0, "{incidents:#?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Outcome;
+use super::{Outcome, Wave};
 use crate::bench::report::{Report, Row};
 use crate::load::kernel::{HANDSHAKES, IN_VAIN, RESETS_SENT, RETRANSMITTED};
 use crate::load::newcomers::Attempts;
@@ -38,7 +38,6 @@ impl Outcome {
 
     fn load_rows(&self) -> Vec<Row> {
         let (before, after) = &self.counters;
-        let per_s = |packets: u64| packets as f64 / self.sent.time.as_secs_f64().max(f64::MIN_POSITIVE);
         let tcp = &self.connections;
         let [again, handshakes, resets] =
             [RETRANSMITTED, HANDSHAKES, RESETS_SENT].map(|name| after.grown(before, name));
@@ -50,9 +49,11 @@ impl Outcome {
             figure("first opening of all", "ms", ms(self.opening)),
             figure("pods replaced", "count", self.done.replaced as f64),
             figure("agents killed", "count", self.done.kills as f64),
-            figure("flood: packets sent per second", "1/s", per_s(self.sent.packets)),
-            figure("flood: packets arrived per second", "1/s", per_s(self.arrived)),
-            figure("flood: packets sent", "count", self.sent.packets as f64),
+            figure("flood: packets sent per second", "1/s", self.flood.per_s(self.flood.sent.packets)),
+            figure("flood: packets arrived per second", "1/s", self.flood.per_s(self.flood.arrived)),
+            figure("flood: packets sent", "count", self.flood.sent.packets as f64),
+            figure("routed flood: packets sent per second", "1/s", self.routed.per_s(self.routed.sent.packets)),
+            figure("routed flood: packets arrived per second", "1/s", self.routed.per_s(self.routed.arrived)),
             figure("SYNs, and answers to them, sent again", "count", handshakes as f64),
             figure("other TCP segments sent again", "count", again.saturating_sub(handshakes) as f64),
             figure("other TCP segments sent again in vain", "count", after.grown(before, IN_VAIN) as f64),
@@ -61,6 +62,12 @@ impl Outcome {
             figure("SYN cookies sent", "count", after.grown(before, "TcpExt.SyncookiesSent") as f64),
             figure("SYN cookies taken", "count", after.grown(before, "TcpExt.SyncookiesRecv") as f64),
         ]
+    }
+}
+
+impl Wave {
+    fn per_s(&self, packets: u64) -> f64 {
+        packets as f64 / self.sent.time.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 
