@@ -13,6 +13,7 @@ mod forward;
 mod frame;
 mod maps;
 mod object;
+mod operations;
 mod prove;
 mod route;
 mod skb;
@@ -21,13 +22,14 @@ mod steps;
 use core::num::NonZeroU32;
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::Array;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use xlb_common::V4;
 use xlb_common::abi::TCP;
 use xlb_common::family::{End, Family as _, HeaderChange};
-use xlb_common::packet::Packet as _;
+use xlb_common::hook::Kind;
+use xlb_common::packet::Packet;
 use xlb_common::parse::{Endpoint, Macs, Parsed, TcpView, Transport};
 use xlb_common::path::{self, Arrival, Delivery, Door};
 use xlb_common::reason::Reason;
@@ -36,6 +38,7 @@ use xlb_common::tables::Tables;
 
 use crate::frame::Frame;
 use crate::maps::Maps;
+use crate::skb::Skb;
 
 /// What the packets of a measurement have in common, and where it is.
 #[repr(C)]
@@ -56,6 +59,10 @@ struct Traffic {
 
 #[map]
 static TRAFFIC: Array<Traffic> = Array::with_max_entries(1, 0);
+
+/// The packet's first bytes, for [`restore`].
+#[map]
+static HEADERS: Array<[[u8; 8]; 10]> = Array::with_max_entries(1, 0);
 
 /// What the harness itself costs.
 #[xdp]
@@ -101,10 +108,56 @@ pub fn path_xdp_v6(ctx: XdpContext) -> u32 {
     forward::xdp(path::ingress_usual(&mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
 }
 
+/// What it costs to make the same packet again.
+#[xdp]
+pub fn restored(ctx: XdpContext) -> u32 {
+    let _ = restore(&mut Frame::of(&ctx));
+    xdp_action::XDP_PASS
+}
+
+/// An ICMP error, as the program beside `ingress_xdp` serves it.
+#[xdp]
+pub fn path_icmp(ctx: XdpContext) -> u32 {
+    let _ = restore(&mut Frame::of(&ctx));
+    let arrival = Arrival::at(Door::Xdp, ctx.ingress_ifindex() as u32);
+    forward::xdp(path::ingress_of(Kind::Icmp, &mut Frame::of(&ctx), &Maps::of(&ctx), arrival))
+}
+
+/// What the harness costs with skbs.
+#[classifier]
+pub fn empty_tc(_ctx: TcContext) -> i32 {
+    forward::TC_NEXT
+}
+
+/// What making the next packet costs with skbs.
+#[classifier]
+pub fn varied_tc(ctx: TcContext) -> i32 {
+    let _ = vary(&mut Skb::of(&ctx));
+    forward::TC_NEXT
+}
+
+/// The limit with skbs.
+#[classifier]
+pub fn forwarder_tc(ctx: TcContext) -> i32 {
+    let mut skb = Skb::of(&ctx);
+    let _ = vary(&mut skb);
+    forward::to_pod(hard_coded(&mut skb, &Maps::of(&ctx)).ok_or(Reason::NotOurs), 1)
+}
+
+/// The path, as `ingress_tc` runs it.
+#[classifier]
+pub fn path_tc(ctx: TcContext) -> i32 {
+    let mut skb = Skb::of(&ctx);
+    let _ = vary(&mut skb);
+    // A test-run's packets come by the loopback device.
+    let arrival = Arrival::at(Door::Tc, 1);
+    forward::to_pod(path::ingress_usual(&mut skb, &Maps::of(&ctx), arrival), 1)
+}
+
 /// Undoes what the path did to the packet before, and makes it the next flow's. In the words that the path reads: a
-/// packet's bytes come from a device long before, and a read that spans two fresh writes would wait for both.
+/// packet's bytes come from a device long before, and a read that spans two fresh writes would wait for both. Tells the traffic, and the flow's number.
 #[inline(always)]
-fn vary(frame: &mut Frame) -> Option<()> {
+fn vary<P: Packet>(frame: &mut P) -> Option<(&'static Traffic, u32)> {
     let (traffic, flow) = next_flow()?;
     let [[v0, v1, c0, c1], [s0, s1, s2, s3]] = [traffic.ports, (0x0a00_0000 + flow).to_be_bytes()];
     let [d0, d1, d2, d3] = V4::from_stored(traffic.vip);
@@ -112,12 +165,13 @@ fn vary(frame: &mut Frame) -> Option<()> {
     // TTL, protocol, and a checksum: only its arithmetic costs, whatever it is.
     frame.store(22, [64, traffic.protocol, 0x12, 0x34, s0, s1, s2, s3])?;
     frame.store(30, [d0, d1, d2, d3, c0, c1, v0, v1])?;
-    frame.store(50, [0x56, 0x78])
+    frame.store(50, [0x56, 0x78])?;
+    Some((traffic, flow))
 }
 
 /// The same for IPv6: the clients are those of one network.
 #[inline(always)]
-fn vary_v6(frame: &mut Frame) -> Option<()> {
+fn vary_v6<P: Packet>(frame: &mut P) -> Option<()> {
     let (traffic, flow) = next_flow()?;
     let [[v0, v1, c0, c1], [f0, f1, f2, f3]] = [traffic.ports, flow.to_be_bytes()];
     let [a, b, c, d, e, f, g, _] = frame.load::<8>(14)?;
@@ -127,6 +181,16 @@ fn vary_v6(frame: &mut Frame) -> Option<()> {
     frame.store(38, traffic.vip)?;
     frame.store(54, [c0, c1, v0, v1])?;
     frame.store(70, [0x56, 0x78])
+}
+
+/// Makes the packet what it was before the path came to it, whatever it is.
+#[inline(always)]
+fn restore(frame: &mut Frame) -> Option<()> {
+    let words = HEADERS.get(0)?;
+    for (index, word) in words.iter().enumerate() {
+        frame.store(index * size_of_val(word), *word)?;
+    }
+    Some(())
 }
 
 /// The flow of the next packet.
@@ -141,7 +205,7 @@ fn next_flow() -> Option<(&'static Traffic, u32)> {
 }
 
 #[inline(always)]
-fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery> {
+fn hard_coded<P: Packet>(frame: &mut P, maps: &impl Tables<V4>) -> Option<Delivery> {
     let (kind, header) = (frame.load::<2>(12)?, frame.load::<24>(14)?);
     if kind != [8, 0] || [header[0], header[9]] != [0x45, TCP] {
         return None;
@@ -155,7 +219,7 @@ fn hard_coded(frame: &mut Frame, maps: &Maps<'_, XdpContext>) -> Option<Delivery
         hops: header[8],
         macs: Macs { destination: [0; 6], source: [0; 6] },
     };
-    Tables::<V4>::frontend(maps, V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
+    maps.frontend(V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
     readdress_frame(frame, [2, 0, 0, 1, 0, 1], [2, 0, 0, 2, 0, 1])?;
     let change = HeaderChange { end: End::Destination, address: [10, 244, 1, 1], counts_hop: true };
     readdress(frame, &parsed, change, Ports::of_end([0x1f, 0x90]))?;
