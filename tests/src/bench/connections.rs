@@ -167,7 +167,11 @@ fn under_flood<T>(
 fn routed(stage: &mut Stage, terms: Terms) -> Result<Wave> {
     let pod = stage.add_pod()?;
     let to = SocketAddrV4::new(stage.lab.pod_address(pod), TARGET_PORT);
-    let (wave, ()) = under_flood(stage, to, terms, |_| Ok(sleep(CALM)))?;
+    let wait = |_: &mut Stage| {
+        sleep(CALM);
+        Ok(())
+    };
+    let (wave, ()) = under_flood(stage, to, terms, wait)?;
     stage.remove_pod(pod)?;
     Ok(wave)
 }
