@@ -142,6 +142,10 @@ fn a_connection_is_found_behind_an_earlier_one_that_waits_with_a_newer_owner() -
         (Proof::TimeWait, Proof::Listening, 2),
         (Proof::Owned, Proof::TimeWait, 2),
         (Proof::Listening, Proof::TimeWait, 1),
+        (Proof::HalfOpen, Proof::TimeWait, 2),
+        // A SYN sent again came to the newer owner, when the connection was already with the older one.
+        (Proof::HalfOpen, Proof::Owned, 1),
+        (Proof::HalfOpen, Proof::HalfOpen, 2),
     ] {
         let outcome = with_proofs("tcp 198.51.100.9:40000 203.0.113.11:80 A", [(2, newer), (1, older)])?;
         assert_eq!(outcome.reason, Some(Reason::ProvenOwner));

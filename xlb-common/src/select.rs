@@ -5,7 +5,7 @@
 //! | 1 | SYN | one owner | that owner; nothing is looked up |
 //! | 2 | SYN | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the current one |
 //! | 4 | other TCP | one owner | that owner; nothing is looked up |
-//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the tuple (half-open or open); else the one that gave the SYN cookie which the packet acknowledges; else the newest where an earlier connection waits (TIME_WAIT); else the current one |
+//! | 5 | other TCP | previous owners | the newest owner whose kernel holds the connection; else the one that gave the SYN cookie which the packet acknowledges; else the newest whose kernel has the request for it; else the newest where an earlier connection waits (TIME_WAIT); else the current one |
 //! | - | SYN or new UDP flow of a service with affinity | previous owners, and none claims it | the owner that the client's record names; else the current one |
 //! | 5 | SCTP, and TCP of pods whose sockets cannot be seen | previous owners | the newest owner with a flow entry; else the current one |
 //! | 5 | UDP | previous owners | the owner with the newest flow entry; else the current one |
@@ -247,7 +247,7 @@ fn first_owner<F: Family, T: Tables<F>>(tables: &T, frontend: &Frontend, parsed:
     let places = places(frontend, word);
     let Asking { pick, .. } = tables.each_until(places, Asking { frontend, parsed, word, pick: Pick::none(WAITS) });
     // Packets of connections do not pay for this.
-    if pick.is_claim() || !parsed.transport.acknowledges() {
+    if pick.is_final() || !parsed.transport.acknowledges() {
         return pick;
     }
     tables.each_until(places, AskingForCookies(Asking { frontend, parsed, word, pick })).0.pick

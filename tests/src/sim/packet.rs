@@ -75,7 +75,7 @@ impl Packet {
     /// A packet of a client, which has heard of this pod, if of any: an acknowledgement is of its SYN-ACK.
     #[must_use]
     pub const fn of_client(client: Socket, vip: Socket, segment: Segment, pod: Pod) -> Self {
-        let acknowledged = if matches!(segment, Segment::Ack) { number_of(pod) + 1 } else { 0 };
+        let acknowledged = if matches!(segment, Segment::Ack | Segment::Data) { number_of(pod) + 1 } else { 0 };
         Self { source: client, destination: vip, segment, sequence: 0, acknowledged }
     }
 
@@ -88,7 +88,8 @@ impl Packet {
 }
 
 /// The number that a pod's SYN-ACKs have: another one than those of its neighbours.
-const fn number_of(pod: Pod) -> u8 {
+#[must_use]
+pub const fn number_of(pod: Pod) -> u8 {
     (pod % 251) as u8
 }
 

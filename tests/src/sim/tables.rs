@@ -21,7 +21,7 @@ use xlb_userspace::plan::{Endpoint, Op};
 
 use super::clock::TICKS_PER_MS;
 use super::lru::Lru;
-use super::packet::{Held, Holders, State};
+use super::packet::{Held, Holders, State, number_of};
 
 #[path = "tables/v6.rs"]
 mod v6;
@@ -262,8 +262,10 @@ impl Tables<V4> for SimTables {
         self.held(key, |held| held.netns_id == backend.netns_id).proof()
     }
 
-    fn gave_cookie(&self, key: &FlowKeyV4, _tcp: &TcpView) -> bool {
-        self.held(key, |_| true) == State::Cookie
+    /// A cookie is of the pod's own address: the client acknowledges the one that it took.
+    fn gave_cookie(&self, key: &FlowKeyV4, tcp: &TcpView) -> bool {
+        let [.., acknowledged] = tcp.acknowledged.to_be_bytes();
+        self.held(key, |held| number_of(held.pod) + 1 == acknowledged) == State::Cookie
     }
 
     fn pin(&self, key: &FlowKeyV4) -> Option<Member> {

@@ -2,7 +2,7 @@
 
 use core::ops::Deref;
 
-use super::pick::{Pick, WAITS};
+use super::pick::{ASKED, Pick, WAITS};
 use super::{live, member_at};
 use crate::abi::{Backend, FlowEntry, Frontend, Member};
 use crate::admit::{holder, is_to};
@@ -18,7 +18,7 @@ pub(super) struct Asking<'a, F: Family> {
     pub(super) frontend: &'a Frontend,
     pub(super) parsed: &'a Parsed<F>,
     pub(super) word: SlotWord,
-    /// The first that had a claim; until there is one, the first where an earlier connection of the tuple waits.
+    /// Who has the best claim so far; of several that are as good, the first.
     pub(super) pick: Pick,
 }
 
@@ -30,15 +30,18 @@ impl<F: Family, T: Tables<F>> Step<T> for Asking<'_, F> {
         let Some((member, backend)) = owner_backend::<F, T>(tables, self.frontend, self.word, owner) else {
             return false;
         };
-        let reason = match claims(tables, owner, member.id(), &backend, self.parsed) {
-            None => return false,
-            Some(Claim::Waits) if self.pick.has_backend() => return false,
-            Some(Claim::Waits) => WAITS,
-            Some(Claim::Holds) => Reason::ProvenOwner,
-            Some(Claim::Remembered) => Reason::RememberedOwner,
+        let claim = claims(tables, owner, member.id(), &backend, self.parsed);
+        let is_better = match claim {
+            Claim::Nothing => false,
+            Claim::Waits => !self.pick.has_backend(),
+            Claim::Asked => self.pick.reason() == WAITS,
+            Claim::Remembered | Claim::Holds => true,
         };
-        self.pick = Pick::of(member, reason);
-        reason != WAITS
+        if is_better {
+            self.pick = Pick::of(member, claim.reason());
+        }
+        // A SYN goes where it was before: nobody behind has more of it.
+        self.pick.is_final() || self.pick.is_claim() && self.parsed.transport.is_syn()
     }
 }
 
@@ -73,10 +76,10 @@ pub(super) fn pinned<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>) ->
 pub(super) fn still_claims<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, pinned: Pick) -> Pick {
     let (id, generation) = pinned.reference();
     let Some(backend) = live(tables, id, generation) else { return Pick::none(WAITS) };
-    match claims(tables, 0, id, &backend, parsed) {
-        None | Some(Claim::Waits) => Pick::none(WAITS),
-        Some(Claim::Holds) => pinned.because(Reason::ProvenOwner),
-        Some(Claim::Remembered) => pinned.because(Reason::RememberedOwner),
+    match claims(tables, 0, id, &backend, parsed).reason() {
+        WAITS => Pick::none(WAITS),
+        Reason::RememberedOwner => pinned.because(Reason::RememberedOwner),
+        _ => pinned.because(Reason::ProvenOwner),
     }
 }
 
@@ -114,36 +117,51 @@ fn owner_backend<'a, F: Family, T: Tables<F>>(
 /// By what an owner has a claim.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    /// Its kernel has the connection, or the request for it.
-    Holds,
+    /// By nothing.
+    Nothing,
     /// Its kernel has an earlier connection of the tuple in TIME_WAIT: the present one may be with another owner.
     Waits,
+    /// Its kernel has a request for the connection. It may be a SYN sent again, which nobody knew whose it was: the first one may
+    /// have been answered by another owner's cookie, and the connection be there.
+    Asked,
     /// A flow map names it.
     Remembered,
+    /// Its kernel has the connection.
+    Holds,
+}
+
+impl Claim {
+    #[inline(always)]
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Nothing | Self::Waits => WAITS,
+            Self::Asked => ASKED,
+            Self::Remembered => Reason::RememberedOwner,
+            Self::Holds => Reason::ProvenOwner,
+        }
+    }
 }
 
 /// Whether `backend` has a claim on the packet's flow, and by what.
 #[inline(always)]
-fn claims<F: Family, T: Tables<F>>(
-    tables: &T,
-    owner: u8,
-    id: u32,
-    backend: &Backend,
-    parsed: &Parsed<F>,
-) -> Option<Claim> {
+fn claims<F: Family, T: Tables<F>>(tables: &T, owner: u8, id: u32, backend: &Backend, parsed: &Parsed<F>) -> Claim {
     let key = F::flow_key(parsed.source.pair(), (F::from_stored(backend.address), backend.port));
     let (accepted, pending) = match parsed.transport.tcp() {
         Some(tcp) if !backend.is_hidden() => {
             let proof = tables.prove(backend, &key);
             tables.note(Stage::Asked { owner, backend: id, proof });
             if !proves(proof, tcp.is_syn()) {
-                return None;
+                return Claim::Nothing;
             }
             if holder(tables, &key, proof).is_some_and(|entry| !is_to(&entry, parsed)) {
                 tables.note(Stage::OtherFrontend { owner });
-                return None;
+                return Claim::Nothing;
             }
-            return Some(if proof == Proof::TimeWait { Claim::Waits } else { Claim::Holds });
+            return match proof {
+                Proof::TimeWait => Claim::Waits,
+                Proof::HalfOpen => Claim::Asked,
+                _ => Claim::Holds,
+            };
         }
         None if parsed.transport.is_udp() => (FlowTable::Udp, FlowTable::UdpPending),
         Some(_) => (FlowTable::Tcp, FlowTable::TcpPending),
@@ -155,7 +173,7 @@ fn claims<F: Family, T: Tables<F>>(
     let is_live = |table| tables.flow_at(table, &key).is_some_and(|entry| is_claim(&entry));
     let found = is_live(accepted) || is_live(pending);
     tables.note(Stage::LookedUp { owner, backend: id, found });
-    found.then_some(Claim::Remembered)
+    if found { Claim::Remembered } else { Claim::Nothing }
 }
 
 /// A slot's owners, or all members that slots forgot, looked for at `PLACES` places of a datagram's flow.

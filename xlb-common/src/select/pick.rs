@@ -16,6 +16,10 @@ const _: () = assert!(size_of::<Option<Pick>>() == 8);
 /// What asking owners ends with if no owner has more than an earlier connection of the tuple.
 pub(super) const WAITS: Reason = Reason::UnprovenOwner;
 
+/// The same if an owner's kernel has the request for the connection, and no more: [`Reason::ProvenOwner`], unless another one gave the
+/// cookie that the packet acknowledges.
+pub(super) const ASKED: Reason = Reason::RepliedHalfOpen;
+
 /// [`Pick::id`] where there is none: above any id.
 const NO_BACKEND: u16 = u16::MAX;
 
@@ -44,6 +48,12 @@ impl Pick {
     #[inline(always)]
     pub(super) fn is_claim(&self) -> bool {
         self.reason != WAITS && self.reason != Reason::UnsearchedOwner
+    }
+
+    /// Whether no owner can have a better claim.
+    #[inline(always)]
+    pub(super) fn is_final(&self) -> bool {
+        self.is_claim() && self.reason != ASKED
     }
 
     /// The other one if it has a claim, else where something waits; whoever says that owners are to be searched, they are.
