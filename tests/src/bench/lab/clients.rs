@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::servers::{CHUNK_BYTES, MESSAGE_BYTES, Servers, Wish};
 use crate::bench::ways::Site;
-use crate::lab::{Lab, Version, connect};
+use crate::lab::{Lab, Version, connect, forget_connections};
 
 /// A number that is measured on each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ const ASKING: usize = 8;
 const WARM_UP_PART: u32 = 4;
 /// Datagrams between two looks at the clock.
 const BURST: usize = 64;
+/// A client that waits longer for its answer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A last datagram is received within this time.
 const SETTLING: Duration = Duration::from_millis(50);
 
@@ -67,16 +69,15 @@ pub fn check(site: &Site, version: Version) -> Result<()> {
 }
 
 fn to_pod(site: &Site, servers: &Servers, time: Duration) -> Result<Vec<(Figure, f64)>> {
-    let chunk = vec![0; CHUNK_BYTES];
-    let per_s = streams(site, Wish::Take, time, &|| servers.taken_bytes(), &|stream| stream.write_all(&chunk))?;
+    let write = |stream: &mut TcpStream, chunk: &mut [u8]| stream.write_all(chunk);
+    let per_s = streams(site, Wish::Take, time, &|| servers.taken_bytes(), &write)?;
     Ok(vec![(TO_POD, gbit(per_s))])
 }
 
 fn to_client(site: &Site, _: &Servers, time: Duration) -> Result<Vec<(Figure, f64)>> {
     let received = AtomicU64::new(0);
-    let read = |stream: &mut TcpStream| {
-        let mut chunk = [0; CHUNK_BYTES];
-        let length = stream.read(&mut chunk)?;
+    let read = |stream: &mut TcpStream, chunk: &mut [u8]| {
+        let length = stream.read(chunk)?;
         received.fetch_add(length as u64, Ordering::Relaxed);
         if length == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     };
@@ -90,7 +91,7 @@ fn streams(
     wish: Wish,
     time: Duration,
     bytes: &(dyn Fn() -> u64 + Sync),
-    step: &(dyn Fn(&mut TcpStream) -> std::io::Result<()> + Sync),
+    step: &(dyn Fn(&mut TcpStream, &mut [u8]) -> std::io::Result<()> + Sync),
 ) -> Result<f64> {
     let open = |_| {
         let mut stream = connect(site.lab.client(0), site.target(Version::V4))?;
@@ -101,8 +102,9 @@ fn streams(
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let run = |stream: &mut TcpStream| {
+            let mut chunk = vec![0; CHUNK_BYTES];
             while !is_over.load(Ordering::Relaxed) {
-                step(stream)?;
+                step(stream, &mut chunk)?;
             }
             Ok::<_, std::io::Error>(())
         };
@@ -132,6 +134,8 @@ fn requests_v6(site: &Site, _: &Servers, time: Duration) -> Result<Vec<(Figure, 
 /// How many connections got their answer, in which time, and for how long processors were busy.
 fn ask_in_parallel(site: &Site, version: Version, time: Duration) -> Result<(u64, Duration, Duration)> {
     let target = site.target(version);
+    // What is closed stays in conntrack for two minutes, and its table would be full.
+    forget_connections(site.lab.node())?;
     let (begun, busy_before) = (Instant::now(), busy()?);
     // Threads are where the thread is that starts them.
     let counts: Result<Vec<u64>> = site.lab.client(0).run(|| {
@@ -150,6 +154,7 @@ fn ask_again_and_again(target: SocketAddr, end: Instant) -> Result<u64> {
     let mut count = 0;
     while Instant::now() < end {
         let mut connection = TcpStream::connect(target).with_context(|| format!("connecting to {target}"))?;
+        connection.set_read_timeout(Some(PATIENCE))?;
         connection.write_all(&question(Wish::Answer))?;
         let mut answer = [0; MESSAGE_BYTES];
         connection.read_exact(&mut answer).context("waiting for an answer")?;
