@@ -97,8 +97,10 @@ impl Report {
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or_default().max(PLAIN_NAME_WIDTH_MIN);
         let mut lines = vec![format!("{:<width$} {:>6} {:>10} {:>10} {:>10}", "", "unit", "median", "min", "max")];
         for row in &self.rows {
-            let (name, unit, median) = (&row.name, row.unit, row.median());
-            lines.push(format!("{name:<width$} {unit:>6} {median:>10.2} {:>10.2} {:>10.2}", row.min(), row.max()));
+            let (name, unit, median, min, max) = (&row.name, row.unit, row.median(), row.min(), row.max());
+            // Some targets are ratios of hundredths.
+            let digits = if unit == "ratio" { 3 } else { 2 };
+            lines.push(format!("{name:<width$} {unit:>6} {median:>10.digits$} {min:>10.digits$} {max:>10.digits$}"));
         }
         lines.join("\n")
     }

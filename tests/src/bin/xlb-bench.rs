@@ -113,7 +113,7 @@ enum Command {
         by_xdp: bool,
     },
     /// What real sockets get through plain routing, kube-proxy's rules and xlb: throughput, connections, latency, datagrams
-    /// [7 min; root]
+    /// [8 min; root]
     Lab {
         /// How to print the rows
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -129,7 +129,7 @@ enum Command {
         services: u32,
     },
     /// What a small packet costs on its way into a pod, by live frames and without sockets: plain routing, bare forwarders,
-    /// kube-proxy's rules and xlb [2 min; root]
+    /// kube-proxy's rules and xlb [3 min; root]
     Pps {
         /// How to print the rows
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
