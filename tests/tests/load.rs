@@ -1,5 +1,5 @@
-//! Traffic of which every loss is noticed, while what carries it is exchanged: the short runs of `cargo xtask bench restart` and
-//! `cargo xtask bench connections`.
+//! Traffic of which every loss is noticed, while what carries it is exchanged, and beside other ways of carrying it: the short runs
+//! of `cargo xtask bench restart`, `connections`, `lab` and `pps`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,8 @@ mod restart;
 mod flood;
 #[path = "load/connections.rs"]
 mod connections;
+#[path = "load/ways.rs"]
+mod ways;
 
 /// Namespaces share the queues of the machine's processors: what a flood fills would be missing to those who count losses.
 fn alone() -> MutexGuard<'static, ()> {

@@ -11,6 +11,7 @@
 mod bytes;
 mod frame;
 mod object;
+mod sums;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_redirect};
@@ -20,6 +21,7 @@ use aya_ebpf::programs::XdpContext;
 use xlb_common::packet::Packet as _;
 
 use crate::frame::Frame;
+use crate::sums::{folded, halves, words};
 
 /// What all packets of a flood have in common.
 #[repr(C)]
@@ -89,27 +91,4 @@ fn write(frame: &mut Frame, flood: &Flood) -> Option<()> {
     frame.store(46, TCP_MIDDLE)?;
     frame.store(50, [t0, t1, 0, 0])?;
     frame.store(54, TCP_OPTION)
-}
-
-/// The sum of the bytes' words of 16 bits.
-#[inline(always)]
-fn words<const N: usize>(bytes: [u8; N]) -> u32 {
-    let mut sum = 0;
-    let mut at = 0;
-    while at + 1 < N {
-        sum += u32::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
-        at += 2;
-    }
-    sum
-}
-
-#[inline(always)]
-fn halves(word: u32) -> u32 {
-    (word >> 16) + (word & 0xffff)
-}
-
-/// The checksum of that sum (RFC 1071).
-#[inline(always)]
-fn folded(sum: u32) -> [u8; 2] {
-    (!(halves(halves(sum)) as u16)).to_be_bytes()
 }

@@ -31,6 +31,9 @@ const BENCH: (&str, &str) = ("xlb-bench-ebpf", "xlb-bench.o");
 /// The binary that makes floods for tests.
 const FLOOD: (&str, &str) = ("xlb-flood-ebpf", "xlb-flood.o");
 
+/// The binary of `bench pps`.
+const PPS: (&str, &str) = ("xlb-pps-ebpf", "xlb-pps.o");
+
 /// The workspace's release profile is made for the agent. These settings replace it for BPF: bpf-linker links and
 /// optimises all bitcode at once, a program cannot unwind, and BTF is made of the debug information.
 const PROFILE: [(&str, &str); 6] = [
@@ -65,7 +68,7 @@ pub fn build(checkout: &Checkout) -> Result<()> {
 
     let built = checkout.bpf_build().join(TARGET).join("release");
     check(&built.join(PRODUCTION.0))?;
-    for (binary, object) in [PRODUCTION, BENCH, FLOOD] {
+    for (binary, object) in [PRODUCTION, BENCH, FLOOD, PPS] {
         let repaired = repaired(&built.join(binary))?;
         publish(&repaired, &checkout.bpf_objects().join(object))?;
     }

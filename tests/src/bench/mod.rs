@@ -5,4 +5,7 @@ pub mod agent;
 pub mod restart;
 pub mod connections;
 pub mod sweep;
+pub mod ways;
+pub mod lab;
+pub mod pps;
 pub mod report;

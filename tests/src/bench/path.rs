@@ -129,7 +129,7 @@ fn described(packet: Packet) -> String {
 }
 
 /// Test-run repeats on the CPU it is called on.
-fn stay_on_one_cpu() -> Result<()> {
+pub(super) fn stay_on_one_cpu() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(std::thread::available_parallelism().map_or(1, usize::from) - 1)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("staying on one CPU")

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// took 28 ns. On another machine only the order of magnitude can be compared.
 pub const KATRAN_NS: f64 = 120.0;
 
+/// How wide the names of a table are that has no long ones.
+const PLAIN_NAME_WIDTH_MIN: usize = 52;
+
 /// One measured thing.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -40,6 +43,13 @@ impl Row {
             odd if odd % 2 == 1 => sorted[middle],
             _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
         }
+    }
+
+    /// How one row stands to another, round by round: what disturbs both in a round disturbs this less.
+    #[must_use]
+    pub fn ratio_of(name: String, above: &Row, below: &Row) -> Row {
+        let pairs = above.rounds.iter().zip(&below.rounds);
+        Row { name, unit: "ratio", rounds: pairs.map(|(above, below)| above / below).collect(), baseline: None }
     }
 
     fn min(&self) -> f64 {
@@ -84,12 +94,30 @@ impl Report {
     /// The table of figures that no packet's cost can be compared with.
     #[must_use]
     pub fn plain_table(&self) -> String {
-        let mut lines = vec![format!("{:<52} {:>6} {:>10} {:>10} {:>10}", "", "unit", "median", "min", "max")];
+        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or_default().max(PLAIN_NAME_WIDTH_MIN);
+        let mut lines = vec![format!("{:<width$} {:>6} {:>10} {:>10} {:>10}", "", "unit", "median", "min", "max")];
         for row in &self.rows {
-            let (name, unit, median) = (&row.name, row.unit, row.median());
-            lines.push(format!("{name:<52} {unit:>6} {median:>10.2} {:>10.2} {:>10.2}", row.min(), row.max()));
+            let (name, unit, median, min, max) = (&row.name, row.unit, row.median(), row.min(), row.max());
+            // Some targets are ratios of hundredths.
+            let digits = if unit == "ratio" { 3 } else { 2 };
+            lines.push(format!("{name:<width$} {unit:>6} {median:>10.digits$} {min:>10.digits$} {max:>10.digits$}"));
         }
         lines.join("\n")
+    }
+
+    /// The same with each row's ratio to its baseline, which are all of one kind.
+    #[must_use]
+    pub fn compared_table(&self, baseline: &str) -> String {
+        let ratios = self.rows.iter().map(|row| match (self.ratio(row), &row.baseline) {
+            (Some(ratio), _) => format!("{ratio:.2}"),
+            // A baseline that is nothing.
+            (None, Some(_)) => "-".to_owned(),
+            (None, None) => String::new(),
+        });
+        let title = format!("to {baseline}");
+        let lines = self.plain_table();
+        let lines = lines.lines().zip([title].into_iter().chain(ratios));
+        lines.map(|(line, ratio)| format!("{line} {ratio:>16}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
 
     /// The object of `-o json`.
@@ -145,5 +173,7 @@ mod tests {
         let report = Report { rows: vec![row("a", &[1.0, 9.0, 2.0], None), row("b", &[3.0, 5.0], Some("a"))] };
         assert_eq!(report.ratio(&report.rows[1]), Some(2.0));
         assert_eq!(report.json(&json!({}))["rows"][1]["ratio"], 2.0);
+        assert!(report.compared_table("a").ends_with(" 2.00"), "{}", report.compared_table("a"));
+        assert_eq!(Row::ratio_of("b over a".to_owned(), &report.rows[1], &report.rows[0]).rounds, [3.0, 5.0 / 9.0]);
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use xlb_common::abi::FLOWS_MAX;
 use xlb_tests::bench::report::{self, Report};
-use xlb_tests::bench::{agent, connections, path, restart, sweep};
+use xlb_tests::bench::ways::SERVICES_MAX;
+use xlb_tests::bench::{agent, connections, lab, path, pps, restart, sweep};
 use xlb_tests::load::connections::Habits;
 use xlb_tests::load::{self, pod};
 use xlb_tests::scale::Scale;
@@ -112,6 +113,38 @@ enum Command {
         #[arg(long)]
         by_xdp: bool,
     },
+    /// What real sockets get through plain routing, kube-proxy's rules and xlb: throughput, connections, latency, datagrams
+    /// [8 min; root]
+    Lab {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// How long each kind of traffic lasts
+        #[arg(long, default_value_t = lab::Terms::TARGET.time.as_secs_f64())]
+        seconds: f64,
+        /// Interleaved rounds
+        #[arg(long, default_value_t = lab::Terms::TARGET.rounds)]
+        rounds: usize,
+        /// Services of kube-proxy and of xlb, where there are many
+        #[arg(long, default_value_t = lab::Terms::TARGET.services, value_parser = services())]
+        services: u32,
+    },
+    /// What a small packet costs on its way into a pod, by live frames and without sockets: plain routing, bare forwarders,
+    /// kube-proxy's rules and xlb [3 min; root]
+    Pps {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Packets per row and round
+        #[arg(long, default_value_t = pps::Terms::TARGET.packets, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+        packets: u32,
+        /// Interleaved rounds
+        #[arg(long, default_value_t = pps::Terms::TARGET.rounds)]
+        rounds: usize,
+        /// Services of kube-proxy and of xlb
+        #[arg(long, default_value_t = pps::Terms::TARGET.services, value_parser = services())]
+        services: u32,
+    },
     /// Takes part in a load: `restart` and `connections` start these
     #[command(subcommand, hide = true)]
     Work(Work),
@@ -170,6 +203,10 @@ enum Output {
     Json,
 }
 
+fn services() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(2..=SERVICES_MAX.into())
+}
+
 fn main() -> Result<()> {
     let (env, report, output, table): (_, _, _, fn(&Report) -> String) = match Arguments::parse().command {
         Command::Path { output, repeat, rounds } => {
@@ -195,6 +232,18 @@ fn main() -> Result<()> {
             let terms = connections::Terms { connections, streams, trouble, flood_per_s, grace, by_xdp, ..target };
             return keep(terms, output);
         }
+        Command::Lab { output, seconds, rounds, services } => {
+            ensure!(rounds >= 1 && (0.01..=10.0).contains(&seconds), "no rounds, or none of 10 ms to 10 s");
+            let time = Duration::from_secs_f64(seconds);
+            let report = lab::measure(lab::Terms { time, rounds, services })?;
+            (report::env(services, rounds), report, output, compared_with_routing)
+        }
+        Command::Pps { output, packets, rounds, services } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            let outcome = pps::measure(pps::Terms { packets, rounds, services })?;
+            eprint!("{}", outcome.losses());
+            (report::env(packets, rounds), outcome.report, output, compared_with_routing)
+        }
         Command::Work(Work::Pod { number, port }) => return pod::work(number, port),
         Command::Work(Work::Client { vip, seats, pause_ms, patience_ms }) => {
             let [pause, patience] = [pause_ms, patience_ms].map(Duration::from_millis);
@@ -214,6 +263,10 @@ fn print(report: &Report, env: &serde_json::Value, output: Output, table: fn(&Re
         Output::Table => println!("{}\n\n{}", one_line(env), table(report)),
         Output::Json => println!("{:#}", report.json(env)),
     }
+}
+
+fn compared_with_routing(report: &Report) -> String {
+    report.compared_table("plain routing")
 }
 
 fn restart(terms: restart::Terms, output: Output) -> Result<()> {

@@ -21,8 +21,13 @@ impl Cgroup {
     /// Makes one, and moves the current thread into it.
     pub fn enter() -> Result<Cgroup> {
         let cgroup = Cgroup::empty()?;
-        write(&cgroup.path.join("cgroup.threads"), "0")?;
+        cgroup.join()?;
         Ok(cgroup)
+    }
+
+    /// Moves the current thread into it: what sockets it makes from then on are the cgroup's.
+    pub fn join(&self) -> Result<()> {
+        write(&self.path.join("cgroup.threads"), "0")
     }
 
     /// Makes one that no thread is in: its programs see none of the test's sockets.

@@ -20,6 +20,8 @@ pub use crate::kernel::sample::Version;
 pub use addresses::{PodShape, Uplink, client_address, vip};
 mod wiring;
 pub mod kube_proxy;
+mod conntrack;
+pub use conntrack::forget_connections;
 mod namespace;
 pub use namespace::Namespace;
 mod cgroup;

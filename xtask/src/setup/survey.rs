@@ -7,9 +7,10 @@ use crate::checkout::Checkout;
 use crate::command;
 
 /// Programs that the lab and the demo run, and Debian's packages of them. One has a path, as its package puts it outside of PATH.
-const LAB_PROGRAMS: [(&str, &[&str]); 15] = [
+const LAB_PROGRAMS: [(&str, &[&str]); 16] = [
     ("ip", &["iproute2"]),
     ("nft", &["nftables"]),
+    ("iptables-restore", &["iptables"]),
     ("ethtool", &["ethtool"]),
     ("curl", &["curl"]),
     ("nginx", &["nginx-light"]),
