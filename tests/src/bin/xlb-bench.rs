@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: measures xlb.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
-use xlb_tests::bench::report::{self, Report};
+use serde_json::Value;
+use xlb_tests::bench::report::compare::Earlier;
+use xlb_tests::bench::report::{self, Report, one_line};
 use xlb_tests::bench::{agent, connections, path, restart, sweep};
 use xlb_tests::load::connections::Habits;
 use xlb_tests::load::{self, pod};
@@ -19,6 +22,9 @@ const EXPLAINED: usize = 5;
 #[derive(Parser)]
 #[command(name = "xlb-bench")]
 struct Arguments {
+    /// What an earlier run of the same bench printed with `-o json`: shown beside each row, with the ratio of now to then
+    #[arg(long, global = true, value_name = "FILE")]
+    compare: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -167,7 +173,10 @@ enum Output {
 }
 
 fn main() -> Result<()> {
-    let (env, report, output, table): (_, _, _, fn(&Report) -> String) = match Arguments::parse().command {
+    let Arguments { compare, command } = Arguments::parse();
+    let earlier = compare.as_deref().map(Earlier::read).transpose()?;
+    let earlier = earlier.as_ref();
+    let (env, report, output, table): (_, _, _, fn(&Report) -> String) = match command {
         Command::Path { output, repeat, rounds } => {
             ensure!(rounds >= 1, "no rounds, no figures");
             (report::env(repeat, rounds), path::measure(repeat, rounds)?, output, Report::table)
@@ -183,13 +192,13 @@ fn main() -> Result<()> {
         }
         Command::Restart { output, restarts, flows, connections, quiet_s, by_xdp } => {
             let quiet = Duration::from_secs(quiet_s);
-            return restart(restart::Terms { restarts, flows, connections, quiet, by_xdp }, output);
+            return restart(restart::Terms { restarts, flows, connections, quiet, by_xdp }, output, earlier);
         }
         Command::Connections { output, connections, streams, seconds, flood, grace, by_xdp } => {
             let [trouble, grace] = [seconds, grace].map(Duration::from_secs);
             let (connections, flood_per_s, target) = (connections as usize, flood, connections::Terms::TARGET);
             let terms = connections::Terms { connections, streams, trouble, flood_per_s, grace, by_xdp, ..target };
-            return keep(terms, output);
+            return keep(terms, output, earlier);
         }
         Command::Work(Work::Pod { number, port }) => return pod::work(number, port),
         Command::Work(Work::Client { vip, seats, pause_ms, patience_ms }) => {
@@ -198,24 +207,42 @@ fn main() -> Result<()> {
         }
         Command::Sim { output, flows, seed, only, explain, threads } => {
             let explains = if explain { EXPLAINED } else { 0 };
-            return simulate(&Terms { flows, seed, only, explains, threads }, output);
+            return simulate(&Terms { flows, seed, only, explains, threads }, output, earlier);
         }
     };
-    print(&report, &env, output, table);
+    print(&report, &env, output, table, earlier)
+}
+
+fn print(
+    report: &Report,
+    env: &Value,
+    output: Output,
+    table: fn(&Report) -> String,
+    earlier: Option<&Earlier>,
+) -> Result<()> {
+    if matches!(output, Output::Table) {
+        println!("{}\n", one_line(env));
+    }
+    show(table(report), report.json(env), output, earlier)
+}
+
+/// Prints the table, or the object of the same rows.
+fn show(table: String, object: Value, output: Output, earlier: Option<&Earlier>) -> Result<()> {
+    let (table, object) = match earlier {
+        None => (table, object),
+        Some(earlier) => (earlier.beside(&table, &object)?, earlier.added_to(object)?),
+    };
+    match output {
+        Output::Table => println!("{table}"),
+        Output::Json => println!("{object:#}"),
+    }
     Ok(())
 }
 
-fn print(report: &Report, env: &serde_json::Value, output: Output, table: fn(&Report) -> String) {
-    match output {
-        Output::Table => println!("{}\n\n{}", one_line(env), table(report)),
-        Output::Json => println!("{:#}", report.json(env)),
-    }
-}
-
-fn restart(terms: restart::Terms, output: Output) -> Result<()> {
+fn restart(terms: restart::Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {
     let outcome = restart::measure(terms)?;
     let env = report::env(u32::try_from(terms.restarts).unwrap_or(u32::MAX), 1);
-    print(&outcome.report(), &env, output, Report::plain_table);
+    print(&outcome.report(), &env, output, Report::plain_table, earlier)?;
     ensure!(
         outcome.restarted.faults() == 0,
         "traffic was lost or moved: {:?}",
@@ -224,28 +251,18 @@ fn restart(terms: restart::Terms, output: Output) -> Result<()> {
     Ok(())
 }
 
-fn keep(terms: connections::Terms, output: Output) -> Result<()> {
+fn keep(terms: connections::Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {
     let outcome = connections::measure(terms)?;
     let env = report::env(u32::try_from(terms.connections).unwrap_or(u32::MAX), 1);
-    print(&outcome.report(), &env, output, Report::plain_table);
+    print(&outcome.report(), &env, output, Report::plain_table, earlier)?;
     eprint!("{}", outcome.story(EXPLAINED));
     ensure!(outcome.violations() == 0, "{} connections moved, broke or hung", outcome.violations());
     Ok(())
 }
 
-fn simulate(terms: &Terms, output: Output) -> Result<()> {
+fn simulate(terms: &Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {
     let rows = compare::compare(terms);
     ensure!(!rows.is_empty(), "no row, design or scenario has this name");
     let env = report::env(u32::try_from(terms.seed).unwrap_or_default(), terms.threads);
-    match output {
-        Output::Table => println!("{}", compare::table(&rows)),
-        Output::Json => println!("{:#}", compare::json(&rows, &env)),
-    }
-    Ok(())
-}
-
-/// The surroundings, as `name value` pairs.
-fn one_line(env: &serde_json::Value) -> String {
-    let pairs = env.as_object().into_iter().flatten();
-    pairs.map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"'))).collect::<Vec<_>>().join(", ")
+    show(compare::table(&rows), compare::json(&rows, &env), output, earlier)
 }
