@@ -1,5 +1,5 @@
 //! Traffic of which every loss is noticed, while what carries it is exchanged: the short runs of `cargo xtask bench restart` and
-//! `cargo xtask bench connections`.
+//! `cargo xtask bench connections`. And that of `cargo xtask bench tables`, which has no traffic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,8 @@ mod restart;
 mod flood;
 #[path = "load/connections.rs"]
 mod connections;
+#[path = "load/figures.rs"]
+mod figures;
 
 /// Namespaces share the queues of the machine's processors: what a flood fills would be missing to those who count losses.
 fn alone() -> MutexGuard<'static, ()> {

@@ -5,4 +5,5 @@ pub mod agent;
 pub mod restart;
 pub mod connections;
 pub mod sweep;
+pub mod tables;
 pub mod report;

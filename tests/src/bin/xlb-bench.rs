@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use xlb_tests::bench::report::compare::Earlier;
 use xlb_tests::bench::report::{self, Report, one_line};
-use xlb_tests::bench::{agent, connections, path, restart, sweep};
+use xlb_tests::bench::{agent, connections, path, restart, sweep, tables};
 use xlb_tests::load::connections::Habits;
 use xlb_tests::load::{self, pod};
 use xlb_tests::scale::Scale;
@@ -69,6 +69,22 @@ enum Command {
         /// Walks of each kind
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+    },
+    /// Tables of slots: built, and changed by a pod that comes or goes, in the kernel's maps; how evenly they share out, and
+    /// how few slots move [1 min; root]
+    Tables {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Builds, and changes of each kind, in a round
+        #[arg(long, default_value_t = tables::Terms::TARGET.repeat, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        repeat: u32,
+        /// Rounds
+        #[arg(long, default_value_t = tables::Terms::TARGET.rounds)]
+        rounds: usize,
+        /// Services beside the one that changes
+        #[arg(long, default_value_t = tables::Terms::TARGET.others, value_parser = clap::value_parser!(u32).range(1..=30_000))]
+        others: u32,
     },
     /// Numbered datagrams and TCP connections while agents end, in turn by SIGTERM and SIGKILL, and others replace their
     /// programs: what was lost or moved, which has to be nothing [15 min; root]
@@ -189,6 +205,11 @@ fn main() -> Result<()> {
         Command::Sweep { output, flows, rounds } => {
             ensure!(rounds >= 1, "no rounds, no figures");
             (report::env(flows, rounds), sweep::measure(flows, rounds)?, output, Report::plain_table)
+        }
+        Command::Tables { output, repeat, rounds, others } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            let terms = tables::Terms { rounds, repeat, others, ..tables::Terms::TARGET };
+            (report::env(repeat, rounds), tables::measure(terms)?, output, Report::plain_table)
         }
         Command::Restart { output, restarts, flows, connections, quiet_s, by_xdp } => {
             let quiet = Duration::from_secs(quiet_s);
