@@ -1,5 +1,5 @@
 //! Traffic of which every loss is noticed, while what carries it is exchanged: the short runs of `cargo xtask bench restart` and
-//! `cargo xtask bench connections`. And that of `cargo xtask bench tables`, which has no traffic.
+//! `cargo xtask bench connections`. And those of `cargo xtask bench tables` and `memory`, which have no traffic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -95,13 +95,13 @@ enum Command {
     ///
     /// Runs `setup` and `build-ebpf` first. Arguments that are not named here go to the demo.
     Demo(DemoArgs),
-    /// Measure, in release mode: `bench path -o json`, or `agent`, `tables`, `sim`, `sweep`, `restart`, `connections`
+    /// Measure, in release mode: `bench path -o json`, or `agent`, `memory`, `tables`, `sim`, `sweep`, `restart`, `connections`
     /// [5 min cold; root]
     ///
     /// Runs `build-ebpf` first. All arguments go to `xlb-bench`. With `--compare FILE` each row has what an earlier run said of
     /// it, which FILE has from `-o json`, and the ratio of now to then.
     Bench {
-        /// What to measure (`path`, `agent`, `tables`, `sim`, `sweep`, `restart`, `connections`), then options:
+        /// What to measure (`path`, `agent`, `memory`, `tables`, `sim`, `sweep`, `restart`, `connections`), then options:
         /// `path -o json`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,

@@ -19,7 +19,7 @@ pub fn demo(checkout: &Checkout, args: &[String], only_cleans: bool) -> Result<E
 }
 
 /// What `xlb-bench` measures with a whole agent, as one of its arguments says.
-const OF_AGENTS: [&str; 3] = ["agent", "restart", "connections"];
+const OF_AGENTS: [&str; 4] = ["agent", "memory", "restart", "connections"];
 
 /// Measures in release mode, with an agent that was built so where one takes part.
 pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {

@@ -7,8 +7,8 @@
 mod parts;
 #[path = "agent/whole.rs"]
 mod whole;
-#[path = "agent/maps.rs"]
-mod maps;
+#[path = "agent/probed.rs"]
+mod probed;
 
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 
 pub mod path;
 pub mod agent;
+mod running;
+pub mod memory;
 pub mod restart;
 pub mod connections;
 pub mod sweep;

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use xlb_tests::bench::report::compare::Earlier;
 use xlb_tests::bench::report::{self, Report, one_line};
-use xlb_tests::bench::{agent, connections, path, restart, sweep, tables};
+use xlb_tests::bench::{agent, connections, memory, path, restart, sweep, tables};
 use xlb_tests::load::connections::Habits;
 use xlb_tests::load::{self, pod};
 use xlb_tests::scale::Scale;
@@ -56,6 +56,19 @@ enum Command {
         changes: u32,
         /// Whole runs
         #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
+    /// The memory of an agent with nothing to serve, and with 10 000 Services and 150 000 endpoints: maps, programs, itself
+    /// [1 min; root]
+    Memory {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Services; each has 15 endpoints
+        #[arg(long, default_value_t = Scale::TARGET.services, value_parser = clap::value_parser!(u32).range(250..=30_000))]
+        services: u32,
+        /// Whole runs
+        #[arg(long, default_value_t = 1)]
         rounds: usize,
     },
     /// The agent's walk through a full map of flows [1 min; root]
@@ -201,6 +214,11 @@ fn main() -> Result<()> {
             ensure!(rounds >= 1 && changes >= 1, "no rounds or no changes, no figures");
             let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
             (report::env(changes, rounds), agent::measure(scale, changes, rounds)?, output, Report::plain_table)
+        }
+        Command::Memory { output, services, rounds } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
+            (report::env(services, rounds), memory::measure(scale, rounds)?, output, Report::plain_table)
         }
         Command::Sweep { output, flows, rounds } => {
             ensure!(rounds >= 1, "no rounds, no figures");
