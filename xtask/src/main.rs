@@ -95,12 +95,15 @@ enum Command {
     ///
     /// Runs `setup` and `build-ebpf` first. Arguments that are not named here go to the demo.
     Demo(DemoArgs),
-    /// Measure, in release mode: `bench path -o json`, or `agent`, `lab`, `pps`, `sim`, `sweep`, `restart`, `connections` [5 min cold; root]
+    /// Measure, in release mode: `bench path -o json`, or `agent`, `memory`, `tables`, `lab`, `pps`, `sim`, `sweep`, `restart`,
+    /// `connections` [5 min cold; root]
     ///
     /// Runs `build-ebpf` first. All arguments go to `xlb-bench`. `lab` and `pps` compare xlb with plain routing and with
-    /// kube-proxy's rules: through sockets, and by small packets without any.
+    /// kube-proxy's rules: through sockets, and by small packets without any. With `--compare FILE` each row has what an
+    /// earlier run said of it, which FILE has from `-o json`, and the ratio of now to then.
     Bench {
-        /// What to measure (`path`, `agent`, `lab`, `pps`, `sim`, `restart`, `connections`), then options: `path -o json`
+        /// What to measure (`path`, `agent`, `memory`, `tables`, `lab`, `pps`, `sim`, `sweep`, `restart`, `connections`), then
+        /// options: `path -o json`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },

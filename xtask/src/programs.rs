@@ -18,8 +18,8 @@ pub fn demo(checkout: &Checkout, args: &[String], only_cleans: bool) -> Result<E
     run(command::cargo(checkout, "run").args(["-p", "xlb-tests", "--bin", "xlb-demo"]), args)
 }
 
-/// What `xlb-bench` measures with a whole agent, as its first argument says.
-const OF_AGENTS: [&str; 5] = ["agent", "restart", "connections", "lab", "pps"];
+/// What `xlb-bench` measures with a whole agent, as one of its arguments says.
+const OF_AGENTS: [&str; 6] = ["agent", "memory", "restart", "connections", "lab", "pps"];
 
 /// Measures in release mode, with an agent that was built so where one takes part.
 pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
@@ -27,7 +27,7 @@ pub fn bench(checkout: &Checkout, args: &[String]) -> Result<ExitCode> {
     build_ebpf::build(checkout)?;
     let mut cargo = command::cargo(checkout, "run");
     cargo.args(["--release", "-p", "xlb-tests", "--bin", "xlb-bench"]);
-    if args.first().is_some_and(|what| OF_AGENTS.contains(&what.as_str())) {
+    if args.iter().any(|what| OF_AGENTS.contains(&what.as_str())) {
         let packages = ["--release", "-p", "xlb-userspace", "-p", "xlb-tests", "--bin", "xlb"];
         command::run(command::cargo(checkout, "build").args(packages).args(command::quiet_unless_watched()))?;
         cargo.env("XLB_BINARY", checkout.root().join("target/release/xlb"));

@@ -7,14 +7,14 @@
 mod parts;
 #[path = "agent/whole.rs"]
 mod whole;
-#[path = "agent/maps.rs"]
-mod maps;
+#[path = "agent/probed.rs"]
+mod probed;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::report::{Report, Row};
+use super::report::Report;
 use crate::scale::Scale;
 
 /// One figure of one round.
@@ -40,16 +40,9 @@ pub fn measure(scale: Scale, changes: u32, rounds: usize) -> Result<Report> {
     for round in 1..=rounds {
         let mut figures = parts::measure(scale).with_context(|| format!("round {round}, in this process"))?;
         figures.extend(whole::measure(scale, changes).with_context(|| format!("round {round}, the real agent"))?);
-        for figure in figures {
-            note(&mut report, figure);
+        for Figure { name, unit, value } in figures {
+            report.note((&name, unit), value, None);
         }
     }
     Ok(report)
-}
-
-fn note(report: &mut Report, Figure { name, unit, value }: Figure) {
-    match report.rows.iter_mut().find(|row| row.name == name) {
-        Some(row) => row.rounds.push(value),
-        None => report.rows.push(Row { name, unit, rounds: vec![value], baseline: None }),
-    }
 }

@@ -1,5 +1,7 @@
 //! Rows of a measurement, as a table for people and as JSON for `bench --compare`.
 
+pub mod compare;
+
 use std::fs;
 
 use serde_json::{Value, json};
@@ -8,8 +10,8 @@ use serde_json::{Value, json};
 /// took 28 ns. On another machine only the order of magnitude can be compared.
 pub const KATRAN_NS: f64 = 120.0;
 
-/// How wide the names of a table are that has no long ones.
-const PLAIN_NAME_WIDTH_MIN: usize = 52;
+/// Columns of a row's name, unless one needs more.
+const NAME_WIDTH: usize = 52;
 
 /// One measured thing.
 #[derive(Clone, Debug)]
@@ -62,6 +64,17 @@ impl Row {
 }
 
 impl Report {
+    /// Adds a figure to the row of this name and unit, which is made if there is none.
+    pub fn note(&mut self, (name, unit): (&str, &'static str), figure: f64, baseline: Option<&str>) {
+        match self.rows.iter_mut().find(|row| row.name == name) {
+            Some(row) => row.rounds.push(figure),
+            None => {
+                let baseline = baseline.map(str::to_owned);
+                self.rows.push(Row { name: name.to_owned(), unit, rounds: vec![figure], baseline });
+            }
+        }
+    }
+
     /// The median of a row over that of its baseline; none without a baseline, or if that is not above nothing.
     #[must_use]
     pub fn ratio(&self, row: &Row) -> Option<f64> {
@@ -94,13 +107,21 @@ impl Report {
     /// The table of figures that no packet's cost can be compared with.
     #[must_use]
     pub fn plain_table(&self) -> String {
-        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or_default().max(PLAIN_NAME_WIDTH_MIN);
-        let mut lines = vec![format!("{:<width$} {:>6} {:>10} {:>10} {:>10}", "", "unit", "median", "min", "max")];
+        let is_compared = self.rows.iter().any(|row| row.baseline.is_some());
+        let names = if is_compared { format!(" {:>8}  to", "ratio") } else { String::new() };
+        let longest = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
+        let width = longest.max(NAME_WIDTH);
+        let mut lines =
+            vec![format!("{:<width$} {:>6} {:>10} {:>10} {:>10}{names}", "", "unit", "median", "min", "max")];
         for row in &self.rows {
             let (name, unit, median, min, max) = (&row.name, row.unit, row.median(), row.min(), row.max());
+            let ratio = self.ratio(row).zip(row.baseline.as_deref());
+            let ratio = ratio.map_or(String::new(), |(ratio, to)| format!(" {ratio:>8.2}  {to}"));
             // Some targets are ratios of hundredths.
             let digits = if unit == "ratio" { 3 } else { 2 };
-            lines.push(format!("{name:<width$} {unit:>6} {median:>10.digits$} {min:>10.digits$} {max:>10.digits$}"));
+            lines.push(format!(
+                "{name:<width$} {unit:>6} {median:>10.digits$} {min:>10.digits$} {max:>10.digits$}{ratio}"
+            ));
         }
         lines.join("\n")
     }
@@ -156,6 +177,13 @@ pub fn env(repeat: u32, rounds: usize) -> Value {
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
         "katran_ns": KATRAN_NS,
     })
+}
+
+/// The surroundings, as `name value` pairs.
+#[must_use]
+pub fn one_line(env: &Value) -> String {
+    let pairs = env.as_object().into_iter().flatten();
+    pairs.map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"'))).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! `cargo xtask bench`: measures xlb.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::Value;
 use xlb_common::abi::FLOWS_MAX;
-use xlb_tests::bench::report::{self, Report};
+use xlb_tests::bench::report::compare::Earlier;
+use xlb_tests::bench::report::{self, Report, one_line};
 use xlb_tests::bench::ways::SERVICES_MAX;
-use xlb_tests::bench::{agent, connections, lab, path, pps, restart, sweep};
+use xlb_tests::bench::{agent, connections, lab, memory, path, pps, restart, sweep, tables};
 use xlb_tests::load::connections::Habits;
 use xlb_tests::load::{self, pod};
 use xlb_tests::scale::Scale;
@@ -21,6 +24,9 @@ const EXPLAINED: usize = 5;
 #[derive(Parser)]
 #[command(name = "xlb-bench")]
 struct Arguments {
+    /// What an earlier run of the same bench printed with `-o json`: shown beside each row, with the ratio of now to then
+    #[arg(long, global = true, value_name = "FILE")]
+    compare: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,6 +60,19 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// The memory of an agent with nothing to serve, and with 10 000 Services and 150 000 endpoints: maps, programs, itself
+    /// [1 min; root]
+    Memory {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Services; each has 15 endpoints
+        #[arg(long, default_value_t = Scale::TARGET.services, value_parser = clap::value_parser!(u32).range(250..=30_000))]
+        services: u32,
+        /// Whole runs
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
+    },
     /// The agent's walk through a full map of flows [1 min; root]
     Sweep {
         /// How to print the rows
@@ -65,6 +84,22 @@ enum Command {
         /// Walks of each kind
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+    },
+    /// Tables of slots: built, and changed by a pod that comes or goes, in the kernel's maps; how evenly they share out, and
+    /// how few slots move [1 min; root]
+    Tables {
+        /// How to print the rows
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Builds, and changes of each kind, in a round
+        #[arg(long, default_value_t = tables::Terms::TARGET.repeat, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        repeat: u32,
+        /// Rounds
+        #[arg(long, default_value_t = tables::Terms::TARGET.rounds)]
+        rounds: usize,
+        /// Services beside the one that changes
+        #[arg(long, default_value_t = tables::Terms::TARGET.others, value_parser = clap::value_parser!(u32).range(1..=30_000))]
+        others: u32,
     },
     /// Numbered datagrams and TCP connections while agents end, in turn by SIGTERM and SIGKILL, and others replace their
     /// programs: what was lost or moved, which has to be nothing [15 min; root]
@@ -208,7 +243,10 @@ fn services() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 fn main() -> Result<()> {
-    let (env, report, output, table): (_, _, _, fn(&Report) -> String) = match Arguments::parse().command {
+    let Arguments { compare, command } = Arguments::parse();
+    let earlier = compare.as_deref().map(Earlier::read).transpose()?;
+    let earlier = earlier.as_ref();
+    let (env, report, output, table): (_, _, _, fn(&Report) -> String) = match command {
         Command::Path { output, repeat, rounds } => {
             ensure!(rounds >= 1, "no rounds, no figures");
             (report::env(repeat, rounds), path::measure(repeat, rounds)?, output, Report::table)
@@ -218,19 +256,29 @@ fn main() -> Result<()> {
             let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
             (report::env(changes, rounds), agent::measure(scale, changes, rounds)?, output, Report::plain_table)
         }
+        Command::Memory { output, services, rounds } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            let scale = Scale { services, endpoints: services * 15, ..Scale::TARGET };
+            (report::env(services, rounds), memory::measure(scale, rounds)?, output, Report::plain_table)
+        }
         Command::Sweep { output, flows, rounds } => {
             ensure!(rounds >= 1, "no rounds, no figures");
             (report::env(flows, rounds), sweep::measure(flows, rounds)?, output, Report::plain_table)
         }
+        Command::Tables { output, repeat, rounds, others } => {
+            ensure!(rounds >= 1, "no rounds, no figures");
+            let terms = tables::Terms { rounds, repeat, others, ..tables::Terms::TARGET };
+            (report::env(repeat, rounds), tables::measure(terms)?, output, Report::plain_table)
+        }
         Command::Restart { output, restarts, flows, connections, quiet_s, by_xdp } => {
             let quiet = Duration::from_secs(quiet_s);
-            return restart(restart::Terms { restarts, flows, connections, quiet, by_xdp }, output);
+            return restart(restart::Terms { restarts, flows, connections, quiet, by_xdp }, output, earlier);
         }
         Command::Connections { output, connections, streams, seconds, flood, grace, by_xdp } => {
             let [trouble, grace] = [seconds, grace].map(Duration::from_secs);
             let (connections, flood_per_s, target) = (connections as usize, flood, connections::Terms::TARGET);
             let terms = connections::Terms { connections, streams, trouble, flood_per_s, grace, by_xdp, ..target };
-            return keep(terms, output);
+            return keep(terms, output, earlier);
         }
         Command::Lab { output, seconds, rounds, services } => {
             ensure!(rounds >= 1 && (0.01..=10.0).contains(&seconds), "no rounds, or none of 10 ms to 10 s");
@@ -251,28 +299,46 @@ fn main() -> Result<()> {
         }
         Command::Sim { output, flows, seed, only, explain, threads, max_flows } => {
             let explains = if explain { EXPLAINED } else { 0 };
-            return simulate(&Terms { flows, seed, only, explains, threads, max_flows }, output);
+            return simulate(&Terms { flows, seed, only, explains, threads, max_flows }, output, earlier);
         }
     };
-    print(&report, &env, output, table);
-    Ok(())
+    print(&report, &env, output, table, earlier)
 }
 
-fn print(report: &Report, env: &serde_json::Value, output: Output, table: fn(&Report) -> String) {
-    match output {
-        Output::Table => println!("{}\n\n{}", one_line(env), table(report)),
-        Output::Json => println!("{:#}", report.json(env)),
+fn print(
+    report: &Report,
+    env: &Value,
+    output: Output,
+    table: fn(&Report) -> String,
+    earlier: Option<&Earlier>,
+) -> Result<()> {
+    if matches!(output, Output::Table) {
+        println!("{}\n", one_line(env));
     }
+    show(table(report), report.json(env), output, earlier)
+}
+
+/// Prints the table, or the object of the same rows.
+fn show(table: String, object: Value, output: Output, earlier: Option<&Earlier>) -> Result<()> {
+    let (table, object) = match earlier {
+        None => (table, object),
+        Some(earlier) => (earlier.beside(&table, &object)?, earlier.added_to(object)?),
+    };
+    match output {
+        Output::Table => println!("{table}"),
+        Output::Json => println!("{object:#}"),
+    }
+    Ok(())
 }
 
 fn compared_with_routing(report: &Report) -> String {
     report.compared_table("plain routing")
 }
 
-fn restart(terms: restart::Terms, output: Output) -> Result<()> {
+fn restart(terms: restart::Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {
     let outcome = restart::measure(terms)?;
     let env = report::env(u32::try_from(terms.restarts).unwrap_or(u32::MAX), 1);
-    print(&outcome.report(), &env, output, Report::plain_table);
+    print(&outcome.report(), &env, output, Report::plain_table, earlier)?;
     ensure!(
         outcome.restarted.faults() == 0,
         "traffic was lost or moved: {:?}",
@@ -281,28 +347,18 @@ fn restart(terms: restart::Terms, output: Output) -> Result<()> {
     Ok(())
 }
 
-fn keep(terms: connections::Terms, output: Output) -> Result<()> {
+fn keep(terms: connections::Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {
     let outcome = connections::measure(terms)?;
     let env = report::env(u32::try_from(terms.connections).unwrap_or(u32::MAX), 1);
-    print(&outcome.report(), &env, output, Report::plain_table);
+    print(&outcome.report(), &env, output, Report::plain_table, earlier)?;
     eprint!("{}", outcome.story(EXPLAINED));
     ensure!(outcome.violations() == 0, "{} connections moved, broke or hung", outcome.violations());
     Ok(())
 }
 
-fn simulate(terms: &Terms, output: Output) -> Result<()> {
+fn simulate(terms: &Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {
     let rows = compare::compare(terms);
     ensure!(!rows.is_empty(), "no row, design or scenario has this name");
     let env = report::env(u32::try_from(terms.seed).unwrap_or_default(), terms.threads);
-    match output {
-        Output::Table => println!("{}", compare::table(&rows)),
-        Output::Json => println!("{:#}", compare::json(&rows, &env)),
-    }
-    Ok(())
-}
-
-/// The surroundings, as `name value` pairs.
-fn one_line(env: &serde_json::Value) -> String {
-    let pairs = env.as_object().into_iter().flatten();
-    pairs.map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"'))).collect::<Vec<_>>().join(", ")
+    show(compare::table(&rows), compare::json(&rows, &env), output, earlier)
 }

@@ -2,30 +2,23 @@
 //!
 //! All local pods but those of the lab itself are routes to one pod: the agent finds each, and nobody asks them anything.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::Figure;
-use super::maps::{ProbedFrontend, map_bytes};
+use super::probed::ProbedFrontend;
 use crate::api::ApiServer;
-use crate::lab::{Agent, Cgroup, Lab, LabSpec};
+use crate::bench::memory::maps::{Group, pinned};
+use crate::bench::running::{PATIENCE, Running, cluster};
+use crate::lab::{Lab, LabSpec};
 use crate::scale::{NODE, Scale, World};
 
 const CHANGES_PER_S: u32 = 500;
 /// Every so many changes are one of the probe, whose effect is timed.
 const PROBE_EVERY: u32 = 25;
-/// Within this time the agent has to be in sync, or a change in the maps.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// USER_HZ, the unit of proc(5).
-const TICKS_PER_S: u64 = 100;
-/// Between two looks at the agent's log.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// Between two looks at the maps: what a latency is too long by, at most.
 const LOOK_AT_MAPS_INTERVAL: Duration = Duration::from_micros(50);
 
@@ -33,59 +26,28 @@ const LOOK_AT_MAPS_INTERVAL: Duration = Duration::from_micros(50);
 pub fn measure(scale: Scale, changes: u32) -> Result<Vec<Figure>> {
     let lab = Lab::new(LabSpec { pod_count: 2, ..LabSpec::default() })?;
     let mut world = World::new(scale);
-    route_pods(&lab, &world)?;
-    let server = ApiServer::new();
-    server.apply(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": NODE } }));
-    server.apply_all(world.objects());
+    let server = cluster(&lab, &world)?;
     let probe = Probe { server: &server, lab: &lab };
     server.apply(&probe.service());
     probe.lead_to(0);
 
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listening = server.serve(lab.node().run(|| TcpListener::bind(address))?)?;
-    let directory = tempfile::tempdir()?;
-    let kubeconfig = directory.path().join("kubeconfig");
-    listening.write_kubeconfig(&kubeconfig)?;
-
-    let cgroup = Cgroup::enter()?;
-    let started = Instant::now();
-    let [kubeconfig, path] = [&kubeconfig, cgroup.path()].map(|path| path.display().to_string());
-    let inside = ["--clients-inside", "on", "--cgroup", &path];
-    let agent = Agent::start_with(&lab, &[&["--kubeconfig", &kubeconfig], &inside[..]].concat())?;
-    wait_in_sync(&agent, scale.services + 1)?;
-    let mut figures = vec![Figure::ms("agent: process started to in sync", started.elapsed())];
-    figures.push(Figure::mib("agent: RSS after the start", resident(&agent)?));
+    let running = Running::start(&lab, &server, scale.services + 1)?;
+    let mut figures = vec![Figure::ms("agent: process started to in sync", running.in_sync_after)];
+    figures.push(Figure::mib("agent: RSS after the start", running.resident("VmRSS")?));
     let mut watcher = Watcher::start(&probe)?;
-    let cpu_before = cpu_time(&agent)?;
+    let cpu_before = running.cpu_time()?;
     let mut latencies = churn(&mut world, &mut watcher, changes)?;
-    let cpu_per_s = (cpu_time(&agent)? - cpu_before) * CHANGES_PER_S / changes;
+    let cpu_per_s = (running.cpu_time()? - cpu_before) * CHANGES_PER_S / changes;
     latencies.sort();
     figures.push(Figure::ms("agent: change sent to maps changed, p50", quantile(&latencies, 50)));
     figures.push(Figure::ms("agent: change sent to maps changed, p99", quantile(&latencies, 99)));
-    figures.push(Figure::mib("agent: RSS after the churn", resident(&agent)?));
+    figures.push(Figure::mib("agent: RSS after the churn", running.resident("VmRSS")?));
     figures.push(Figure::ms("agent: CPU time of the churn, per second", cpu_per_s));
-    figures.extend(map_bytes(&lab.pin_directory())?.into_iter().map(|(name, bytes)| Figure::mib(name, bytes)));
+    let maps = pinned(&lab.pin_directory())?;
+    let growing: Vec<_> = maps.iter().filter(|map| map.group == Group::Services).collect();
+    figures.extend(growing.iter().map(|map| Figure::mib(format!("map {}", map.name), map.bytes)));
+    figures.push(Figure::mib("maps that grow with services", growing.iter().map(|map| map.bytes).sum()));
     Ok(figures)
-}
-
-/// The local pods of the cluster, behind the first pod of the lab.
-fn route_pods(lab: &Lab, world: &World) -> Result<()> {
-    let device = lab.pod_host_end(0);
-    let mut lines = String::new();
-    for pod in world.local_pods() {
-        writeln!(lines, "route add {pod}/32 dev {device}")?;
-    }
-    lab.node().ip(&lines)
-}
-
-fn wait_in_sync(agent: &Agent, services: u32) -> Result<()> {
-    let sentence = format!("in sync: {services} services");
-    let give_up = Instant::now() + PATIENCE;
-    while !agent.log().contains(&sentence) {
-        ensure!(Instant::now() < give_up, "not in sync within {PATIENCE:?}; its log:\n{}", agent.log());
-        sleep(LOOK_INTERVAL);
-    }
-    Ok(())
 }
 
 /// Lets changes happen at a steady rate, and times those of the probe.
@@ -182,28 +144,4 @@ impl Probe<'_> {
 
 fn quantile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
-}
-
-/// Bytes of the agent that are in memory.
-fn resident(agent: &Agent) -> Result<u64> {
-    let status = process_file(agent, "status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("reading VmRSS")?;
-    Ok(kib * 1024)
-}
-
-/// CPU time that the agent has used, in user and kernel mode.
-fn cpu_time(agent: &Agent) -> Result<Duration> {
-    let stat = process_file(agent, "stat")?;
-    let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    // utime and stime are the fields 14 and 15 of proc(5); the name is the second.
-    let ticks: u64 =
-        fields.get(11..13).context("a short stat")?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_S))
-}
-
-fn process_file(agent: &Agent, name: &str) -> Result<String> {
-    let path = format!("/proc/{}/{name}", agent.process().context("the agent does not run")?);
-    fs::read_to_string(&path).with_context(|| format!("reading {path}"))
 }
