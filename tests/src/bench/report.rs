@@ -85,13 +85,14 @@ impl Report {
     /// The table.
     #[must_use]
     pub fn table(&self) -> String {
+        let width = self.name_width(28);
         let mut lines = vec![format!(
-            "{:<28} {:>8} {:>8} {:>8} {:>8}  {:<28} {:>8}",
+            "{:<width$} {:>8} {:>8} {:>8} {:>8}  {:<width$} {:>8}",
             "ns per packet, net", "median", "min", "max", "ratio", "to", "katran"
         )];
         for row in &self.rows {
             lines.push(format!(
-                "{:<28} {:>8.1} {:>8.1} {:>8.1} {:>8}  {:<28} {:>8.2}",
+                "{:<width$} {:>8.1} {:>8.1} {:>8.1} {:>8}  {:<width$} {:>8.2}",
                 row.name,
                 row.median(),
                 row.min(),
@@ -104,13 +105,16 @@ impl Report {
         lines.join("\n")
     }
 
+    fn name_width(&self, min: usize) -> usize {
+        self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default().max(min)
+    }
+
     /// The table of figures that no packet's cost can be compared with.
     #[must_use]
     pub fn plain_table(&self) -> String {
         let is_compared = self.rows.iter().any(|row| row.baseline.is_some());
         let names = if is_compared { format!(" {:>8}  to", "ratio") } else { String::new() };
-        let longest = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
-        let width = longest.max(NAME_WIDTH);
+        let width = self.name_width(NAME_WIDTH);
         let mut lines =
             vec![format!("{:<width$} {:>6} {:>10} {:>10} {:>10}{names}", "", "unit", "median", "min", "max")];
         for row in &self.rows {
@@ -124,21 +128,6 @@ impl Report {
             ));
         }
         lines.join("\n")
-    }
-
-    /// The same with each row's ratio to its baseline, which are all of one kind.
-    #[must_use]
-    pub fn compared_table(&self, baseline: &str) -> String {
-        let ratios = self.rows.iter().map(|row| match (self.ratio(row), &row.baseline) {
-            (Some(ratio), _) => format!("{ratio:.2}"),
-            // A baseline that is nothing.
-            (None, Some(_)) => "-".to_owned(),
-            (None, None) => String::new(),
-        });
-        let title = format!("to {baseline}");
-        let lines = self.plain_table();
-        let lines = lines.lines().zip([title].into_iter().chain(ratios));
-        lines.map(|(line, ratio)| format!("{line} {ratio:>16}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
 
     /// The object of `-o json`.
@@ -201,7 +190,6 @@ mod tests {
         let report = Report { rows: vec![row("a", &[1.0, 9.0, 2.0], None), row("b", &[3.0, 5.0], Some("a"))] };
         assert_eq!(report.ratio(&report.rows[1]), Some(2.0));
         assert_eq!(report.json(&json!({}))["rows"][1]["ratio"], 2.0);
-        assert!(report.compared_table("a").ends_with(" 2.00"), "{}", report.compared_table("a"));
         assert_eq!(Row::ratio_of("b over a".to_owned(), &report.rows[1], &report.rows[0]).rounds, [3.0, 5.0 / 9.0]);
     }
 }

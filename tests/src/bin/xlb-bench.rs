@@ -284,13 +284,13 @@ fn main() -> Result<()> {
             ensure!(rounds >= 1 && (0.01..=10.0).contains(&seconds), "no rounds, or none of 10 ms to 10 s");
             let time = Duration::from_secs_f64(seconds);
             let report = lab::measure(lab::Terms { time, rounds, services })?;
-            (report::env(services, rounds), report, output, compared_with_routing)
+            (report::env(services, rounds), report, output, Report::plain_table)
         }
         Command::Pps { output, packets, rounds, services } => {
             ensure!(rounds >= 1, "no rounds, no figures");
             let outcome = pps::measure(pps::Terms { packets, rounds, services })?;
             eprint!("{}", outcome.losses());
-            (report::env(packets, rounds), outcome.report, output, compared_with_routing)
+            (report::env(packets, rounds), outcome.report, output, Report::plain_table)
         }
         Command::Work(Work::Pod { number, port }) => return pod::work(number, port),
         Command::Work(Work::Client { vip, seats, pause_ms, patience_ms }) => {
@@ -329,10 +329,6 @@ fn show(table: String, object: Value, output: Output, earlier: Option<&Earlier>)
         Output::Json => println!("{object:#}"),
     }
     Ok(())
-}
-
-fn compared_with_routing(report: &Report) -> String {
-    report.compared_table("plain routing")
 }
 
 fn restart(terms: restart::Terms, output: Output, earlier: Option<&Earlier>) -> Result<()> {

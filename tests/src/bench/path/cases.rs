@@ -169,7 +169,7 @@ pub const CASES: [Case; 35] = [
     },
     Case { name: "alone: hash lookup", program: "look_frontend", ..OPERATION },
     Case { name: "alone: slot, member, backend", program: "look_backend", ..OPERATION },
-    Case { name: "alone: flow written", program: "write_flow", ..OPERATION },
+    Case { name: "alone: flow written", program: "write_flow", flows: FEW_AND_MANY, ..OPERATION },
     Case { name: "alone: flow looked up", program: "look_flow", flows: FEW_AND_MANY, ..OPERATION },
     Case { name: "alone: verdict counted", program: "count_reason", flows: ONE, ..OPERATION },
     Case { name: "alone: service counted", program: "count_service", flows: ONE, ..OPERATION },
