@@ -6,6 +6,9 @@ pub mod maps;
 #[path = "memory/held.rs"]
 mod held;
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
 use self::held::Held;
@@ -17,6 +20,8 @@ use crate::scale::{Scale, World};
 
 const MIB: f64 = (1 << 20) as f64;
 const KIB: f64 = 1024.0;
+/// From when the agent is in sync until it is looked at: what only its start needed is given back then.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// Lines of proc(5)'s status, and what they are called here. Maps that are mapped into memory are among the files.
 const RESIDENT: [(&str, &str); 4] = [
@@ -43,6 +48,7 @@ fn measure_once(scale: Scale, report: &mut Report) -> Result<()> {
     let lab = Lab::new(LabSpec { pod_count: 1, ..LabSpec::default() })?;
     let server = cluster(&lab, &World::new(scale))?;
     let running = Running::start(&lab, &server, scale.services)?;
+    sleep(SETTLING);
     let (name, empty) = (|what: &str| row(scale.services, what), |what: &str| row(0, what));
     let mut note = |what: &str, bytes: u64| {
         let baseline = (scale.services > 0).then(|| empty(what));

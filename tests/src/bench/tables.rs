@@ -6,6 +6,8 @@
 mod build;
 #[path = "tables/change.rs"]
 mod change;
+#[path = "tables/alone.rs"]
+mod alone;
 #[path = "tables/stage.rs"]
 mod stage;
 #[path = "tables/share.rs"]
@@ -14,6 +16,8 @@ mod share;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use xlb_common::slot::SlotWord;
+use xlb_userspace::plan::sticky::sticky;
 
 use super::report::Report;
 
@@ -22,7 +26,7 @@ use super::report::Report;
 pub struct Terms {
     /// Rounds: one figure of each row.
     pub rounds: usize,
-    /// Builds, and changes of each kind, that a round's figure is the mean of.
+    /// Builds, and changes of each kind, of which a round's figure is the one in the middle.
     pub repeat: u32,
     /// Services beside the one that changes.
     pub others: u32,
@@ -70,6 +74,23 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (begun.elapsed(), result)
 }
 
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
+/// The time in the middle, in microseconds: others on the machine do not make it longer, as they do the mean.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+}
+
+/// A table that never was another.
+fn fresh(slots: u32, backends: u32) -> Vec<SlotWord> {
+    sticky(&vec![SlotWord::EMPTY; slots as usize], &locals(0, backends))
+}
+
+/// The words when this backend's pod is gone.
+fn without(words: &[SlotWord], gone: u8) -> Vec<SlotWord> {
+    words.iter().map(|word| if word.mentions(gone) { word.without(gone) } else { *word }).collect()
+}
+
+/// All but one.
+fn but<T: Clone>(all: &[T], one: usize) -> Vec<T> {
+    [&all[..one], &all[one + 1..]].concat()
 }

@@ -6,7 +6,7 @@ use xlb_common::slot::SlotWord;
 use xlb_userspace::plan::maglev::maglev;
 use xlb_userspace::plan::sticky::sticky;
 
-use super::{Terms, locals, maglev_row, micros, names, size, timed};
+use super::{Terms, locals, maglev_row, median, names, size, timed};
 use crate::bench::report::Report;
 
 /// Slots and backends. The planner gives 100 backends 4093 slots; they have 16 381 if they were more than 160 once. 254 is the
@@ -18,9 +18,9 @@ pub fn measure(terms: &Terms, report: &mut Report) {
     for _ in 0..terms.rounds {
         for (slots, backends) in SIZES.into_iter().filter(|(slots, _)| *slots <= terms.most_slots) {
             let (empty, active) = (vec![SlotWord::EMPTY; slots as usize], locals(0, backends));
-            let built = mean(terms.repeat, || drop(black_box(sticky(black_box(&empty), black_box(&active)))));
+            let built = middle(terms.repeat, || drop(black_box(sticky(black_box(&empty), black_box(&active)))));
             let names = names(backends);
-            let maglev = mean(terms.repeat, || drop(black_box(maglev(slots, black_box(&names)))));
+            let maglev = middle(terms.repeat, || drop(black_box(maglev(slots, black_box(&names)))));
             let to = maglev_row(slots, backends);
             report.note((&format!("{}: built", size(slots, backends)), "us"), built, Some(&to));
             report.note((&to, "us"), maglev, None);
@@ -29,7 +29,6 @@ pub fn measure(terms: &Terms, report: &mut Report) {
 }
 
 /// In microseconds.
-fn mean(repeat: u32, mut work: impl FnMut()) -> f64 {
-    let (time, ()) = timed(|| (0..repeat).for_each(|_| work()));
-    micros(time / repeat)
+fn middle(repeat: u32, mut work: impl FnMut()) -> f64 {
+    median((0..repeat).map(|_| timed(&mut work).0).collect())
 }

@@ -4,7 +4,7 @@ use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 use xlb_userspace::plan::maglev::maglev;
 use xlb_userspace::plan::sticky::sticky;
 
-use super::{Terms, locals, names, size};
+use super::{Terms, but, fresh, locals, names, size, without};
 use crate::bench::report::Report;
 
 /// Slots and backends.
@@ -76,14 +76,6 @@ fn many_are_replaced(slots: u32, backends: u32, report: &mut Report) {
     report.note((&row("most slots of one"), SLOTS), most, Some(&at_best));
 }
 
-fn fresh(slots: u32, backends: u32) -> Vec<SlotWord> {
-    sticky(&vec![SlotWord::EMPTY; slots as usize], &locals(0, backends))
-}
-
-fn without(words: &[SlotWord], gone: u8) -> Vec<SlotWord> {
-    words.iter().map(|word| word.without(gone)).collect()
-}
-
 fn owners(words: &[SlotWord]) -> Vec<Option<u8>> {
     words.iter().map(|word| word.current()).collect()
 }
@@ -97,10 +89,6 @@ fn sorted_names(backends: u32) -> Vec<(String, u16)> {
 
 fn maglev_owners(slots: u32, sorted: &[(String, u16)]) -> Vec<String> {
     maglev(slots, sorted).into_iter().map(|place| sorted[usize::from(place)].0.clone()).collect()
-}
-
-fn but<T: Clone>(all: &[T], gone: usize) -> Vec<T> {
-    all.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, one)| one.clone()).collect()
 }
 
 fn moved<T: PartialEq>(before: &[T], after: &[T]) -> f64 {

@@ -149,6 +149,16 @@ impl Stage {
         Ok(time)
     }
 
+    /// Writes a word as an operation of a plan does.
+    pub fn write_word(&mut self, index: u32, word: SlotWord) -> Result<()> {
+        self.maps.apply(&Op::PutSlot { index, word })
+    }
+
+    /// The first of so many slots at the end of the map: none of the services reaches them.
+    pub fn last_slots(&self, count: u32) -> u32 {
+        self.maps.limits().slots - count
+    }
+
     fn plan(&self, extent: Extent, scope: &Scope) -> Option<Plan> {
         let (observed, limits) = (&self.observed, self.maps.limits());
         match extent {
