@@ -261,6 +261,7 @@ async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outs
             Ok(Round::Synced) if is_first => {
                 is_first = false;
                 agent.hooks.remove_unwanted();
+                object::give_back_memory();
             }
             Ok(Round::Synced | Round::Waiting) => {}
             Err(error) if is_first => return Err(error),

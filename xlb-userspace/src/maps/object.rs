@@ -203,6 +203,16 @@ pub fn load_programs(ebpf: &mut Ebpf, names: &[String]) -> Result<(), Refused> {
     names.iter().try_for_each(|name| load_once(ebpf, name).map_err(Refused::by(name)))
 }
 
+/// Gives back to the kernel what was freed: to read the object and load its programs takes some 190 MiB, and the first look at
+/// the cluster much, too. glibc keeps it, and nothing later needs as much.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) takes no pointer, and may be called at any time by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Loads the programs of a hook, unless they are loaded, and makes those reachable that are for one kind of packet.
 ///
 /// # Errors
