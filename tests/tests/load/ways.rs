@@ -18,7 +18,7 @@ const CASES: usize = 11;
 fn sockets_get_through_every_way_and_each_figure_has_a_row() -> Result<()> {
     let _alone = alone();
     let report = lab::measure(lab::Terms { time: Duration::from_millis(100), rounds: 2, services: SERVICES })?;
-    println!("{}", report.compared_table("plain routing"));
+    println!("{}", report.plain_table());
     let ratios = check_rows(&report, 2);
     assert_eq!(ratios, 6);
     let figures: BTreeSet<&str> =
@@ -35,7 +35,7 @@ fn sockets_get_through_every_way_and_each_figure_has_a_row() -> Result<()> {
 fn small_packets_arrive_by_every_way() -> Result<()> {
     let _alone = alone();
     let outcome = pps::measure(pps::Terms { packets: 5_000, rounds: 1, services: SERVICES })?;
-    println!("{}\n{}", outcome.report.compared_table("plain routing"), outcome.losses());
+    println!("{}\n{}", outcome.report.plain_table(), outcome.losses());
     let ratios = check_rows(&outcome.report, 1);
     assert_eq!((outcome.report.rows.len(), ratios, outcome.passed.len()), (2 * CASES + 10, 10, 2 * CASES));
     for (row, passed) in &outcome.passed {

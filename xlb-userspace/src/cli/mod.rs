@@ -137,7 +137,7 @@ struct RunArgs {
     #[arg(long, default_value_t = Sizes::default().backends,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(BACKENDS_LIMIT)))]
     max_backends: u32,
-    /// Most remembered IPv4 TCP connections, about 130 bytes each; the other tables of flows grow with it
+    /// Most remembered IPv4 TCP connections, about 145 bytes each; the other tables of flows grow with it
     #[arg(long, default_value_t = Sizes::default().flows, value_parser = clap::value_parser!(u32).range(1024..))]
     max_flows: u32,
     /// Count packets, bytes and new flows of each service
