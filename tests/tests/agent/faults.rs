@@ -38,6 +38,8 @@ const SAMPLE: usize = 3;
 const LONG: Duration = Duration::from_secs(120);
 /// How long a datagram's answer may take on a busy machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a process takes to end that was killed.
+const EXIT: Duration = Duration::from_millis(500);
 /// How the agent says what it is about to do.
 const LOG: [&str; 2] = ["env", "XLB_LOG=info,xlb_userspace::agent::sync=debug"];
 const STRACE: [&str; 4] = ["strace", "-f", "-qq", "-s0"];
@@ -72,11 +74,12 @@ fn an_agent_killed_in_an_update_leaves_a_dataplane_that_the_next_one_completes()
         faults.under_traffic(|faults| {
             let strace = faults.attach("write", &["-e", &kill_at("write", place)])?;
             faults.publish(state)?;
-            if faults.is_killed(state)? {
+            let is_killed = faults.is_killed(state)?;
+            drop(strace);
+            if is_killed || faults.is_killed_late()? {
                 faults.check_references().with_context(|| format!("killed at its write {place}"))?;
                 faults.stage.agent.start_again_by(&LOG)?;
             }
-            drop(strace);
             faults.until_in_state(state).with_context(|| format!("killed at its write {place}"))
         })?;
     }
@@ -186,6 +189,16 @@ impl Faults {
             self.stage.agent.wait()?;
         }
         println!("killed: {is_killed}");
+        Ok(is_killed)
+    }
+
+    /// Whether it had done all, and came to its place before strace let it go.
+    fn is_killed_late(&mut self) -> Result<bool> {
+        let agent = &mut self.stage.agent;
+        let is_killed = wait_for(EXIT, || agent.has_ended().then_some(())).is_some();
+        if is_killed {
+            agent.wait()?;
+        }
         Ok(is_killed)
     }
 
