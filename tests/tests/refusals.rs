@@ -103,7 +103,7 @@ fn attach(lab: &Lab, vips: &[SocketAddr]) -> Result<Ebpf> {
     }
     let mut object = loader.load_file(object_path("xlb-ebpf.o")).context("loading the object")?;
     let device = &lab.uplink(0).node_device;
-    let ifindex = lab.node().run(|| nix::net::if_::if_nametoindex(device.as_str()))?;
+    let ifindex = lab.node().ifindex(device)?;
     fill(&mut object, &tables(vips, ifindex, lab.node().link_address(device)?), Config::default())?;
     let program: &mut SchedClassifier = object.program_mut("ingress_tc").context("no ingress_tc")?.try_into()?;
     program.load().context("loading ingress_tc")?;

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "the adapters serve more hooks than are measured here")]
 
 mod apart;
+mod bare;
 mod bytes;
 mod cookies;
 mod forward;
@@ -30,7 +31,6 @@ use xlb_common::abi::TCP;
 use xlb_common::family::{End, Family as _, HeaderChange};
 use xlb_common::hook::Kind;
 use xlb_common::packet::Packet;
-use xlb_common::parse::{Endpoint, Macs, Parsed, TcpView, Transport};
 use xlb_common::path::{self, Arrival, Delivery, Door};
 use xlb_common::reason::Reason;
 use xlb_common::rewrite::{Ports, readdress, readdress_frame};
@@ -206,19 +206,7 @@ fn next_flow() -> Option<(&'static Traffic, u32)> {
 
 #[inline(always)]
 fn hard_coded<P: Packet>(frame: &mut P, maps: &impl Tables<V4>) -> Option<Delivery> {
-    let (kind, header) = (frame.load::<2>(12)?, frame.load::<24>(14)?);
-    if kind != [8, 0] || [header[0], header[9]] != [0x45, TCP] {
-        return None;
-    }
-    let view = TcpView::NOTHING;
-    let [.., s0, s1, s2, s3, d0, d1, d2, d3, c0, c1, v0, v1] = header;
-    let parsed: Parsed<V4> = Parsed {
-        source: Endpoint([s0, s1, s2, s3], [c0, c1]),
-        destination: Endpoint([d0, d1, d2, d3], [v0, v1]),
-        transport: Transport::of_tcp(view),
-        hops: header[8],
-        macs: Macs { destination: [0; 6], source: [0; 6] },
-    };
+    let parsed = bare::parsed(frame)?;
     maps.frontend(V4::endpoint_key(parsed.destination.0, parsed.destination.1, TCP))?;
     readdress_frame(frame, [2, 0, 0, 1, 0, 1], [2, 0, 0, 2, 0, 1])?;
     let change = HeaderChange { end: End::Destination, address: [10, 244, 1, 1], counts_hop: true };

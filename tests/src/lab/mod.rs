@@ -22,6 +22,8 @@ mod wiring;
 pub mod kube_proxy;
 mod conntrack;
 pub use conntrack::forget_connections;
+mod course;
+pub use course::{Course, course, course_by_uplink};
 mod namespace;
 pub use namespace::Namespace;
 mod cgroup;

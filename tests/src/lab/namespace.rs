@@ -141,6 +141,12 @@ impl Namespace {
         found.with_context(|| format!("no link address on {device} in {}", self.name))
     }
 
+    /// The index of a device.
+    pub fn ifindex(&self, device: &str) -> Result<u32> {
+        let found = self.run(|| nix::net::if_::if_nametoindex(device));
+        found.with_context(|| format!("finding {device} in {}", self.name))
+    }
+
     fn enter(&self) {
         setns(&self.file, CloneFlags::CLONE_NEWNET).expect("the lab runs as root");
     }

@@ -15,7 +15,7 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::kernel::dataplane::object_path;
-use crate::lab::{Lab, Namespace};
+use crate::lab::{Course, Lab, course_by_uplink};
 
 /// Sources of floods. The router has to drop what goes there, as no answer would come back.
 const SOURCES: &str = "100.64.0.0/10";
@@ -82,28 +82,16 @@ impl Flood {
 
 fn load(lab: &Lab, vip: SocketAddrV4) -> Result<Ebpf> {
     let path = object_path("xlb-flood.o");
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
-    let mut object = EbpfLoader::new().load(&bytes).with_context(|| format!("loading {}", path.display()))?;
-    let value = common(lab.router(), lab.node(), lab, vip)?;
+    let mut object = EbpfLoader::new()
+        .load_file(&path)
+        .with_context(|| format!("loading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
     let map = object.map_mut("FLOOD").context("no map FLOOD")?;
-    Array::<_, [u8; 24]>::try_from(map)?.set(0, value, 0).context("describing the flood")?;
+    Array::<_, Course>::try_from(map)?
+        .set(0, course_by_uplink(lab, vip, [0; 2])?, 0)
+        .context("describing the flood")?;
     let program: &mut Xdp = object.program_mut("flood").context("no program flood")?.try_into()?;
     program.load().context("loading the program flood")?;
     Ok(object)
-}
-
-/// What all packets have in common, as the program reads it.
-fn common(router: &Namespace, node: &Namespace, lab: &Lab, vip: SocketAddrV4) -> Result<[u8; 24]> {
-    let (from, to) = (lab.uplink(0).router_device.as_str(), lab.uplink(0).node_device.as_str());
-    let ifindex = router.run(|| nix::net::if_::if_nametoindex(from)).with_context(|| format!("finding {from}"))?;
-    let mut value = [0; 24];
-    value[..4].copy_from_slice(&ifindex.to_ne_bytes());
-    value[4..10].copy_from_slice(&node.link_address(to)?);
-    value[10..16].copy_from_slice(&router.link_address(from)?);
-    value[16..20].copy_from_slice(&vip.ip().octets());
-    value[20..22].copy_from_slice(&vip.port().to_be_bytes());
-    Ok(value)
 }
 
 fn send(object: &Ebpf, packets_per_s: u32, is_stopping: &AtomicBool) -> Result<Sent> {

@@ -60,8 +60,8 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// Entries of a map of flows that has so many by default: it grows with [`Sizes::flows`], and is never larger than
-    /// that without need.
+    /// Entries of a map of flows that has so many by default: in proportion to [`Sizes::flows`] where that is more, else the default,
+    /// but no more than [`Sizes::flows`].
     fn grown(&self, default: u32) -> u32 {
         let in_proportion = u64::from(default) * u64::from(self.flows) / u64::from(abi::FLOWS_MAX);
         u32::try_from(in_proportion).unwrap_or(u32::MAX).max(default.min(self.flows))

@@ -32,15 +32,15 @@ pub const CLIENT_PORT: u16 = 40_000;
 /// The object with its maps filled.
 pub fn load(maps: MapsOf) -> Result<Ebpf> {
     let path = object_path("xlb-bench.o");
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
     let mut loader = EbpfLoader::new();
     for map in UNUSED_FLOWS {
         loader.map_max_entries(map, UNUSED_ENTRIES);
     }
     let counted_services = if maps == MapsOf::Uncounted { 0 } else { COUNTED_SERVICES_MAX };
     loader.override_global("COUNTED_SERVICES", &counted_services, true);
-    let mut object = loader.load(&bytes).with_context(|| format!("loading {}", path.display()))?;
+    let mut object = loader
+        .load_file(&path)
+        .with_context(|| format!("loading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
     for case in CASES.iter().filter(|case| case.maps == maps) {
         for name in case.harness_program().into_iter().chain([case.program]) {
             load_program(&mut object, name).with_context(|| format!("loading {name}"))?;

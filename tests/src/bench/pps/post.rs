@@ -1,6 +1,6 @@
 //! A lab with a generator at the router and a counter at the end of the way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Array, HashMap, PerCpuArray};
@@ -15,7 +15,7 @@ use super::case::{By, Case, Sink, Traffic};
 use crate::bench::path::stay_on_one_cpu;
 use crate::bench::ways::{POD, POD_PORT, Site, Way, spec};
 use crate::kernel::dataplane::object_path;
-use crate::lab::{Lab, LabSpec, Namespace, Version, forget_connections};
+use crate::lab::{Course, Lab, LabSpec, Namespace, Version, course, course_by_uplink, forget_connections};
 
 /// Bytes of a frame.
 const FRAME_BYTES: usize = 64;
@@ -90,18 +90,11 @@ impl Post {
     }
 
     fn describe(&mut self, traffic: Traffic) -> Result<()> {
-        let (lab, target) = (&self.site.lab, self.target());
-        let (router, uplink) = (lab.router(), lab.uplink(0));
-        let mut value = [0; 24];
-        value[..4].copy_from_slice(&ifindex(router, &uplink.router_device)?.to_ne_bytes());
-        value[4..10].copy_from_slice(&lab.node().link_address(&uplink.node_device)?);
-        value[10..16].copy_from_slice(&router.link_address(&uplink.router_device)?);
-        value[16..20].copy_from_slice(&octets(target.ip())?);
-        value[20..22].copy_from_slice(&target.port().to_be_bytes());
         let is_new = traffic == Traffic::NewFlows;
-        value[22..].copy_from_slice(&[if is_new { SYN } else { ACK }, is_new.into()]);
+        let more = [if is_new { SYN } else { ACK }, is_new.into()];
+        let course = course_by_uplink(&self.site.lab, v4(self.target())?, more)?;
         let map = self.object.map_mut("TRAFFIC").context("no map TRAFFIC")?;
-        Array::<_, [u8; 24]>::try_from(map)?.set(0, value, 0).context("describing the traffic")
+        Array::<_, Course>::try_from(map)?.set(0, course, 0).context("describing the traffic")
     }
 
     /// Bare forwarders know the VIP, too.
@@ -121,9 +114,9 @@ impl Post {
 
 fn load() -> Result<Ebpf> {
     let path = object_path("xlb-pps.o");
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("reading {}; `cargo xtask build-ebpf` makes it", path.display()))?;
-    EbpfLoader::new().load(&bytes).with_context(|| format!("loading {}", path.display()))
+    EbpfLoader::new()
+        .load_file(&path)
+        .with_context(|| format!("loading {}; `cargo xtask build-ebpf` makes it", path.display()))
 }
 
 fn attach_sink(object: &mut Ebpf, lab: &Lab, sink: Sink) -> Result<()> {
@@ -162,32 +155,23 @@ fn attach_tc(object: &mut Ebpf, name: &str, place: &Namespace, device: &str) -> 
 /// What a bare forwarder has to know.
 fn lead_to_pod(object: &mut Ebpf, lab: &Lab) -> Result<()> {
     let host_end = lab.pod_host_end(POD);
-    let mut value = [0; 24];
-    value[..4].copy_from_slice(&ifindex(lab.node(), &host_end)?.to_ne_bytes());
-    value[4..10].copy_from_slice(&lab.pod(POD).link_address(POD_DEVICE)?);
-    value[10..16].copy_from_slice(&lab.node().link_address(&host_end)?);
-    value[16..20].copy_from_slice(&lab.pod_address(POD).octets());
-    value[20..22].copy_from_slice(&POD_PORT.to_be_bytes());
-    let vip = vip(lab);
-    let key = V4::endpoint_key(octets(vip.ip())?, vip.port().to_be_bytes(), TCP);
+    let pod = SocketAddrV4::new(lab.pod_address(POD), POD_PORT);
+    let course = course((lab.node(), &host_end), (lab.pod(POD), POD_DEVICE), pod, [0; 2])?;
+    let vip = v4(vip(lab))?;
+    let key = V4::endpoint_key(vip.ip().octets(), vip.port().to_be_bytes(), TCP);
     let map = object.map_mut("TARGETS").context("no map TARGETS")?;
-    let mut targets: HashMap<_, [u8; 8], [u8; 24]> = map.try_into()?;
+    let mut targets: HashMap<_, [u8; 8], Course> = map.try_into()?;
     let key: [u8; 8] = bytemuck::cast(key);
-    targets.insert(key, value, 0).context("describing the pod")
+    targets.insert(key, course, 0).context("describing the pod")
 }
 
 fn vip(lab: &Lab) -> SocketAddr {
     SocketAddr::new(lab.vip_in(Version::V4, 0), 80)
 }
 
-fn octets(address: IpAddr) -> Result<[u8; 4]> {
+fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
     match address {
-        IpAddr::V4(address) => Ok(address.octets()),
-        IpAddr::V6(address) => bail!("{address} is no IPv4 address"),
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(address) => bail!("{address} is no IPv4 address"),
     }
-}
-
-fn ifindex(namespace: &Namespace, device: &str) -> Result<u32> {
-    let found = namespace.run(|| nix::net::if_::if_nametoindex(device));
-    found.with_context(|| format!("finding {device} in {}", namespace.name()))
 }
