@@ -14,6 +14,7 @@ pub use self::inside::{
 };
 pub use self::keys::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
 pub use self::links::{CLIENT_LINKS_MAX, LINK_AFFINITY_MAX, LINK_FLOWS_MAX, LINK_UDP_FLOWS_MAX, LinkFlowKey};
+pub use self::places::{DIRECTORY_WORDS, PlaceV4, PlaceV6};
 pub use self::settings::{Config, Settings, vip_flags};
 pub use self::sole::{CLUSTER_NETWORKS, SoleFrontend};
 pub use self::stats::{COUNTED_SERVICES_MAX, OTHER_SERVICES, SERVICE_STATS_MAX, ServiceStats, stats_index};
@@ -25,6 +26,7 @@ mod flows;
 mod fragments;
 mod inside;
 mod links;
+mod places;
 mod settings;
 mod sole;
 mod stats;
@@ -32,10 +34,12 @@ mod tags;
 mod ways;
 
 /// Version of this file. It is part of the pin directory's name, so that two versions never share a map.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Most frontends of one family.
 pub const FRONTENDS_MAX: u32 = 65_536;
+/// Frontends of one family that packets find without a hash map, of [`FRONTENDS_MAX`]: every second one.
+pub const PLACES_MAX: u32 = FRONTENDS_MAX / 2;
 /// Most Service ports with a frontend.
 pub const SERVICES_MAX: u32 = 65_536;
 /// Words in the slot array: 8 MiB.

@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use crate::checksum::Difference;
+use crate::directory::Placed;
 use crate::fragments::Piece;
 use crate::packet::Packet;
 use crate::parse::Parsed;
@@ -19,7 +20,7 @@ pub trait Family: Copy + Sized {
     /// An address, network byte order.
     type Address: Copy + PartialEq + Debug + 'static;
     /// Key of an address, port and protocol.
-    type EndpointKey: Copy + Ord + Debug + 'static;
+    type EndpointKey: Placed + Debug;
     /// Key of the flow maps.
     type FlowKey: Copy + Ord + Debug + 'static;
     /// Key of a Service port and a client's address.

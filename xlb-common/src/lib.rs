@@ -69,6 +69,7 @@ pub mod tables;
 pub mod abi;
 pub mod slot;
 pub mod hash;
+pub mod directory;
 #[cfg(feature = "std")]
 pub mod memory;
 

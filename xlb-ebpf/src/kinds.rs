@@ -47,7 +47,7 @@ macro_rules! ingress_programs {
         #[classifier]
         pub fn $tc(ctx: TcContext) -> i32 {
             let arrival = Arrival::at(Door::Tc, skb::device(&ctx));
-            let verdict = path::ingress_of(Kind::$kind, &mut Skb::of(&ctx), &Maps::of(&ctx), arrival);
+            let verdict = path::ingress_of(Kind::$kind, &mut Skb::of(&ctx), &Maps::of_kind(&ctx), arrival);
             forward::to_pod(verdict, arrival.ifindex)
         }
     };
@@ -84,5 +84,5 @@ egress_programs!(Sole: pod_sole, uplink_egress_sole);
 #[inline(always)]
 fn ingress_xdp(ctx: &XdpContext, kind: Kind, door: Door) -> u32 {
     let arrival = Arrival::at(door, ctx.ingress_ifindex() as u32);
-    forward::xdp(path::ingress_of(kind, &mut Frame::of(ctx), &Maps::of(ctx), arrival))
+    forward::xdp(path::ingress_of(kind, &mut Frame::of(ctx), &Maps::of_kind(ctx), arrival))
 }

@@ -60,7 +60,10 @@ static BUDGETS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(Spending::CO
 static COUNTED_SERVICES: u32 = COUNTED_SERVICES_MAX;
 
 /// The maps, asked on behalf of one run of a program.
-pub struct Maps<'a, C: EbpfContext> {
+///
+/// For packets `OF_KIND` frontends are looked for in FRONTENDS at once: the verifier walks through what follows for either place
+/// that a frontend may be in, and the programs for kinds are its longest.
+pub struct Maps<'a, C: EbpfContext, const OF_KIND: bool = false> {
     ctx: &'a C,
 }
 
@@ -68,6 +71,14 @@ impl<'a, C: EbpfContext> Maps<'a, C> {
     /// The tables for a run.
     #[inline(always)]
     pub fn of(ctx: &'a C) -> Self {
+        Self { ctx }
+    }
+}
+
+impl<'a, C: EbpfContext> Maps<'a, C, true> {
+    /// The tables for a run about a packet of a kind.
+    #[inline(always)]
+    pub fn of_kind(ctx: &'a C) -> Self {
         Self { ctx }
     }
 }
@@ -100,14 +111,12 @@ pub fn count(reason: Reason) {
     }
 }
 
-impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
+impl<F: FamilyMaps, C: Apart<F>, const OF_KIND: bool> Tables<F> for Maps<'_, C, OF_KIND> {
     type Flow = &'static FlowEntry;
 
     #[inline(always)]
     fn frontend(&self, key: F::EndpointKey) -> Option<impl Deref<Target = Frontend>> {
-        // SAFETY: the agent replaces the value as a whole, never in place, and the kernel frees the old one when every
-        // program that may see it has ended.
-        unsafe { F::frontends().get(&key) }
+        if OF_KIND { F::frontend_of_kind(&key) } else { F::frontend(&key) }
     }
 
     #[inline(always)]
@@ -294,7 +303,7 @@ impl<F: FamilyMaps, C: Apart<F>> Tables<F> for Maps<'_, C> {
 
     #[inline(always)]
     fn each_until<S: Step<Self>>(&self, count: u32, body: S) -> S {
-        each_until(Self::of(self.ctx), count, body)
+        each_until(Self { ctx: self.ctx }, count, body)
     }
 
     #[inline(always)]

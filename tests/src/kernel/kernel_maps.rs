@@ -21,6 +21,7 @@ use xlb_userspace::maps::kernel::now_ns;
 
 use super::flows::{FlowKey, Flows};
 use super::fragment_maps::FragmentMaps;
+use super::frontend_maps;
 
 /// Bytes of a flow's entry.
 const FLOW_ENTRY: usize = size_of::<FlowEntry>();
@@ -217,13 +218,13 @@ pub fn fill(object: &mut Ebpf, tables: &MemoryTables, config: Config) -> Result<
 /// Brings everything that the agent would write from one state to another.
 pub fn replace(object: &mut Ebpf, before: &MemoryTables, after: &MemoryTables, config: Config) -> Result<()> {
     let (v4, v6) = ((&before.v4, &after.v4), (&before.v6, &after.v6));
-    replace_hash::<_, _, [u8; 8], [u8; 32]>(object, "FRONTENDS_V4", &v4.0.frontends, &v4.1.frontends)?;
+    frontend_maps::replace(object, &v4.0.frontends, &v4.1.frontends)?;
+    frontend_maps::replace(object, &v6.0.frontends, &v6.1.frontends)?;
     replace_hash::<_, _, [u8; 8], [u8; 4]>(object, "BACKEND_IDS_V4", &v4.0.backend_ids, &v4.1.backend_ids)?;
     replace_hash::<_, _, [u8; 8], [u8; 32]>(object, "SOLE_FRONTENDS_V4", &v4.0.sole_frontends, &v4.1.sole_frontends)?;
     replace_hash::<_, _, [u8; 20], [u8; 32]>(object, "SOLE_FRONTENDS_V6", &v6.0.sole_frontends, &v6.1.sole_frontends)?;
     replace_hash::<_, _, [u8; 4], [u8; 4]>(object, "VIPS_V4", &vips_v4(before), &vips_v4(after))?;
     replace_hash::<_, _, [u8; 16], [u8; 4]>(object, "VIPS_V6", &v6.0.vips, &v6.1.vips)?;
-    replace_hash::<_, _, [u8; 20], [u8; 32]>(object, "FRONTENDS_V6", &v6.0.frontends, &v6.1.frontends)?;
     replace_hash::<_, _, [u8; 20], [u8; 4]>(object, "BACKEND_IDS_V6", &v6.0.backend_ids, &v6.1.backend_ids)?;
     replace_ranges(object, "SOURCE_RANGES_V4", [&v4.0.source_ranges, &v4.1.source_ranges], |service, client| {
         bytes::<_, [u8; 8]>(V4::source_key(service, V4::from_stored(client)))

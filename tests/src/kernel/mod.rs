@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod kernel_maps;
 pub mod flow_map;
 pub mod fragment_maps;
+mod frontend_maps;
 pub mod sample;
 mod surroundings;
 pub mod sctp;

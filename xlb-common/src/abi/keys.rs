@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Key of `FRONTENDS_V4` and `BACKEND_IDS_V4`: an address, a protocol and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C, align(4))]
 pub struct EndpointKeyV4 {
     /// IPv4 address.
@@ -33,7 +33,7 @@ pub struct FlowKeyV4 {
 const _: () = assert!(size_of::<FlowKeyV4>() == 12);
 
 /// Key of `FRONTENDS_V6` and `BACKEND_IDS_V6`: an address, a protocol and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C, align(4))]
 pub struct EndpointKeyV6 {
     /// IPv6 address.

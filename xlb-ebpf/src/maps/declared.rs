@@ -1,13 +1,14 @@
 //! The maps that each family has for itself.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use xlb_common::abi::{
-    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, ENDPOINTS_MAX, EndpointKeyV4, EndpointKeyV6, FLOWS_MAX, FLOWS_V6_MAX,
-    FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4, FragmentKeyV6,
-    Frontend, Inside, Member, PENDING_MAX, PINS_MAX, SCTP_FLOWS_MAX, SCTP_PENDING_MAX, SOURCE_RANGES_MAX, SoleFrontend,
-    SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX, UDP_PENDING_MAX, VIPS_MAX,
+    AFFINITY_MAX, AffinityEntry, BACKENDS_MAX, DIRECTORY_WORDS, ENDPOINTS_MAX, EndpointKeyV4, EndpointKeyV6, FLOWS_MAX,
+    FLOWS_V6_MAX, FRAGMENTS_MAX, FRONTENDS_MAX, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4,
+    FragmentKeyV6, Frontend, Inside, Member, PENDING_MAX, PINS_MAX, PLACES_MAX, PlaceV4, PlaceV6, SCTP_FLOWS_MAX,
+    SCTP_PENDING_MAX, SOURCE_RANGES_MAX, SoleFrontend, SourceKeyV4, SourceKeyV6, UDP_FLOWS_MAX, UDP_FLOWS_V6_MAX,
+    UDP_PENDING_MAX, VIPS_MAX,
 };
 
 #[map]
@@ -78,3 +79,11 @@ pub static ENDPOINTS_V6: Array<EndpointKeyV6> = Array::with_max_entries(ENDPOINT
 pub static VIPS_V4: HashMap<[u8; 4], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
 #[map]
 pub static VIPS_V6: HashMap<[u8; 16], u32> = HashMap::with_max_entries(VIPS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static DIRECTORY_V4: Array<u64> = Array::with_max_entries(DIRECTORY_WORDS, BPF_F_MMAPABLE);
+#[map]
+pub static DIRECTORY_V6: Array<u64> = Array::with_max_entries(DIRECTORY_WORDS, BPF_F_MMAPABLE);
+#[map]
+pub static PLACES_V4: Array<PlaceV4> = Array::with_max_entries(PLACES_MAX, 0);
+#[map]
+pub static PLACES_V6: Array<PlaceV6> = Array::with_max_entries(PLACES_MAX, 0);

@@ -5,6 +5,7 @@ use xlb_common::abi::{
     AffinityEntry, EndpointKeyV4, EndpointKeyV6, FlowEntry, FlowKeyV4, FlowKeyV6, FragmentEntry, FragmentKeyV4,
     FragmentKeyV6, Frontend, Inside, Member, SoleFrontend, SourceKeyV4, SourceKeyV6, Uplink,
 };
+use xlb_common::directory::{Found, Placed, find};
 use xlb_common::parse::TcpView;
 use xlb_common::tables::FlowTable;
 use xlb_common::{Family, V4, V6};
@@ -12,16 +13,19 @@ use xlb_common::{Family, V4, V6};
 use crate::cookies;
 
 use super::declared::{
-    AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6,
-    FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4, PENDING_V6, PINS_V4,
-    PINS_V6, SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6, SOLE_FRONTENDS_V4, SOLE_FRONTENDS_V6,
-    SOURCE_RANGES_V4, SOURCE_RANGES_V6, UDP_FLOWS_V4, UDP_FLOWS_V6, UDP_PENDING_V4, UDP_PENDING_V6, VIPS_V4, VIPS_V6,
+    AFFINITY_V4, AFFINITY_V6, BACKEND_IDS_V4, BACKEND_IDS_V6, DIRECTORY_V4, DIRECTORY_V6, ENDPOINTS_V4, ENDPOINTS_V6,
+    FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, INSIDE_V4, INSIDE_V6, PENDING_V4,
+    PENDING_V6, PINS_V4, PINS_V6, PLACES_V4, PLACES_V6, SCTP_FLOWS_V4, SCTP_FLOWS_V6, SCTP_PENDING_V4, SCTP_PENDING_V6,
+    SOLE_FRONTENDS_V4, SOLE_FRONTENDS_V6, SOURCE_RANGES_V4, SOURCE_RANGES_V6, UDP_FLOWS_V4, UDP_FLOWS_V6,
+    UDP_PENDING_V4, UDP_PENDING_V6, VIPS_V4, VIPS_V6,
 };
 
 /// The maps that a family has for itself.
 pub trait FamilyMaps: Family {
-    /// Frontends by VIP, port and protocol.
-    fn frontends() -> &'static HashMap<Self::EndpointKey, Frontend>;
+    /// The frontend of a VIP, port and protocol.
+    fn frontend(key: &Self::EndpointKey) -> Option<&'static Frontend>;
+    /// The same for a packet of a kind.
+    fn frontend_of_kind(key: &Self::EndpointKey) -> Option<&'static Frontend>;
     /// Backends' ids by address, port and protocol.
     fn backend_ids() -> &'static HashMap<Self::EndpointKey, u32>;
     /// Backends' only frontends, by address, port and protocol.
@@ -48,10 +52,36 @@ pub trait FamilyMaps: Family {
     fn gave_cookie(key: &Self::FlowKey, tcp: &TcpView) -> bool;
 }
 
+#[inline(always)]
+fn frontend_by<K: Placed>(
+    key: &K,
+    directory: &'static Array<u64>,
+    places: &'static Array<K::Place>,
+    frontends: &'static HashMap<K, Frontend>,
+) -> Option<&'static Frontend> {
+    match find(key, |index| directory.get(index).copied(), |index| places.get(index)) {
+        Found::Here(frontend) => Some(frontend),
+        Found::Nowhere => None,
+        Found::Ask => frontend_in(key, frontends),
+    }
+}
+
+#[inline(always)]
+fn frontend_in<K: Placed>(key: &K, frontends: &'static HashMap<K, Frontend>) -> Option<&'static Frontend> {
+    // SAFETY: the agent replaces the value as a whole, never in place, and the kernel frees the old one when every program
+    // that may see it has ended.
+    unsafe { frontends.get(key) }
+}
+
 impl FamilyMaps for V4 {
     #[inline(always)]
-    fn frontends() -> &'static HashMap<EndpointKeyV4, Frontend> {
-        &FRONTENDS_V4
+    fn frontend(key: &EndpointKeyV4) -> Option<&'static Frontend> {
+        frontend_by(key, &DIRECTORY_V4, &PLACES_V4, &FRONTENDS_V4)
+    }
+
+    #[inline(always)]
+    fn frontend_of_kind(key: &EndpointKeyV4) -> Option<&'static Frontend> {
+        frontend_in(key, &FRONTENDS_V4)
     }
 
     #[inline(always)]
@@ -124,8 +154,13 @@ impl FamilyMaps for V4 {
 
 impl FamilyMaps for V6 {
     #[inline(always)]
-    fn frontends() -> &'static HashMap<EndpointKeyV6, Frontend> {
-        &FRONTENDS_V6
+    fn frontend(key: &EndpointKeyV6) -> Option<&'static Frontend> {
+        frontend_by(key, &DIRECTORY_V6, &PLACES_V6, &FRONTENDS_V6)
+    }
+
+    #[inline(always)]
+    fn frontend_of_kind(key: &EndpointKeyV6) -> Option<&'static Frontend> {
+        frontend_in(key, &FRONTENDS_V6)
     }
 
     #[inline(always)]

@@ -173,6 +173,7 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
         hooks.take_over(&carry)?;
         carry.finish()?;
     }
+    maps.take_over()?;
     // Not earlier: what the older dataplane was told is copied until it is gone.
     maps.put_cluster_networks(&options.cluster_networks)?;
     maps.put_settings(options.settings)?;

@@ -10,8 +10,9 @@ use ipnet::IpNet;
 use xlb_common::abi::{AffinityEntry, CLUSTER_NETWORKS, FlowEntry, Frontend, Inside, Member, SoleFrontend};
 use xlb_common::tables::FlowTable;
 
+use crate::maps::frontends::Frontends;
 use crate::maps::keys::{Keys, unstored};
-use crate::maps::live::open_map;
+use crate::maps::live::{open_map, pinned};
 use crate::maps::pins::PinDirectory;
 use crate::maps::raw::Raw;
 use crate::plan::{Endpoint, Observed};
@@ -26,7 +27,7 @@ const LISTED: u32 = 1;
 
 /// One family's maps, with the keys that `K` stands for.
 pub struct FamilyMaps<K: Keys> {
-    frontends: Hash<K, Frontend>,
+    frontends: Frontends<K>,
     backend_ids: Hash<K, u32>,
     sole_frontends: Hash<K, SoleFrontend>,
     vips: HashMap<MapData, Raw<K::Address>, u32>,
@@ -41,6 +42,8 @@ pub struct FamilyMaps<K: Keys> {
 
 /// What the agent does with a family's maps, whichever it is. A key of the other family is an error.
 pub(super) trait Written {
+    /// Before anything is written: packets find frontends as fast as they can, whatever an agent before left.
+    fn take_over(&mut self) -> Result<()>;
     fn put_frontend(&mut self, key: &Endpoint, frontend: Frontend) -> Result<()>;
     fn remove_frontend(&mut self, key: &Endpoint) -> Result<()>;
     fn put_vip(&mut self, address: IpAddr, flags: u32) -> Result<()>;
@@ -83,7 +86,11 @@ impl<K: Keys> FamilyMaps<K> {
     pub(super) fn open(pins: &PinDirectory) -> Result<Self> {
         let open = |name: &str| open_map(pins, &format!("{name}_{}", K::SUFFIX));
         Ok(Self {
-            frontends: open("FRONTENDS")?.try_into()?,
+            frontends: Frontends::over(
+                open("FRONTENDS")?,
+                &pinned(pins, &format!("DIRECTORY_{}", K::SUFFIX))?,
+                open("PLACES")?,
+            )?,
             backend_ids: open("BACKEND_IDS")?.try_into()?,
             sole_frontends: open("SOLE_FRONTENDS")?.try_into()?,
             vips: open("VIPS")?.try_into()?,
@@ -106,7 +113,7 @@ impl<K: Keys> FamilyMaps<K> {
     /// A frontend.
     #[must_use]
     pub fn frontend(&self, key: &K) -> Option<Frontend> {
-        self.frontends.get(&Raw(*key), 0).ok().map(|Raw(frontend)| frontend)
+        self.frontends.get(key)
     }
 
     /// The only frontend that ever led to a backend.
@@ -176,12 +183,16 @@ impl<K: Keys> FamilyMaps<K> {
 }
 
 impl<K: Keys> Written for FamilyMaps<K> {
+    fn take_over(&mut self) -> Result<()> {
+        self.frontends.take_over()
+    }
+
     fn put_frontend(&mut self, key: &Endpoint, frontend: Frontend) -> Result<()> {
-        Ok(self.frontends.insert(endpoint_key::<K>(key)?, Raw(frontend), 0)?)
+        self.frontends.put(endpoint_key::<K>(key)?.0, frontend)
     }
 
     fn remove_frontend(&mut self, key: &Endpoint) -> Result<()> {
-        Ok(self.frontends.remove(&endpoint_key(key)?)?)
+        self.frontends.remove(endpoint_key::<K>(key)?.0)
     }
 
     fn put_vip(&mut self, address: IpAddr, flags: u32) -> Result<()> {
@@ -241,8 +252,7 @@ impl<K: Keys> Written for FamilyMaps<K> {
     }
 
     fn read_into(&self, observed: &mut Observed) {
-        let frontends = self.frontends.iter().flatten();
-        observed.frontends.extend(frontends.map(|(Raw(key), Raw(frontend))| (key.endpoint(), frontend)));
+        observed.frontends.extend(self.frontends.iter().map(|(key, frontend)| (key.endpoint(), frontend)));
         observed.vips.extend(self.vips.iter().flatten().map(|(Raw(key), flags)| (K::address(key), flags)));
         let backend_ids = self.backend_ids.iter().flatten();
         observed.backend_ids.extend(backend_ids.map(|(Raw(key), Raw(id))| (key.endpoint(), id)));

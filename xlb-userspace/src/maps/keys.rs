@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytemuck::Pod;
 use xlb_common::abi::{EndpointKeyV4, EndpointKeyV6, FlowKeyV4, FlowKeyV6, SourceKeyV4, SourceKeyV6};
+use xlb_common::directory::Placed;
 
 use crate::plan::Endpoint;
 use crate::plan::desired::Protocol;
 
 /// The keys of one family's maps, named after its endpoints' key.
-pub trait Keys: Pod {
+pub trait Keys: Pod + Placed<Place: Pod> {
     /// Key of the flow maps.
     type FlowKey: Pod;
     /// Key of the source ranges, behind the prefix length, and of the clients' affinity.

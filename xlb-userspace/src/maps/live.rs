@@ -18,8 +18,8 @@ use crate::maps::family::{FamilyMaps, Flow, Written};
 use crate::maps::keys::stored;
 use crate::maps::pins::PinDirectory;
 use crate::maps::raw::Raw;
-use crate::maps::slots::Slots;
 use crate::maps::stats::{ServiceNumbers, Stats};
+use crate::maps::words::Words;
 use crate::node::{self, FamilyAddresses};
 use crate::plan::desired::Family;
 use crate::plan::endpoints::ObservedInside;
@@ -33,7 +33,7 @@ pub struct LiveMaps {
     /// IPv6's own.
     pub v6: FamilyMaps<EndpointKeyV6>,
     services: HashMap<MapData, Raw<u32>, Raw<ServiceRecord>>,
-    slots: Slots,
+    slots: Words,
     members: Array<MapData, Raw<Member>>,
     backends: Array<MapData, Raw<Backend>>,
     reasons: PerCpuArray<MapData, u64>,
@@ -52,12 +52,11 @@ impl LiveMaps {
     /// When there are none, or this process may not open them.
     pub fn open(pins: &PinDirectory) -> Result<Self> {
         let open = |name| open_map(pins, name);
-        let slots = pinned(pins, "SLOTS")?;
-        let words = slots.info().context("reading the size of SLOTS")?.max_entries();
+        let slots = Words::map(&pinned(pins, "SLOTS")?)?;
         let limits = Limits {
             frontends: entries(pins, "FRONTENDS_V4")?,
             services: entries(pins, "SERVICES")?,
-            slots: words,
+            slots: slots.len(),
             members: entries(pins, "MEMBERS")?,
             backends: entries(pins, "BACKENDS")?,
             source_ranges: entries(pins, "SOURCE_RANGES_V4")?,
@@ -68,7 +67,7 @@ impl LiveMaps {
             v4: FamilyMaps::open(pins)?,
             v6: FamilyMaps::open(pins)?,
             services: open("SERVICES")?.try_into()?,
-            slots: Slots::map(slots.fd(), words)?,
+            slots,
             members: open("MEMBERS")?.try_into()?,
             backends: open("BACKENDS")?.try_into()?,
             reasons: open("REASONS")?.try_into()?,
@@ -87,6 +86,14 @@ impl LiveMaps {
         &self.limits
     }
 
+    /// Before anything is written: lets packets find frontends as fast as they can, whatever an agent before left.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take_over(&mut self) -> Result<()> {
+        [Family::V4, Family::V6].into_iter().try_for_each(|family| self.of(family).take_over())
+    }
+
     /// Does one operation of a plan.
     ///
     /// # Errors
@@ -102,7 +109,7 @@ impl LiveMaps {
             Op::PutSoleFrontend { pod, sole } => self.of(pod.family()).put_sole_frontend(pod, *sole)?,
             Op::RemoveSoleFrontend { pod } => self.of(pod.family()).remove_sole_frontend(pod)?,
             Op::PutMember { index, member } => self.members.set(*index, Raw(*member), 0)?,
-            Op::PutSlot { index, word } => ensure!(self.slots.set(*index, *word), "slot {index} is beyond the end"),
+            Op::PutSlot { index, word } => ensure!(self.slots.set(*index, word.0), "slot {index} is beyond the end"),
             Op::PutService { id, name, slots_base, slots, members_base, members } => {
                 let service = ObservedService {
                     name: name.clone(),
@@ -237,7 +244,7 @@ impl LiveMaps {
         for (Raw(id), Raw(record)) in self.services.iter().flatten() {
             let service = service_of(&record);
             let words = service.slots_base..service.slots_base + service.slots;
-            let words: Vec<_> = words.map(|index| self.slots.get(index).unwrap_or(SlotWord::EMPTY)).collect();
+            let words: Vec<_> = words.map(|index| self.slot(index).unwrap_or(SlotWord::EMPTY)).collect();
             // A service without a region says base zero, where another's may begin.
             if !words.is_empty() {
                 observed.slots.insert(service.slots_base, words);
@@ -327,7 +334,7 @@ impl LiveMaps {
     }
 
     pub(super) fn slot(&self, index: u32) -> Option<SlotWord> {
-        self.slots.get(index)
+        self.slots.get(index).map(SlotWord)
     }
 
     pub(super) fn member(&self, index: u32) -> Option<Member> {
@@ -347,7 +354,7 @@ fn entries(pins: &PinDirectory, name: &str) -> Result<u32> {
     Ok(pinned(pins, name)?.info().with_context(|| format!("reading the size of {name}"))?.max_entries())
 }
 
-fn pinned(pins: &PinDirectory, name: &str) -> Result<MapData> {
+pub(super) fn pinned(pins: &PinDirectory, name: &str) -> Result<MapData> {
     let path = pins.map(name);
     let opening = || format!("opening the pinned map {}: has an agent run with this --bpffs-dir?", path.display());
     MapData::from_pin(&path).with_context(opening)

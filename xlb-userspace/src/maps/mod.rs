@@ -2,9 +2,10 @@
 //!
 //! Read in this order: [`pins`] (where everything is), [`object`] (loading), [`wanted`] (which programs), [`programs`] (own ones, or those of before), [`attach`] (hooks), [`cgroup`] (those of sockets), `link`
 //! (how a program takes the place of another), [`live`] (the maps as
-//! values), [`family`] (those that each IP version has for itself), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`batch`] (many entries at once), [`carry`] (what another version left), [`flows`] (the flow maps, read in parts), [`fill`] (how full they are),
+//! values), [`family`] (those that each IP version has for itself), [`frontends`] (how packets find those), [`words`] (arrays that are written in place), [`stats`] (what is counted of services), [`ways`] (where replies go when uplinks change), [`keys`] (their keys), [`batch`] (many entries at once), [`carry`] (what another version left), [`flows`] (the flow maps, read in parts), [`fill`] (how full they are),
 //! [`tables`] (the maps as the packet path sees them).
 
+mod allotment;
 pub mod attach;
 pub mod batch;
 pub mod carry;
@@ -12,6 +13,7 @@ pub mod cgroup;
 pub mod family;
 pub mod fill;
 pub mod flows;
+pub mod frontends;
 pub mod kernel;
 pub mod keys;
 mod link;
@@ -20,8 +22,8 @@ pub mod object;
 pub mod pins;
 pub mod programs;
 pub(crate) mod raw;
-pub mod slots;
 pub mod stats;
 pub mod tables;
 pub mod wanted;
 pub mod ways;
+pub mod words;

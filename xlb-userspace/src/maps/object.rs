@@ -67,6 +67,11 @@ impl Sizes {
         u32::try_from(in_proportion).unwrap_or(u32::MAX).max(default.min(self.flows))
     }
 
+    /// Entries of `PLACES_V4`, and as many of `PLACES_V6`: every second frontend is found without a hash map.
+    fn places(&self) -> u32 {
+        (self.frontends / (abi::FRONTENDS_MAX / abi::PLACES_MAX)).max(1)
+    }
+
     /// Every map of the object with its number of entries, key bytes and value bytes; pinned under its own name.
     #[must_use]
     pub fn maps(&self) -> Vec<MapShape> {
@@ -78,6 +83,10 @@ impl Sizes {
         let shape = |name, entries, key, value| MapShape { name, entries, key, value };
         vec![
             shape("FRONTENDS_V4", self.frontends, endpoint, size_of::<abi::Frontend>()),
+            shape("DIRECTORY_V4", abi::DIRECTORY_WORDS, 4, 8),
+            shape("DIRECTORY_V6", abi::DIRECTORY_WORDS, 4, 8),
+            shape("PLACES_V4", self.places(), 4, size_of::<abi::PlaceV4>()),
+            shape("PLACES_V6", self.places(), 4, size_of::<abi::PlaceV6>()),
             shape("SERVICES", self.frontends, 4, size_of::<abi::ServiceRecord>()),
             shape("SLOTS", self.slots, 4, 8),
             shape("MEMBERS", abi::MEMBERS_MAX, 4, size_of::<abi::Member>()),

@@ -12,8 +12,10 @@ use xlb_userspace::maps::pins::PinDirectory;
 use super::held::memlock;
 
 /// Names of maps about services and their backends, without the IP version.
-const OF_SERVICES: [&str; 12] = [
+const OF_SERVICES: [&str; 14] = [
     "FRONTENDS",
+    "DIRECTORY",
+    "PLACES",
     "VIPS",
     "SERVICES",
     "SERVICE_STATS",
