@@ -51,28 +51,44 @@ pub fn note_client<F: Family, T: Tables<F>>(
     parsed: &Parsed<F>,
     key: &F::FlowKey,
     entry: &FlowEntry,
+    port: ClientPort,
 ) -> Result<bool, Reason> {
     if parsed.transport.is_udp() {
         return note_datagram(tables, key, entry);
     }
     let table = if parsed.transport.is_sctp() { FlowTable::SctpPending } else { FlowTable::TcpPending };
-    tables.remember(table, key, entry);
+    // To write over what is there takes no other flow's place, and is much cheaper.
+    if port != ClientPort::Known || !tables.change(table, key, |known| *known = *entry) {
+        tables.remember(table, key, entry);
+    }
     Ok(true)
+}
+
+/// What is known of a client's port at a pod, when it sends a SYN or an INIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientPort {
+    /// Nothing that would be in the way.
+    Free,
+    /// PENDING has the flow, with the same frontend.
+    Known,
+    /// The pod would take it for one of a connection to another frontend.
+    InUse,
 }
 
 /// Whether the pod would take a SYN or an INIT for one of a connection of the client's port to another frontend. Asked
 /// before the entry is made: the verifier walks through it once for each way to make one.
 #[inline(always)]
-pub fn is_port_in_use<F: Family, T: Tables<F>>(
+pub fn client_port<F: Family, T: Tables<F>>(
     tables: &T,
     parsed: &Parsed<F>,
     key: &F::FlowKey,
     backend: &Backend,
-) -> bool {
+) -> ClientPort {
     match (parsed.transport.is_udp(), parsed.transport.is_sctp()) {
-        (true, _) => false,
-        (_, true) => is_associated(tables, parsed, key),
-        _ => is_connected(tables, parsed, key, backend),
+        (true, _) => ClientPort::Free,
+        (_, true) if is_associated(tables, parsed, key) => ClientPort::InUse,
+        (_, true) => ClientPort::Free,
+        _ => tcp_port(tables, parsed, key, backend),
     }
 }
 
@@ -81,9 +97,18 @@ pub fn is_port_in_use<F: Family, T: Tables<F>>(
 /// which leaves as that one's VIP: the SYN is refused all the same, and not counted. A look into FLOWS would cost every SYN
 /// two cache misses. A kernel that cannot be asked decides for itself.
 #[inline(never)]
-fn is_connected<F: Family, T: Tables<F>>(tables: &T, parsed: &Parsed<F>, key: &F::FlowKey, backend: &Backend) -> bool {
-    let is_others = tables.flow_at(FlowTable::TcpPending, key).is_some_and(|known| !is_to(&known, parsed));
-    is_others && !backend.is_hidden() && matches!(tables.prove(backend, key), Proof::Owned | Proof::HalfOpen)
+fn tcp_port<F: Family, T: Tables<F>>(
+    tables: &T,
+    parsed: &Parsed<F>,
+    key: &F::FlowKey,
+    backend: &Backend,
+) -> ClientPort {
+    let Some(known) = tables.flow_at(FlowTable::TcpPending, key) else { return ClientPort::Free };
+    if is_to(&known, parsed) {
+        return ClientPort::Known;
+    }
+    let is_connected = !backend.is_hidden() && matches!(tables.prove(backend, key), Proof::Owned | Proof::HalfOpen);
+    if is_connected { ClientPort::InUse } else { ClientPort::Free }
 }
 
 /// Whether the pod has an association of the client's port to another frontend, as far as its packets say: it would take

@@ -239,8 +239,8 @@ impl<F: InMemory> Tables<F> for MemoryTables {
         F::of(self).flows.borrow_mut().remove(&(table as u8, *key));
     }
 
-    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) {
-        F::of(self).flows.borrow_mut().get_mut(&(table as u8, *key)).map(change);
+    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) -> bool {
+        F::of(self).flows.borrow_mut().get_mut(&(table as u8, *key)).map(change).is_some()
     }
 
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {

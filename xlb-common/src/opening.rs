@@ -3,7 +3,7 @@
 //! reset, which has to reach the client.
 
 use crate::abi::{Backend, FlowEntry, flow_flags};
-use crate::admit::{is_port_in_use, note_client, tcp_flow};
+use crate::admit::{ClientPort, client_port, note_client, tcp_flow};
 use crate::family::Family;
 use crate::hot::answered;
 use crate::parse::Parsed;
@@ -62,7 +62,8 @@ pub fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -
     if is_inside && tcp_flow(tables, &key).is_some() {
         return Ok(false);
     }
-    if !is_inside && is_port_in_use(tables, parsed, &key, &backend) {
+    let port = if is_inside { ClientPort::Free } else { client_port(tables, parsed, &key, &backend) };
+    if port == ClientPort::InUse {
         return Err(Reason::PortInUse);
     }
     let mut entry = opening.entry(tables, &backend);
@@ -72,7 +73,7 @@ pub fn note_opening<F: Family, T: Tables<F>>(tables: &T, opening: &Opening<F>) -
     if parsed.transport.is_syn() && !parsed.transport.is_sctp() {
         tables.note_half_open(opening.arrival.ifindex);
     }
-    let is_new = note_client(tables, parsed, &key, &entry)?;
+    let is_new = note_client(tables, parsed, &key, &entry, port)?;
     if is_new && parsed.transport.is_udp() {
         count_flow(tables, &entry);
     }

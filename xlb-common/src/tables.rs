@@ -179,8 +179,8 @@ pub trait Tables<F: Family> {
     fn remember(&self, table: FlowTable, key: &F::FlowKey, entry: &FlowEntry);
     /// Removes a flow's entry, if it is there.
     fn forget(&self, table: FlowTable, key: &F::FlowKey);
-    /// Changes a flow's entry where it is, if it is there.
-    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry));
+    /// Changes a flow's entry where it is. False: it is not there.
+    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) -> bool;
     /// Whether a service's source ranges contain a client.
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool;
     /// Where a client's last connection to a service went.

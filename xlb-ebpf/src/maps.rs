@@ -200,12 +200,12 @@ impl<F: FamilyMaps, C: Apart<F>, const OF_KIND: bool> Tables<F> for Maps<'_, C, 
     }
 
     #[inline(always)]
-    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) {
-        if let Some(entry) = F::flows(table).get_ptr_mut(key) {
-            // SAFETY: the entry stays writable until the program has ended (RCU). What changes are numbers of which each value
-            // is one; of two programs that change them at once the later one wins.
-            change(unsafe { &mut *entry });
-        }
+    fn change(&self, table: FlowTable, key: &F::FlowKey, change: impl FnOnce(&mut FlowEntry)) -> bool {
+        let Some(entry) = F::flows(table).get_ptr_mut(key) else { return false };
+        // SAFETY: the entry stays writable until the program has ended (RCU). What changes are numbers of which each value
+        // is one; of two programs that change them at once the later one wins.
+        change(unsafe { &mut *entry });
+        true
     }
 
     #[inline(always)]

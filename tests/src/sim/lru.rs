@@ -72,13 +72,13 @@ impl<K: Copy + Eq + Hash + Zeroable, V: Copy + Zeroable> Lru<K, V> {
         self.find(key).map(|at| self.nodes[at as usize].value)
     }
 
-    /// Changes what the key has where it is, as a program does with what it has looked up.
-    pub fn change(&mut self, key: &K, change: impl FnOnce(&mut V)) {
-        if let Some(at) = self.find(key) {
-            let node = &mut self.nodes[at as usize];
-            node.is_referenced = true;
-            change(&mut node.value);
-        }
+    /// Changes what the key has where it is, as a program does with what it has looked up. False: it has nothing.
+    pub fn change(&mut self, key: &K, change: impl FnOnce(&mut V)) -> bool {
+        let Some(at) = self.find(key) else { return false };
+        let node = &mut self.nodes[at as usize];
+        node.is_referenced = true;
+        change(&mut node.value);
+        true
     }
 
     /// Writes an entry. As in the kernel, a new node comes first, for which another one may have to go; then the old node of

@@ -224,10 +224,8 @@ impl Tables<V4> for SimTables {
         self.flows.get(table as usize)?.borrow_mut().get(key).map(Found)
     }
 
-    fn change(&self, table: FlowTable, key: &FlowKeyV4, change: impl FnOnce(&mut FlowEntry)) {
-        if let Some(flows) = self.flows.get(table as usize) {
-            flows.borrow_mut().change(key, change);
-        }
+    fn change(&self, table: FlowTable, key: &FlowKeyV4, change: impl FnOnce(&mut FlowEntry)) -> bool {
+        self.flows.get(table as usize).is_some_and(|flows| flows.borrow_mut().change(key, change))
     }
 
     fn forget(&self, table: FlowTable, key: &FlowKeyV4) {

@@ -136,7 +136,9 @@ where
 
     fn forget(&self, _table: FlowTable, _key: &F::FlowKey) {}
 
-    fn change(&self, _table: FlowTable, _key: &F::FlowKey, _change: impl FnOnce(&mut FlowEntry)) {}
+    fn change(&self, _table: FlowTable, _key: &F::FlowKey, _change: impl FnOnce(&mut FlowEntry)) -> bool {
+        false
+    }
 
     fn is_allowed_source(&self, service: u32, client: F::Address) -> bool {
         F::EndpointKey::of(self.maps).is_allowed_source(F::source_key(service, client))

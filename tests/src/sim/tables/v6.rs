@@ -66,7 +66,9 @@ impl Tables<V6> for SimTables {
 
     fn forget(&self, _table: FlowTable, _key: &FlowKeyV6) {}
 
-    fn change(&self, _table: FlowTable, _key: &FlowKeyV6, _change: impl FnOnce(&mut FlowEntry)) {}
+    fn change(&self, _table: FlowTable, _key: &FlowKeyV6, _change: impl FnOnce(&mut FlowEntry)) -> bool {
+        false
+    }
 
     fn remember(&self, _table: FlowTable, _key: &FlowKeyV6, _entry: &FlowEntry) {}
 
