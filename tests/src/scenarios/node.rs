@@ -134,8 +134,8 @@ impl Node {
         let FamilyAddresses { v4, v6 } = self.view.primary;
         self.tables.v4.report_addresses = v4.map(|own| (UPLINK, stored(own.into()))).into_iter().collect();
         self.tables.v6.report_addresses = v6.map(|own| (UPLINK, stored(own.into()))).into_iter().collect();
-        self.tables.members = observed.members.clone();
-        self.tables.backends = observed.backends.clone();
+        self.tables.members = observed.members.iter().map(|(index, member)| (index, *member)).collect();
+        self.tables.backends = observed.backends.iter().map(|(id, backend)| (id, *backend)).collect();
         let words = observed.slots.iter().flat_map(|(base, words)| (*base..).zip(words));
         self.tables.slots = words.map(|(index, word)| (index, word.0)).collect();
     }

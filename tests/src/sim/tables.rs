@@ -119,7 +119,7 @@ impl SimTables {
             services.any(|one| (one.members_base..one.members_base + one.members).contains(index))
         };
         let members = self.whole.members.iter().filter(|(index, _)| is_recorded(index));
-        found.members = members.map(|(&index, &member)| (index, member)).collect();
+        found.members = members.map(|(index, &member)| (index, member)).collect();
         found
     }
 

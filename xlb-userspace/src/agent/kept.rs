@@ -15,8 +15,8 @@ use crate::model::objects::Service;
 use crate::model::ties::{Tie, Ties};
 use crate::model::{Answer, Model, ObjectName, Policy, Setting, answer};
 use crate::plan::desired::{Desired, DesiredService, Family, Protocol, Refusal, ServiceName};
-use crate::plan::part::Scope;
-use crate::plan::{Limits, Observed, Plan, object_of_backend, plan_part};
+use crate::plan::part::{Part, Scope};
+use crate::plan::{Limits, Observed, Plan, object_of_backend, plan, plan_part};
 
 /// Most Services of a part. With more it is quicker to decide for all.
 pub const PART_MAX: usize = 512;
@@ -41,7 +41,7 @@ pub struct Decided {
     /// Which services lose a pod that is gone.
     pub losing: BTreeSet<ServiceName>,
     /// What the maps hold of them; none: all of it counts.
-    part: Option<Observed>,
+    part: Option<Part<'static>>,
     /// Which Services; none: all.
     names: Option<BTreeSet<ObjectName>>,
     refusals: Refusals,
@@ -50,12 +50,15 @@ pub struct Decided {
 impl Decided {
     /// What is to be done for it.
     pub fn plan(&self, observed: &Observed, limits: &Limits, now_ms: u64) -> Plan {
-        plan_part(&self.desired, self.part.as_ref().unwrap_or(observed), observed, limits, now_ms)
+        match &self.part {
+            Some(part) => plan_part(&self.desired, part, observed, limits, now_ms),
+            None => plan(&self.desired, observed, limits, now_ms),
+        }
     }
 
     /// The backends that a part has, as objects of refusals.
     pub fn backends(&self) -> BTreeSet<String> {
-        self.part.iter().flat_map(|part| part.backend_ids.keys()).map(object_of_backend).collect()
+        self.part.iter().flat_map(|part| &part.backend_ids).map(|(key, _)| object_of_backend(key)).collect()
     }
 }
 
@@ -99,7 +102,7 @@ impl Kept {
         services.keys().for_each(|name| scope.add_name(name));
         let part = observed.part(&scope)?;
         let mut desired = Desired { services, refusals: Vec::new() };
-        let losing = complete(&mut desired, setting, &part, clients_inside);
+        let losing = complete(&mut desired, setting, (&part.observed, observed), clients_inside);
         Some(Decided { desired, losing, part: Some(part), names: Some(names), refusals })
     }
 
@@ -202,7 +205,7 @@ impl Kept {
 pub fn decide(setting: Setting, observed: &Observed, clients_inside: ClientsInside) -> Decided {
     let Answer { services, refusals } = answer(claiming_services(setting.model, setting.policy).collect(), setting);
     let mut desired = Desired { services, refusals: Vec::new() };
-    let losing = complete(&mut desired, setting, observed, clients_inside);
+    let losing = complete(&mut desired, setting, (observed, observed), clients_inside);
     Decided { desired, losing, part: None, names: None, refusals }
 }
 
@@ -211,10 +214,10 @@ pub fn decide(setting: Setting, observed: &Observed, clients_inside: ClientsInsi
 fn complete(
     desired: &mut Desired,
     setting: Setting,
-    observed: &Observed,
+    (part, whole): (&Observed, &Observed),
     clients_inside: ClientsInside,
 ) -> BTreeSet<ServiceName> {
-    let losing = linger::keep_living(desired, observed, &setting.node.pods);
+    let losing = linger::keep_living_of_part(desired, (part, whole), &setting.node.pods);
     clients_inside.narrow(desired);
     losing
 }

@@ -47,14 +47,22 @@ pub fn keep_living(
     observed: &Observed,
     pods: &BTreeMap<IpAddr, Location>,
 ) -> BTreeSet<ServiceName> {
+    keep_living_of_part(desired, (observed, observed), pods)
+}
+
+/// The same for some services: `part` is what they have of the whole.
+pub fn keep_living_of_part(
+    desired: &mut Desired,
+    (part, whole): (&Observed, &Observed),
+    pods: &BTreeMap<IpAddr, Location>,
+) -> BTreeSet<ServiceName> {
     let mut losing = BTreeSet::new();
-    let served: BTreeMap<&str, u32> =
-        observed.services.iter().map(|(id, service)| (service.name.as_str(), *id)).collect();
-    let soles = soles(observed);
+    let served: BTreeMap<&str, u32> = part.services.iter().map(|(id, service)| (service.name.as_str(), *id)).collect();
+    let soles = soles(part);
     for (name, service) in &mut desired.services {
         let own = served.get(name.to_string().as_str()).copied();
-        for id in own.into_iter().chain(former_services(observed, own, name, service)) {
-            if keep(service, &backends_of(observed, &soles, id, name), pods) {
+        for id in own.into_iter().chain(former_services(part, own, name, service)) {
+            if keep(service, &backends_of(whole, &soles, id, name), pods) {
                 losing.insert(name.clone());
             }
         }

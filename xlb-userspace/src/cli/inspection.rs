@@ -224,7 +224,7 @@ impl Inspection {
                 .backends
                 .iter()
                 .filter(|(_, it)| it.is_in_use())
-                .map(|(id, it)| backend_view(*id, it))
+                .map(|(id, it)| backend_view(id, it))
                 .collect(),
             flows: flows(maps),
             counters: happened.map(|(reason, count)| (Reason::label(reason), count)).collect(),

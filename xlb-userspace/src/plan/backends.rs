@@ -1,27 +1,31 @@
 //! Which id a pod's port has. One pod port is one backend, however many services name it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use xlb_common::abi::{Backend, Member, NETNS_HOST, backend_flags as flags};
 
 use super::desired::{Delivery, Desired, DesiredBackend, Refusal};
 use super::endpoint::Endpoint;
+use super::id_set::IdSet;
 use super::observed::{Observed, rests};
 use super::op::Op;
+use super::part::Part;
 use crate::node::PodLink;
 
-/// The backends of a plan: those that its services asked for, with their ids.
+/// The backends of a plan, with the ids of those that its services asked for.
 pub(super) struct Backends<'a> {
     /// What the services of the plan have.
-    observed: &'a Observed,
+    part: &'a Part<'a>,
     /// What all services have.
     whole: &'a Observed,
     limit: u32,
     now_ms: u64,
-    wanted: BTreeMap<Endpoint, Wanted>,
-    resolved: BTreeMap<Endpoint, (u32, Backend)>,
-    order: Vec<Endpoint>,
+    /// Those that the plan may ask for, in order of their keys.
+    entries: Vec<Entry<'a>>,
+    /// Those that it asked for, by their place in `entries`.
+    order: Vec<usize>,
+    /// Where the next one is looked for first: a service asks for its backends in order.
+    next_place: usize,
     next_id: u32,
 }
 
@@ -32,6 +36,16 @@ pub(super) struct Mark {
     next_id: u32,
 }
 
+/// A backend of the desired state.
+struct Entry<'a> {
+    key: Endpoint,
+    wanted: &'a DesiredBackend,
+    /// The id that its address and port have now, and what has this id.
+    known: Option<(u32, Option<&'a Backend>)>,
+    /// What it shall be, once it was asked for.
+    resolved: Option<(u32, Backend)>,
+}
+
 /// A backend as desired, without generation and without `TAKES_XDP`, which depend on what is observed.
 struct Wanted {
     backend: Backend,
@@ -40,29 +54,35 @@ struct Wanted {
 
 impl<'a> Backends<'a> {
     pub(super) fn new(
-        desired: &Desired,
-        (observed, whole): (&'a Observed, &'a Observed),
+        desired: &'a Desired,
+        (part, whole): (&'a Part<'a>, &'a Observed),
         limit: u32,
         now_ms: u64,
     ) -> Self {
-        let (resolved, order) = (BTreeMap::new(), Vec::new());
-        Self { observed, whole, limit, now_ms, wanted: wanted(desired), resolved, order, next_id: 0 }
+        let mut ids = part.backend_ids.iter().peekable();
+        let entry = |(key, wanted)| {
+            while ids.next_if(|(known, _)| *known < key).is_some() {}
+            let known = ids.next_if(|(known, _)| *known == key).map(|(_, id)| (*id, whole.backends.get(id)));
+            Entry { key, wanted, known, resolved: None }
+        };
+        let entries = wanted(desired).into_iter().map(entry).collect();
+        Self { part, whole, limit, now_ms, entries, order: Vec::new(), next_place: 0, next_id: 0 }
     }
 
     /// The reference to a backend of the desired state; none: no id is free.
-    pub(super) fn resolve(&mut self, key: Endpoint) -> Option<Member> {
-        if let Some((id, backend)) = self.resolved.get(&key) {
-            return Some(member(*id, backend));
+    pub(super) fn resolve(&mut self, key: &Endpoint) -> Option<Member> {
+        let place = self.place(key, self.next_place)?;
+        self.next_place = place + 1;
+        if self.entries[place].resolved.is_none() {
+            self.entries[place].resolved = Some(self.found(place)?);
+            self.order.push(place);
         }
-        let (id, backend) = self.adopted(&key).or_else(|| self.created(&key))?;
-        self.resolved.insert(key, (id, backend));
-        self.order.push(key);
-        Some(member(id, &backend))
+        self.entries[place].member()
     }
 
     /// The reference to a backend that was asked for, and has an id.
     pub(super) fn known(&self, key: &Endpoint) -> Option<Member> {
-        self.resolved.get(key).map(|(id, backend)| member(*id, backend))
+        self.entries[self.place(key, 0)?].member()
     }
 
     /// The moment before a service that may turn out not to fit.
@@ -72,29 +92,35 @@ impl<'a> Backends<'a> {
 
     /// Forgets every backend resolved since then.
     pub(super) fn return_to(&mut self, mark: Mark) {
-        for key in self.order.drain(mark.resolved..) {
-            self.resolved.remove(&key);
+        for place in self.order.drain(mark.resolved..) {
+            self.entries[place].resolved = None;
         }
         self.next_id = mark.next_id;
     }
 
     /// Whether a backend is served through the stack.
     pub(super) fn use_stack(&self) -> bool {
-        let is_of_others = |id: &u32| !self.observed.backends.contains_key(id);
-        let mut others = self.whole.backends.iter().filter(|(id, backend)| backend.is_in_use() && is_of_others(id));
-        self.resolved.values().any(|(_, backend)| !backend.is_direct())
-            || others.any(|(_, backend)| !backend.is_direct())
+        if self.resolved().any(|(_, _, backend)| !backend.is_direct()) {
+            return true;
+        }
+        let is_stack = |backend: &Backend| backend.is_in_use() && !backend.is_direct();
+        let mut stacks = self.whole.backends.iter().filter(|(_, backend)| is_stack(backend)).peekable();
+        let are_there = stacks.peek().is_some();
+        let own = IdSet::of(self.own_ids().filter(|_| are_there));
+        stacks.any(|(id, _)| !own.contains(id))
     }
 
     /// Operations that write backends, then those that make them known by address.
     pub(super) fn puts(&self) -> (Vec<Op>, Vec<Op>) {
         let (mut backends, mut ids) = (Vec::new(), Vec::new());
-        for (&key, &(id, backend)) in &self.resolved {
-            if self.observed.backends.get(&id) != Some(&backend) {
-                backends.push(Op::PutBackend { id, backend });
+        for (entry, id, backend) in self.resolved() {
+            let known = entry.known.filter(|(known, _)| *known == id);
+            let was = known.map_or_else(|| self.whole.backends.get(&id), |(_, was)| was);
+            if was != Some(backend) {
+                backends.push(Op::PutBackend { id, backend: *backend });
             }
-            if self.observed.backend_ids.get(&key) != Some(&id) {
-                ids.push(Op::PutBackendId { key, id });
+            if known.is_none() {
+                ids.push(Op::PutBackendId { key: entry.key, id });
             }
         }
         (backends, ids)
@@ -102,42 +128,67 @@ impl<'a> Backends<'a> {
 
     /// Operations that remove the addresses of backends that nobody asked for, then free their ids.
     pub(super) fn removals(&self) -> Vec<Op> {
-        let is_unknown = |key: &&Endpoint| !self.resolved.contains_key(key);
-        let unknown = self.observed.backend_ids.keys().filter(is_unknown);
-        let ids: BTreeSet<u32> = self.resolved.values().map(|(id, _)| *id).collect();
-        let is_unused = |(id, backend): &(&u32, &Backend)| backend.is_in_use() && !ids.contains(id);
-        let unused = self.observed.backends.iter().filter(is_unused);
-        let freed = unused.map(|(&id, backend)| {
-            let generation = backend.generation;
-            Op::PutBackend { id, backend: Backend { generation, ..Backend::default() } }
+        let mut asked_for = self.resolved().peekable();
+        let is_unknown = |key: &Endpoint| {
+            while asked_for.next_if(|(entry, ..)| entry.key < *key).is_some() {}
+            asked_for.peek().is_none_or(|(entry, ..)| entry.key != *key)
+        };
+        let unknown: Vec<Endpoint> = self.part.backend_ids.iter().map(|(key, _)| *key).filter(is_unknown).collect();
+        let asked_for = IdSet::of(self.resolved().map(|(_, id, _)| id));
+        let mut unused: Vec<u32> = self.own_ids().filter(|&id| !asked_for.contains(id)).collect();
+        unused.sort_unstable();
+        unused.dedup();
+        let freed = unused.into_iter().filter_map(|id| {
+            let generation = self.whole.backends.get(&id).filter(|backend| backend.is_in_use())?.generation;
+            Some(Op::PutBackend { id, backend: Backend { generation, ..Backend::default() } })
         });
-        unknown.map(|&key| Op::RemoveBackendId { key }).chain(freed).collect()
+        unknown.into_iter().map(|key| Op::RemoveBackendId { key }).chain(freed).collect()
     }
 
     /// The backends whose delivery mode should change and does not while they are in use.
     pub(super) fn keeping_their_mode(&self) -> Vec<Refusal> {
-        let differs = |(key, (_, backend)): &(&Endpoint, &(u32, Backend))| {
-            self.wanted.get(key).is_some_and(|wanted| wanted.backend.is_direct() != backend.is_direct())
-        };
-        let refusal = |(key, (_, backend)): (&Endpoint, &(u32, Backend))| {
+        let differs = |(entry, _, backend): &(&Entry, u32, &Backend)| is_direct(entry.wanted) != backend.is_direct();
+        let refusal = |(entry, _, backend): (&Entry, u32, &Backend)| {
             let mode = if backend.is_direct() { "direct" } else { "stack" };
             let why = format!("stays in delivery mode {mode} until its connections end: restart the pod to switch");
-            Refusal { object: object_of_backend(key), why }
+            Refusal { object: object_of_backend(&entry.key), why }
         };
-        self.resolved.iter().filter(differs).map(refusal).collect()
+        self.resolved().filter(differs).map(refusal).collect()
     }
 
-    /// The backend that is there already, if it is the same pod, as it should be from now on.
-    fn adopted(&self, key: &Endpoint) -> Option<(u32, Backend)> {
-        let wanted = self.wanted.get(key)?;
-        let id = *self.observed.backend_ids.get(key)?;
-        let was = self.observed.backends.get(&id).filter(|was| was.is_in_use() && is_same_pod(was, &wanted.backend))?;
-        Some((id, updated(was, wanted)))
+    /// The ids of the backends that the services of the plan have, some of them twice; if it is for all services, also those
+    /// that no address leads to.
+    fn own_ids(&self) -> impl Iterator<Item = u32> {
+        let known = self.part.backend_ids.iter().map(|(_, id)| *id);
+        known.chain(self.part.observed.backends.iter().map(|(id, _)| id))
     }
 
-    /// A backend with the lowest id that is free.
-    fn created(&mut self, key: &Endpoint) -> Option<(u32, Backend)> {
-        let wanted = self.wanted.get(key)?;
+    /// Those that were asked for, each with what it shall be, in order of their keys.
+    fn resolved(&self) -> impl Iterator<Item = (&Entry<'a>, u32, &Backend)> {
+        self.entries.iter().filter_map(|entry| entry.resolved.as_ref().map(|(id, backend)| (entry, *id, backend)))
+    }
+
+    /// The place of a backend, which is looked for at `first` first.
+    fn place(&self, key: &Endpoint, first: usize) -> Option<usize> {
+        if self.entries.get(first).is_some_and(|entry| entry.key == *key) {
+            return Some(first);
+        }
+        self.entries.binary_search_by(|entry| entry.key.cmp(key)).ok()
+    }
+
+    /// The backend that is there already, if it is the same pod, as it should be from now on; or one with the lowest id that
+    /// is free.
+    fn found(&mut self, place: usize) -> Option<(u32, Backend)> {
+        let Entry { key, wanted, known, .. } = &self.entries[place];
+        let wanted = wanted_backend(key, wanted);
+        let known = known.and_then(|(id, was)| Some((id, was?)));
+        match known.filter(|(_, was)| was.is_in_use() && is_same_pod(was, &wanted.backend)) {
+            Some((id, was)) => Some((id, updated(was, &wanted))),
+            None => self.created(&wanted),
+        }
+    }
+
+    fn created(&mut self, wanted: &Wanted) -> Option<(u32, Backend)> {
         let id = (self.next_id..self.limit).find(|id| self.is_free(*id))?;
         self.next_id = id + 1;
         let last = self.whole.backends.get(&id).map_or(0, |was| was.generation);
@@ -153,25 +204,39 @@ impl<'a> Backends<'a> {
     }
 }
 
+impl Entry<'_> {
+    fn member(&self) -> Option<Member> {
+        let (id, backend) = self.resolved.as_ref()?;
+        Some(Member { backend: *id as u16, flags: 0, generation: backend.generation })
+    }
+}
+
 /// The object of a refusal about a backend.
 #[must_use]
 pub fn object_of_backend(key: &Endpoint) -> String {
     format!("endpoint {key}")
 }
 
-/// Every backend of the desired state. If services disagree about its delivery, netfilter may have to see its packets.
-fn wanted(desired: &Desired) -> BTreeMap<Endpoint, Wanted> {
-    let mut all = BTreeMap::new();
+/// Every backend of the desired state, in order. If services disagree about its delivery, netfilter may have to see its
+/// packets.
+fn wanted(desired: &Desired) -> Vec<(Endpoint, &DesiredBackend)> {
+    let mut all = Vec::new();
     for (name, service) in &desired.services {
-        for (&socket, backend) in &service.backends {
-            let key = Endpoint { socket, protocol: name.protocol };
-            let is_stack = matches!(backend.delivery, Delivery::Stack(_));
-            if is_stack || !all.contains_key(&key) {
-                all.insert(key, wanted_backend(&key, backend));
-            }
-        }
+        let key = |socket| Endpoint { socket, protocol: name.protocol };
+        all.extend(service.backends.iter().map(|(&socket, backend)| (key(socket), backend)));
     }
+    all.sort_by_key(|(key, _)| *key);
+    all.dedup_by(|(next, backend), (key, chosen)| {
+        if next == key && !is_direct(backend) {
+            *chosen = *backend;
+        }
+        next == key
+    });
     all
+}
+
+fn is_direct(backend: &DesiredBackend) -> bool {
+    matches!(backend.delivery, Delivery::Direct(_))
 }
 
 fn wanted_backend(key: &Endpoint, desired: &DesiredBackend) -> Wanted {
@@ -224,10 +289,6 @@ fn with_xdp(mut backend: Backend, takes_xdp_frames: bool) -> Backend {
         backend.flags |= flags::TAKES_XDP;
     }
     backend
-}
-
-fn member(id: u32, backend: &Backend) -> Member {
-    Member { backend: id as u16, flags: 0, generation: backend.generation }
 }
 
 /// An address as `Backend` keeps it, with the number of its family.

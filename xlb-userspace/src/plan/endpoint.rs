@@ -1,14 +1,15 @@
 //! One end of what is served, of either family: a VIP with its port, or a pod with its port.
 
+use std::cmp::Ordering;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use xlb_common::abi::{Backend, SCTP, TCP, UDP};
 
 use super::desired::{Family, Protocol};
 
 /// An address, a port and a protocol: what a frontend is found by, and what a backend is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Address and port.
     pub socket: SocketAddr,
@@ -27,6 +28,26 @@ impl Endpoint {
     #[must_use]
     pub fn family(&self) -> Family {
         Family::of(self.socket.ip())
+    }
+}
+
+impl Ord for Endpoint {
+    /// By address, port and protocol. IPv4's are compared as one number: maps in this order are searched all the time.
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        let number = |socket: SocketAddrV4| u64::from(socket.ip().to_bits()) << 16 | u64::from(socket.port());
+        let sockets = match (self.socket, other.socket) {
+            (SocketAddr::V4(one), SocketAddr::V4(other)) => number(one).cmp(&number(other)),
+            (one, other) => one.cmp(&other),
+        };
+        sockets.then(self.protocol.cmp(&other.protocol))
+    }
+}
+
+impl PartialOrd for Endpoint {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

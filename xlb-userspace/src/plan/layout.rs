@@ -1,14 +1,14 @@
 //! How one service's backends are laid out: alone in its frontends, or as members that share slots.
 
-use std::collections::BTreeMap;
-
 use xlb_common::abi::{Member, member_flags};
 use xlb_common::slot::{MEMBERS_PER_SERVICE_MAX, SlotWord};
 
+use super::entries::Entries;
 use super::formers::Holding;
 use super::observed::Region;
 use super::op::Op;
 use super::refuse::Limit;
+use super::slots::SlotTable;
 use super::space::Space;
 use super::sticky::sticky;
 use super::table::Table;
@@ -54,11 +54,11 @@ impl Share {
 /// How the service is laid out now.
 pub(super) struct Was<'a> {
     /// Its region and words, if it has any.
-    pub(super) region: Option<(Region, &'a [SlotWord])>,
+    pub(super) region: Option<(Region, &'a SlotTable)>,
     /// Whether it is served at all.
     pub(super) is_served: bool,
     /// `MEMBERS`.
-    pub(super) members: &'a BTreeMap<u32, Member>,
+    pub(super) members: &'a Entries<Member>,
 }
 
 /// How the service shall be laid out.
@@ -130,7 +130,10 @@ fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
     let words = sticky(&vec![first; region.slots as usize], &active(&listed, &locals));
     let may_own = locals.iter().zip(&listed).filter(|(_, share)| share.may_own_any());
     let may_own: Vec<u8> = may_own.filter_map(|(local, _)| *local).collect();
-    let is_forgotten = forgotten(&words, |_| may_own.iter().copied());
+    let mut is_forgotten = [false; 256];
+    for &word in words.iter().filter(|word| word.has_forgotten()) {
+        note_forgotten(word, may_own.iter().copied(), &mut is_forgotten);
+    }
     let entry = |(share, &is_forgotten): (&Share, &bool)| share.entry(is_forgotten);
     let members: Vec<Member> = listed.iter().zip(&is_forgotten).map(entry).collect();
     Ok(Layout {
@@ -142,15 +145,11 @@ fn fresh(shares: &[Share], space: &mut Space) -> Result<Layout, Limit> {
     })
 }
 
-/// Which local indexes have lost a slot's word for want of room. `owners` says who owned a slot of that number.
-pub(super) fn forgotten<I: Iterator<Item = u8>>(words: &[SlotWord], owners: impl Fn(usize) -> I) -> [bool; 256] {
-    let mut is_forgotten = [false; 256];
-    for (slot, word) in words.iter().enumerate().filter(|(_, word)| word.has_forgotten()) {
-        for owner in owners(slot).filter(|&owner| !word.mentions(owner)) {
-            is_forgotten[usize::from(owner)] = true;
-        }
+/// Notes those owners of a slot whom its word has lost for want of room.
+pub(super) fn note_forgotten(word: SlotWord, owners: impl Iterator<Item = u8>, is_forgotten: &mut [bool; 256]) {
+    for owner in owners.filter(|&owner| !word.mentions(owner)) {
+        is_forgotten[usize::from(owner)] = true;
     }
-    is_forgotten
 }
 
 /// Room for members and slots; fewer slots than wished are better than none.

@@ -4,10 +4,13 @@
 //! [`desired`] (the input),
 //! [`endpoint`] (an address with its port),
 //! [`observed`] (what the maps hold),
+//! [`entries`] (arrays in it),
+//! [`slots`] (its words, and what they say),
 //! [`endpoints`] (its part for clients inside),
 //! [`op`] (one change to them),
 //! [`plan()`] (all of it),
 //! [`part`] (what some services have of it),
+//! `cursor` (entries in order),
 //! `services` (each service in turn),
 //! `frontends` (where its VIPs lead),
 //! `vips` (which addresses those are),
@@ -17,8 +20,10 @@
 //! `sources` (for whom),
 //! `layout` (a service's members and slots),
 //! `table` (how they change),
+//! `draft` (a table that is being changed),
 //! [`sticky`] (who owns which slot),
 //! `backends` (ids of pods),
+//! `id_set` (ids as bits),
 //! `space` (free parts of the arrays),
 //! `refuse` (what does not fit),
 //! [`maglev`] (tables that nodes agree on).
@@ -26,9 +31,12 @@
 pub mod desired;
 pub mod endpoint;
 pub mod observed;
+pub mod entries;
+pub mod slots;
 pub mod endpoints;
 pub mod op;
 pub mod part;
+mod cursor;
 mod services;
 mod frontends;
 mod vips;
@@ -38,8 +46,10 @@ mod inside;
 mod sources;
 mod layout;
 mod table;
+mod draft;
 pub mod sticky;
 mod backends;
+mod id_set;
 mod space;
 mod refuse;
 pub mod maglev;
@@ -50,6 +60,7 @@ mod tests;
 use xlb_common::abi;
 
 use self::backends::Backends;
+use self::part::Part;
 use self::refuse::Shortage;
 use self::services::{ServiceOps, Services};
 
@@ -121,15 +132,15 @@ impl Plan {
 /// Invariant: nothing is removed before what replaces it is in place, so a crash between two operations breaks nothing.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed, limits: &Limits, now_ms: u64) -> Plan {
-    plan_part(desired, observed, observed, limits, now_ms)
+    plan_part(desired, &observed.whole(), observed, limits, now_ms)
 }
 
 /// The operations that [`plan()`] gives when nothing is to be done but for some services: `desired` is what is asked for of
 /// these, and `part` is [`Observed::part`] of them.
 #[must_use]
-pub fn plan_part(desired: &Desired, part: &Observed, whole: &Observed, limits: &Limits, now_ms: u64) -> Plan {
+pub fn plan_part(desired: &Desired, part: &Part, whole: &Observed, limits: &Limits, now_ms: u64) -> Plan {
     let mut backends = Backends::new(desired, (part, whole), limits.backends, now_ms);
-    let mut services = Services::new((part, whole), *limits, now_ms, &mut backends);
+    let mut services = Services::new((&part.observed, whole), *limits, now_ms, &mut backends);
     services.plan(desired);
     let (service_ops, shortages, mut refusals) = services.into_results();
     let ops = in_order(service_ops, &backends, whole);
@@ -169,14 +180,16 @@ fn in_order(services: ServiceOps, backends: &Backends, observed: &Observed) -> V
         services.late_records,
         backends.removals(),
     ];
-    let changes: Vec<Op> = phases.into_iter().flatten().collect();
+    let mut ops = Vec::with_capacity(phases.iter().map(Vec::len).sum::<usize>() + 2);
     let stack_in_use = backends.use_stack();
-    if changes.is_empty() && stack_in_use == observed.stack_in_use {
-        return changes;
-    }
-    // Replies of the first backend behind the stack need `uplink_egress` before its first packet.
     let generation = observed.generation;
-    let early = (stack_in_use && !observed.stack_in_use).then_some(Op::PutConfig { stack_in_use, generation });
-    let last = Op::PutConfig { stack_in_use, generation: generation.wrapping_add(1) };
-    early.into_iter().chain(changes).chain([last]).collect()
+    // Replies of the first backend behind the stack need `uplink_egress` before its first packet.
+    if stack_in_use && !observed.stack_in_use {
+        ops.push(Op::PutConfig { stack_in_use, generation });
+    }
+    phases.into_iter().for_each(|phase| ops.extend(phase));
+    if !ops.is_empty() || stack_in_use != observed.stack_in_use {
+        ops.push(Op::PutConfig { stack_in_use, generation: generation.wrapping_add(1) });
+    }
+    ops
 }

@@ -9,7 +9,9 @@ use xlb_common::slot::SlotWord;
 
 use super::endpoint::Endpoint;
 use super::endpoints::ObservedInside;
+use super::entries::Entries;
 use super::op::Op;
+use super::slots::{SlotTable, Slots};
 
 /// How long what was freed is left alone, so that no packet under way and no flow entry of a moment ago can take the new
 /// meaning for the old one.
@@ -83,11 +85,11 @@ pub struct Observed {
     /// What clients inside get.
     pub inside: ObservedInside,
     /// The part of `SLOTS` of each service, by its first index.
-    pub slots: BTreeMap<u32, Vec<SlotWord>>,
+    pub slots: Slots,
     /// `MEMBERS` by index, as far as services use it.
-    pub members: BTreeMap<u32, Member>,
+    pub members: Entries<Member>,
     /// `BACKENDS`: every id ever used; a free one keeps its last generation.
-    pub backends: BTreeMap<u32, Backend>,
+    pub backends: Entries<Backend>,
     /// `BACKEND_IDS_V4` and `BACKEND_IDS_V6`.
     pub backend_ids: BTreeMap<Endpoint, u32>,
     /// `SOLE_FRONTENDS_V4` and `SOLE_FRONTENDS_V6`, by the pod's address and port.
@@ -160,8 +162,13 @@ impl Observed {
     /// A service's words, if it has any.
     #[must_use]
     pub fn words(&self, service: &ObservedService) -> Option<&[SlotWord]> {
-        let words = self.slots.get(&service.slots_base)?;
-        (service.slots > 0 && words.len() == service.slots as usize).then_some(words.as_slice())
+        self.table(service).map(|table| &table[..])
+    }
+
+    /// A service's words, if it has any, with what they say.
+    pub(super) fn table(&self, service: &ObservedService) -> Option<&SlotTable> {
+        let table = self.slots.get(&service.slots_base)?;
+        (service.slots > 0 && table.len() == service.slots as usize).then_some(table)
     }
 
     fn put_backend(&mut self, id: u32, backend: Backend, now_ms: u64) {
@@ -183,12 +190,8 @@ impl Observed {
     }
 
     fn put_slot(&mut self, index: u32, word: SlotWord) {
-        let region = self.slots.range_mut(..=index).next_back();
-        match region.and_then(|(base, words)| words.get_mut((index - base) as usize)) {
-            Some(slot) => *slot = word,
-            None => {
-                self.unclaimed_slots.insert(index, word);
-            }
+        if !self.slots.set(index, word) {
+            self.unclaimed_slots.insert(index, word);
         }
     }
 
@@ -201,14 +204,14 @@ impl Observed {
         let was = was.map(|was| was.region()).unwrap_or_default();
         let moves = (was.slots_base, was.slots) != (now.slots_base, now.slots);
         if was.slots > 0 && moves {
-            self.slots.remove(&was.slots_base);
+            self.slots.remove(was.slots_base);
             self.resting.slots.push(RestingRegion { base: was.slots_base, length: was.slots, since_ms: now_ms });
         }
         if was.members > 0 && (was.members_base, was.members) != (now.members_base, now.members) {
             let region = RestingRegion { base: was.members_base, length: was.members, since_ms: now_ms };
             self.resting.members.push(region);
         }
-        if now.slots > 0 && !self.slots.contains_key(&now.slots_base) {
+        if now.slots > 0 && self.slots.get(&now.slots_base).is_none() {
             let claim = |index| self.unclaimed_slots.remove(&index).unwrap_or(SlotWord::EMPTY);
             let words = (now.slots_base..now.slots_base.saturating_add(now.slots)).map(claim).collect();
             self.slots.insert(now.slots_base, words);

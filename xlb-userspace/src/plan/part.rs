@@ -1,13 +1,16 @@
 //! What the maps hold of some services: enough to plan for these as if all were planned.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use xlb_common::abi::{Frontend, Member};
 
+use super::cursor::Cursor;
 use super::desired::{Protocol, ServiceName};
 use super::endpoint::Endpoint;
 use super::endpoints::ObservedInside;
+use super::id_set::IdSet;
 use super::observed::{Observed, ObservedService};
 
 /// Which services. Whoever shares a frontend or a pod with one of them is one of them.
@@ -28,11 +31,27 @@ impl Scope {
     }
 }
 
+/// What the maps hold of some services, or of all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<'a> {
+    /// What they have. Of some services slots, members and backends are left with the whole, and backends' ids are apart.
+    pub observed: Cow<'a, Observed>,
+    /// `BACKEND_IDS_V4` and `BACKEND_IDS_V6` of their pods, in order.
+    pub backend_ids: Vec<(Endpoint, u32)>,
+}
+
 impl Observed {
+    /// All of it.
+    #[must_use]
+    pub fn whole(&self) -> Part<'_> {
+        let backend_ids = self.backend_ids.iter().map(|(&key, &id)| (key, id)).collect();
+        Part { observed: Cow::Borrowed(self), backend_ids }
+    }
+
     /// The part of the services in `scope`. None: it is in doubt, as the maps do not hold what the last whole plan led to;
     /// somebody else has such a frontend, or they lead to a pod that is not among theirs.
     #[must_use]
-    pub fn part(&self, scope: &Scope) -> Option<Self> {
+    pub fn part(&self, scope: &Scope) -> Option<Part<'static>> {
         let mut part = Self { stack_in_use: self.stack_in_use, generation: self.generation, ..Self::default() };
         part.frontends = found(&scope.frontends, &self.frontends);
         let addresses: BTreeSet<IpAddr> = scope.frontends.iter().map(|key| key.socket.ip()).collect();
@@ -41,44 +60,33 @@ impl Observed {
         let ids: BTreeSet<u32> = part.frontends.values().map(|frontend| frontend.service).collect();
         for id in ids {
             let service = self.services.get(&id).filter(|service| scope.names.contains(&service.name))?;
-            self.add_service(id, service, &mut part);
+            part.services.insert(id, service.clone());
         }
-        for &address in &scope.pods {
-            let (first, last) = (SocketAddr::new(address, 0), SocketAddr::new(address, u16::MAX));
-            let (first, last) = (endpoint(first, Protocol::Tcp), endpoint(last, Protocol::Udp));
-            part.sole_frontends.extend(self.sole_frontends.range(first..=last).map(|(&pod, &sole)| (pod, sole)));
-            for (&key, &id) in self.backend_ids.range(first..=last) {
-                part.backend_ids.insert(key, id);
-                part.backends.extend(self.backends.get(&id).map(|backend| (id, *backend)));
-            }
-        }
+        let ranges = part.services.keys().filter_map(|id| self.source_ranges.get_key_value(id));
+        part.source_ranges = ranges.map(|(&id, ranges)| (id, ranges.clone())).collect();
+        part.sole_frontends = of_pods(&scope.pods, &self.sole_frontends).into_iter().collect();
+        let backend_ids = of_pods(&scope.pods, &self.backend_ids);
+        let part = Part { observed: Cow::Owned(part), backend_ids };
         self.leads_nowhere_else(&part).then_some(part)
     }
 
-    fn add_service(&self, id: u32, service: &ObservedService, part: &mut Self) {
-        part.services.insert(id, service.clone());
-        part.source_ranges.extend(self.source_ranges.get(&id).map(|ranges| (id, ranges.clone())));
-        if let Some(words) = self.words(service) {
-            part.slots.insert(service.slots_base, words.to_vec());
-        }
-        part.members.extend(self.members_of(service).map(|(&index, &member)| (index, member)));
-    }
-
-    fn members_of(&self, service: &ObservedService) -> impl Iterator<Item = (&u32, &Member)> {
+    fn members_of(&self, service: &ObservedService) -> impl Iterator<Item = (u32, &Member)> {
         self.members.range(service.members_base..service.members_base + service.members)
     }
 
     /// Whether every backend in use to which the part's services refer is in the part.
-    fn leads_nowhere_else(&self, part: &Self) -> bool {
+    fn leads_nowhere_else(&self, part: &Part) -> bool {
+        let Part { observed, backend_ids } = part;
         let is_sole = |frontend: &&Frontend| frontend.slots == 0;
-        let soles = part.frontends.values().filter(is_sole).map(|frontend| frontend.sole);
-        let mut references = part.members.values().copied().chain(soles);
-        references.all(|member| {
+        let soles = observed.frontends.values().filter(is_sole).map(|frontend| frontend.sole);
+        let members =
+            observed.services.values().flat_map(|service| self.members_of(service)).map(|(_, member)| *member);
+        let of_part = IdSet::of(backend_ids.iter().map(|(_, id)| *id));
+        let is_current = |member: Member| {
             let backend = self.backends.get(&member.id());
-            let is_current =
-                backend.is_some_and(|backend| backend.is_in_use() && backend.generation == member.generation);
-            !is_current || part.backends.contains_key(&member.id())
-        })
+            backend.is_some_and(|backend| backend.is_in_use() && backend.generation == member.generation)
+        };
+        members.chain(soles).all(|member| of_part.contains(member.id()) || !is_current(member))
     }
 
     /// The addresses of the backends to which a frontend's service refers, as far as they are in use.
@@ -109,6 +117,18 @@ fn found<T: Copy>(keys: &BTreeSet<Endpoint>, all: &BTreeMap<Endpoint, T>) -> BTr
     keys.iter().filter_map(|key| Some((*key, *all.get(key)?))).collect()
 }
 
-fn endpoint(socket: SocketAddr, protocol: Protocol) -> Endpoint {
-    Endpoint { socket, protocol }
+/// The entries of these addresses, in order.
+fn of_pods<T: Copy>(pods: &BTreeSet<IpAddr>, all: &BTreeMap<Endpoint, T>) -> Vec<(Endpoint, T)> {
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let (mut all, mut found) = (Cursor::new(all), Vec::with_capacity(pods.len()));
+    for &address in pods {
+        let first = Endpoint { socket: SocketAddr::new(address, 0), protocol: Protocol::Tcp };
+        let last = Endpoint { socket: SocketAddr::new(address, u16::MAX), protocol: Protocol::Sctp };
+        for (key, value) in all.between(&first, &last) {
+            found.push((*key, *value));
+        }
+    }
+    found
 }

@@ -98,7 +98,7 @@ impl<'a, 'b> Services<'a, 'b> {
             frontends: Frontends::new((observed, whole), limits.frontends),
             insides: Insides::new((&observed.inside, &whole.inside), limits.endpoints, now_ms),
             sources: Sources::new((observed, whole), limits.source_ranges),
-            soles: Soles::new(observed, limits.sole_frontends),
+            soles: Soles::new((observed, whole), limits.sole_frontends),
             served: BTreeMap::new(),
             next_id: 0,
             ops: ServiceOps::default(),
@@ -201,11 +201,11 @@ impl<'a, 'b> Services<'a, 'b> {
     fn shares(&mut self, id: u32, candidate: &Candidate, vips: &[Endpoint]) -> Result<Vec<Share>, Limit> {
         let mut shares = Vec::with_capacity(candidate.service.backends.len());
         let mut refused = Vec::new();
-        let formers = Formers::of(self.observed, id, vips);
+        let formers = Formers::of(self.whole, id, vips);
         let soles = self.frontends.reached(id).map_or(&[][..], |reached| &reached.soles);
         for (&socket, backend) in &candidate.service.backends {
             let key = Endpoint { socket, protocol: candidate.protocol };
-            match self.backends.resolve(key) {
+            match self.backends.resolve(&key) {
                 Some(member) => {
                     let (takes_new, weight) = (backend.takes_new, backend.weight);
                     let (is_named, former) = (soles.contains(&member), formers.holding(&member));
@@ -224,8 +224,8 @@ impl<'a, 'b> Services<'a, 'b> {
     }
 
     fn was(&self, record: Option<&'a ObservedService>) -> Was<'a> {
-        let region = record.and_then(|record| Some((record.region(), self.observed.words(record)?)));
-        Was { region, is_served: record.is_some(), members: &self.observed.members }
+        let region = record.and_then(|record| Some((record.region(), self.whole.table(record)?)));
+        Was { region, is_served: record.is_some(), members: &self.whole.members }
     }
 
     fn lead_inside(&mut self, id: u32, vips: &[Endpoint], candidate: &Candidate) -> Led {

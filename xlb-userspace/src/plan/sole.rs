@@ -18,6 +18,8 @@ use super::op::Op;
 /// The frontends that a plan leads to pods.
 pub(super) struct Soles<'a> {
     observed: &'a Observed,
+    /// What all services have.
+    whole: &'a Observed,
     /// Whether any is asked for.
     are_wanted: bool,
     /// The frontends that each service has now: they lead to its pods until the plan is done.
@@ -36,12 +38,12 @@ struct Led {
 }
 
 impl<'a> Soles<'a> {
-    pub(super) fn new(observed: &'a Observed, limit: u32) -> Self {
+    pub(super) fn new((observed, whole): (&'a Observed, &'a Observed), limit: u32) -> Self {
         let mut present: BTreeMap<u32, BTreeSet<SocketAddr>> = BTreeMap::new();
         for (key, frontend) in observed.frontends.iter().filter(|_| limit > 0) {
             present.entry(frontend.service).or_default().insert(key.socket);
         }
-        Self { observed, are_wanted: limit > 0, present, led: BTreeMap::new() }
+        Self { observed, whole, are_wanted: limit > 0, present, led: BTreeMap::new() }
     }
 
     /// Notes that these VIPs of a service lead to these backends.
@@ -101,8 +103,8 @@ impl<'a> Soles<'a> {
     /// Whether the plan makes the backend: then nothing has ever led to it.
     fn is_new(&self, pod: &Endpoint, led: &Led) -> bool {
         let id = led.backend.id();
-        let is_known = self.observed.backend_ids.get(pod) == Some(&id)
-            && self.observed.backends.get(&id).is_some_and(|was| was.generation == led.backend.generation);
+        let is_known = self.whole.backend_ids.get(pod) == Some(&id)
+            && self.whole.backends.get(&id).is_some_and(|was| was.generation == led.backend.generation);
         !is_known
     }
 }

@@ -4,6 +4,9 @@ use std::iter::repeat_n;
 
 use xlb_common::slot::{OWNERS, SlotWord};
 
+use super::draft::Draft;
+use super::slots::Counts;
+
 /// A number for each member a word can name.
 type PerMember = [u32; 256];
 
@@ -15,28 +18,55 @@ type PerMember = [u32; 256];
 /// have the fewest previous owners (flow-admission chapter 7, rule 11).
 #[must_use]
 pub fn sticky(words: &[SlotWord], active: &[(u8, u16)]) -> Vec<SlotWord> {
-    moved(words, active).unwrap_or_else(|| words.to_vec())
+    let mut draft = Draft::of_words(words);
+    rebalance(&mut draft, active);
+    draft.into_words()
 }
 
-/// The table that [`sticky`] makes; none if nothing moves.
-pub(super) fn moved(words: &[SlotWord], active: &[(u8, u16)]) -> Option<Vec<SlotWord>> {
+/// Makes the table that [`sticky`] makes. What its words say is not counted afterwards.
+pub(super) fn rebalance(draft: &mut Draft, active: &[(u8, u16)]) {
     if active.is_empty() {
-        return Some(words.iter().map(|word| word.handed_to(None)).collect());
+        draft.set_all(|word| word.handed_to(None));
+        return;
     }
-    let held = slots_held(words);
-    let quota = quotas(words.len(), active, &held);
+    let held = slots_held(draft.counts());
+    let quota = quotas(draft.words().len(), active, &held);
     let mut change = Change { missing: difference(&quota, &held), excess: difference(&held, &quota) };
     if change.missing == [0; 256] {
+        return;
+    }
+    let all = 0..draft.words().len();
+    let ownerless = changed_ownerless(draft, &quota);
+    if change.is_owed(draft.counts()) {
+        let first = ownerless.clone().unwrap_or_else(|| ownerless_among(draft, &quota, all.clone()));
+        change.give_back(draft, first.into_iter());
+        if change.takes_from(active) {
+            change.give_back(draft, all.clone());
+        }
+    }
+    match ownerless.filter(|_| !change.takes_from(active)) {
+        Some(slots) => change.hand_over(draft, active, slots.into_iter()),
+        None => change.hand_over(draft, active, all),
+    }
+}
+
+/// The slots that must move, in order, if all of them were changed already: mostly they are those of a backend that has just
+/// been removed.
+fn changed_ownerless(draft: &Draft, quota: &PerMember) -> Option<Vec<usize>> {
+    let counts = draft.counts();
+    let inactive = counts.members().filter(|&member| quota[usize::from(member)] == 0);
+    let count = counts.unowned() + inactive.map(|member| counts.owned(member)).sum::<u32>();
+    if draft.touched().len() < count as usize {
         return None;
     }
-    let mut table = words.to_vec();
-    let must_move = |word: SlotWord| word.current().is_none_or(|owner| quota[usize::from(owner)] == 0);
-    change.give_back(table.iter_mut().filter(|word| must_move(**word)));
-    if change.excess != [0; 256] {
-        change.give_back(table.iter_mut());
-    }
-    change.hand_over(&mut table, active);
-    Some(table)
+    let slots = ownerless_among(draft, quota, draft.changed());
+    (slots.len() == count as usize).then_some(slots)
+}
+
+/// Those of the slots that must move: nobody owns them, or one who is not active.
+fn ownerless_among(draft: &Draft, quota: &PerMember, slots: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let must_move = |slot: &usize| draft.words()[*slot].current().is_none_or(|owner| quota[usize::from(owner)] == 0);
+    slots.into_iter().filter(must_move).collect()
 }
 
 /// What is left to do: slots that members have yet to take and to give.
@@ -46,10 +76,11 @@ struct Change {
 }
 
 impl Change {
-    /// Gives slots back to previous owners that have slots to take.
-    fn give_back<'a>(&mut self, words: impl Iterator<Item = &'a mut SlotWord>) {
-        for word in words {
-            if !word.has_history() || !self.may_move(*word) {
+    /// Gives those of the slots back to previous owners that these have yet to take.
+    fn give_back(&mut self, draft: &mut Draft, slots: impl Iterator<Item = usize>) {
+        for slot in slots {
+            let word = draft.words()[slot];
+            if !word.has_history() || !self.may_move(word) {
                 continue;
             }
             let Some(taker) = word.previous().find(|&owner| self.missing[usize::from(owner)] > 0) else { continue };
@@ -57,44 +88,60 @@ impl Change {
                 self.excess[usize::from(giver)] -= 1;
             }
             self.missing[usize::from(taker)] -= 1;
-            *word = word.handed_to(Some(taker));
+            draft.set(slot, word.handed_to(Some(taker)));
         }
     }
 
-    /// Hands slots with the fewest previous owners to members that have slots to take, in the order of `active`.
-    fn hand_over(&self, table: &mut [SlotWord], active: &[(u8, u16)]) {
-        let mut allowed = self.by_previous_owners(table);
+    /// Whether one of these members has slots to give.
+    fn takes_from(&self, members: &[(u8, u16)]) -> bool {
+        members.iter().any(|&(member, _)| self.excess[usize::from(member)] > 0)
+    }
+
+    /// Whether somebody who has slots to take owned any before.
+    fn is_owed(&self, counts: &Counts) -> bool {
+        counts.members().any(|member| self.missing[usize::from(member)] > 0 && counts.owned_before(member) > 0)
+    }
+
+    /// Hands those of the slots that have the fewest previous owners to members that have slots to take, in the order of
+    /// `active`.
+    fn hand_over(&mut self, draft: &mut Draft, active: &[(u8, u16)], slots: impl Iterator<Item = usize>) {
+        draft.reserve(self.missing.iter().sum::<u32>() as usize);
+        let mut allowed = self.by_previous_owners(draft.counts());
         let missing = |&(member, _): &(u8, u16)| repeat_n(member, self.missing[usize::from(member)] as usize);
-        let mut takers = active.iter().flat_map(missing);
-        for word in table.iter_mut().filter(|word| self.may_move(**word)) {
-            if let Some(giver) = word.current() {
-                let left = &mut allowed[usize::from(giver)][word.previous().count()];
+        let mut takers = active.iter().flat_map(missing).peekable();
+        for slot in slots {
+            let Some(&taker) = takers.peek() else { return };
+            let word = draft.words()[slot];
+            if let Some(giver) = word.current().map(usize::from) {
+                if self.excess[giver] == 0 {
+                    continue;
+                }
+                let left = &mut allowed[giver][word.previous().count()];
                 if *left == 0 {
                     continue;
                 }
-                *left -= 1;
+                (*left, self.excess[giver]) = (*left - 1, self.excess[giver] - 1);
             }
-            let Some(taker) = takers.next() else { return };
-            *word = word.handed_to(Some(taker));
+            takers.next();
+            draft.set_uncounted(slot, word.handed_to(Some(taker)));
         }
     }
 
     /// For each member, how many slots with 0, 1, … 7 previous owners it gives.
-    fn by_previous_owners(&self, table: &[SlotWord]) -> Vec<[u32; OWNERS]> {
-        let mut allowed = vec![[0; OWNERS]; self.excess.len()];
-        for word in table.iter().filter(|word| self.may_move(**word)) {
-            if let Some(owner) = word.current() {
-                allowed[usize::from(owner)][word.previous().count()] += 1;
-            }
+    fn by_previous_owners(&self, counts: &Counts) -> Vec<[u32; OWNERS]> {
+        if self.excess == [0; 256] {
+            return Vec::new();
         }
-        for (counts, &excess) in allowed.iter_mut().zip(&self.excess) {
-            let mut left = excess;
-            for count in counts {
+        let given = |member: u8| {
+            let mut left = self.excess[usize::from(member)];
+            let mut given = counts.owned_after(member);
+            for count in &mut given {
                 *count = left.min(*count);
                 left -= *count;
             }
-        }
-        allowed
+            given
+        };
+        counts.members().map(given).collect()
     }
 
     fn may_move(&self, word: SlotWord) -> bool {
@@ -103,10 +150,10 @@ impl Change {
 }
 
 /// How many slots each member owns.
-fn slots_held(words: &[SlotWord]) -> PerMember {
+fn slots_held(counts: &Counts) -> PerMember {
     let mut held = [0; 256];
-    for owner in words.iter().filter_map(|word| word.current()) {
-        held[usize::from(owner)] += 1;
+    for member in counts.members() {
+        held[usize::from(member)] = counts.owned(member);
     }
     held
 }
@@ -124,8 +171,11 @@ fn quotas(slots: usize, active: &[(u8, u16)], held: &PerMember) -> PerMember {
         let keeps_one = u64::from(held[usize::from(member)]) > floor;
         claims.extend((rest > 0).then_some((!keeps_one, u64::MAX - rest, member)));
     }
-    claims.sort_unstable();
-    for (_, _, member) in claims.into_iter().take(left as usize) {
+    let left = claims.len().min(left as usize);
+    if left < claims.len() {
+        claims.select_nth_unstable(left);
+    }
+    for (_, _, member) in claims.into_iter().take(left) {
         quota[usize::from(member)] += 1;
     }
     quota
@@ -252,14 +302,14 @@ mod tests {
     }
 
     fn shares(words: &[SlotWord]) -> Vec<(u8, u32)> {
-        let held = slots_held(words);
+        let held = slots_held(&Counts::of(words));
         (0u8..255).map(|member| (member, held[usize::from(member)])).filter(|&(_, count)| count > 0).collect()
     }
 
     /// Whoever holds fewer slots than the floor of the share must get some, whoever holds more than the floor may keep
     /// one more, but only as many members as there are slots left over.
     fn least_moves(words: &[SlotWord], active: &[(u8, u16)]) -> usize {
-        let held = slots_held(words);
+        let held = slots_held(&Counts::of(words));
         let total: usize = active.iter().map(|&(_, weight)| usize::from(weight)).sum();
         if active.is_empty() {
             return held.iter().sum::<u32>() as usize;
@@ -275,7 +325,7 @@ mod tests {
     }
 
     fn check_balance(words: &[SlotWord], active: &[(u8, u16)]) -> Result<(), TestCaseError> {
-        let held = slots_held(words);
+        let held = slots_held(&Counts::of(words));
         let total: usize = active.iter().map(|&(_, weight)| usize::from(weight)).sum();
         for &(member, weight) in active {
             let exact = words.len() * usize::from(weight);

@@ -293,7 +293,7 @@ pub fn frontend(node: &Node, last: u8) -> Frontend {
 }
 
 pub fn words(node: &Node, last: u8) -> Vec<SlotWord> {
-    node.observed.slots[&frontend(node, last).slots_base].clone()
+    node.observed.slots[&frontend(node, last).slots_base].to_vec()
 }
 
 /// MetalLB lets Services share an address: the first without a pod must not take the answer of the second away.

@@ -9,8 +9,9 @@ use super::events::{Event, World, event};
 use super::maps::{Node, Owner, Owners};
 use super::openness::{check_affinity, check_openness};
 use crate::plan::endpoints::ObservedInside;
+use crate::plan::entries::Entries;
 use crate::plan::observed::Observed;
-use crate::plan::{Endpoint, Limits, Plan};
+use crate::plan::{Endpoint, Limits, Plan, plan};
 
 /// What happens before the agent plans, and how far it gets.
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ proptest! {
             linger_in_takers(&node, &mut world);
             let before = node.clone();
             let plan = node.plan(&world.desired);
+            prop_assert_eq!(&plan, &plan_of_maps(&node, &world), "what is kept between rounds says the same");
             let done = round.crash.map_or(plan.ops.len(), |part| plan.ops.len() * part / 1000);
             node.apply(&plan.ops[..done]).map_err(TestCaseError::fail)?;
             check_owners_are_kept(&before, &node, &world)?;
@@ -53,6 +55,14 @@ proptest! {
         }
         check_it_comes_to_rest(&mut node, &world)?;
     }
+}
+
+/// The plan of an agent that reads the maps, and knows what rests.
+fn plan_of_maps(node: &Node, world: &World) -> Plan {
+    let Observed { resting, unclaimed_slots, .. } = node.observed.clone();
+    let mut read = Observed { resting, unclaimed_slots, ..node.maps.read_back() };
+    read.inside.resting = node.observed.inside.resting.clone();
+    plan(&world.desired, &read, &node.limits, node.now_ms)
 }
 
 /// Room for everything.
@@ -217,14 +227,14 @@ fn check_vips(node: &Node) -> Result<(), TestCaseError> {
 fn check_agent_knows_maps(node: &Node) -> Result<(), TestCaseError> {
     let read = node.maps.read_back();
     let known = |observed: &Observed| Observed {
-        members: BTreeMap::new(),
+        members: Entries::default(),
         resting: Default::default(),
         inside: ObservedInside { resting: BTreeMap::new(), ..observed.inside.clone() },
         unclaimed_slots: BTreeMap::new(),
         ..observed.clone()
     };
     prop_assert_eq!(known(&node.observed), known(&read));
-    let differs = read.members.iter().find(|(index, member)| node.observed.members.get(index) != Some(member));
+    let differs = read.members.iter().find(|(index, member)| node.observed.members.get(index) != Some(*member));
     prop_assert!(differs.is_none(), "{differs:?}");
     Ok(())
 }

@@ -103,7 +103,7 @@ impl Maps {
             frontends: tables.frontends.clone(),
             slots: words.collect(),
             members: indexes.map(|index| (index, tables.members.get(&index).copied().unwrap_or_default())).collect(),
-            backends: tables.backends.clone(),
+            backends: tables.backends.iter().map(|(&id, &backend)| (id, backend)).collect(),
             backend_ids: tables.backend_ids.clone(),
             source_ranges: tables.source_ranges.clone(),
             inside: tables.inside.read_back(),
