@@ -47,8 +47,10 @@ impl Formers {
             word.current().into_iter().for_each(|owner| holdings[usize::from(owner)].owned += 1);
             word.previous().for_each(|owner| holdings[usize::from(owner)].owned_before += 1);
         }
-        for (index, holding) in (service.members_base..).zip(holdings) {
-            if let Some(member) = observed.members.get(&index).filter(|_| holding != Holding::default()) {
+        for (index, holding) in (service.members_base..).zip(holdings).take(service.members as usize) {
+            // Of one that no word names, words may say that they forgot somebody.
+            let may_hold = |member: &&Member| holding != Holding::default() || member.is_forgotten();
+            if let Some(member) = observed.members.get(&index).filter(may_hold) {
                 self.note(member, holding);
             }
         }

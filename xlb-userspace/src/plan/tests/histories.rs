@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use xlb_common::abi::vip_flags;
 
-use super::events::{Event, World, event};
+use super::events::{Event, State, World, event};
 use super::maps::{Node, Owner, Owners};
 use super::openness::{check_affinity, check_openness};
 use crate::plan::endpoints::ObservedInside;
@@ -55,6 +55,33 @@ proptest! {
         }
         check_it_comes_to_rest(&mut node, &world)?;
     }
+}
+
+/// Two services swap their addresses, and the agent dies before it is done: a word has no room for all who owned it.
+#[test]
+fn whoever_was_forgotten_before_a_crash_outlives_the_takeover() {
+    let mut world = World::default();
+    let mut node = Node { limits: roomy(), ..Node::default() };
+    let (ready, draining) = (State::Ready(1), State::Draining);
+    let mut round = |events: &[Event], crash: Option<usize>| {
+        events.iter().for_each(|event| world.happen(event));
+        linger_in_takers(&node, &mut world);
+        let before = node.clone();
+        let plan = node.plan(&world.desired);
+        let done = crash.map_or(plan.ops.len(), |part| plan.ops.len() * part / 1000);
+        node.apply(&plan.ops[..done]).unwrap();
+        check_owners_are_kept(&before, &node, &world).unwrap();
+        check_owners_outlive_takeovers(&before, &node, &world).unwrap();
+        if crash.is_some() {
+            node.restart();
+        }
+    };
+    round(&[Event::Pods { service: 1, below: 1, state: ready }], None);
+    round(&[Event::Vip { service: 1, vip: 3 }], None);
+    round(&[Event::Vip { service: 3, vip: 2 }, Event::Pod { service: 1, pod: 0, state: draining }], None);
+    round(&[Event::Pods { service: 3, below: 8, state: ready }], None);
+    round(&[Event::Vip { service: 1, vip: 2 }, Event::Vip { service: 3, vip: 3 }], Some(21));
+    round(&[Event::Pod { service: 0, pod: 0, state: ready }], None);
 }
 
 /// The plan of an agent that reads the maps, and knows what rests.
