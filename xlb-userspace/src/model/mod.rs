@@ -6,6 +6,7 @@
 
 pub mod objects;
 pub mod state;
+mod names;
 pub mod policy;
 pub mod frontends;
 pub mod sources;

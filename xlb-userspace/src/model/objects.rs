@@ -212,8 +212,8 @@ pub struct Endpoint {
     pub serving: bool,
     /// Is being shut down.
     pub terminating: bool,
-    /// The Node that it runs on.
-    pub node_name: Option<String>,
+    /// The Node that it runs on. Those that a model keeps share equal ones.
+    pub node_name: Option<Arc<str>>,
     /// For whom it is meant; none: for everyone. Endpoints of a slice share equal ones.
     pub hints: Option<Arc<Hints>>,
 }

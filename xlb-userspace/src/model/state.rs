@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::names::NodeNames;
 use super::objects::{Kind, NetworkPolicyPresence, Object, ObjectKey, ObjectName, Service, Slice};
 
 /// One piece of news from a source.
@@ -26,6 +27,7 @@ pub struct Model {
     /// The names of each Service's slices.
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     policies: BTreeMap<ObjectName, NetworkPolicyPresence>,
+    node_names: NodeNames,
     is_synced: bool,
 }
 
@@ -122,21 +124,28 @@ impl Model {
         within(&self.services, namespace).map(|(name, _)| name.clone()).collect()
     }
 
-    fn put_slice(&mut self, slice: Slice) -> bool {
+    fn put_slice(&mut self, mut slice: Slice) -> bool {
+        if self.slices.get(&slice.name) == Some(&slice) {
+            return false;
+        }
+        self.node_names.share(&mut slice.endpoints);
         let (name, service) = (slice.name.clone(), slice.service.clone());
-        let was = self.slices.get(&name).and_then(|was| was.service.clone());
-        let is_news = put(&mut self.slices, name.clone(), slice);
-        if was != service {
-            self.forget_slice_of(was, &name);
+        let was = self.slices.insert(name.clone(), slice);
+        if let Some(was) = was {
+            self.node_names.release(was.endpoints);
+            if was.service != service {
+                self.forget_slice_of(was.service, &name);
+            }
         }
         if let Some(service) = service {
             self.slices_of.entry(service).or_default().insert(name);
         }
-        is_news
+        true
     }
 
     fn remove_slice(&mut self, name: &ObjectName) -> bool {
         let Some(was) = self.slices.remove(name) else { return false };
+        self.node_names.release(was.endpoints);
         self.forget_slice_of(was.service, name);
         true
     }

@@ -249,7 +249,7 @@ fn with_conditions(address: IpAddr, endpoint: &discovery::Endpoint, previous: Op
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node_name: endpoint.node_name.clone(),
+        node_name: endpoint.node_name.as_deref().map(Arc::from),
         hints: hints(endpoint, previous),
     }
 }
