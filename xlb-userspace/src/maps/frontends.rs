@@ -23,6 +23,13 @@ const MEMBARRIER_GLOBAL: libc::c_long = 1;
 /// Where the kernel has no such call (`nohz_full`): a program runs for microseconds.
 const LONGER_THAN_A_PROGRAM: Duration = Duration::from_millis(100);
 
+/// A frontend where a word leads.
+struct Lying<K> {
+    place: u32,
+    key: K,
+    frontend: Frontend,
+}
+
 /// A family's frontends.
 pub struct Frontends<K: Keys> {
     map: HashMap<MapData, Raw<K>, Raw<Frontend>>,
@@ -60,14 +67,15 @@ impl<K: Keys> Frontends<K> {
     pub fn take_over(&mut self) -> Result<()> {
         let mut by_word: BTreeMap<u32, Vec<(K, Frontend)>> = BTreeMap::new();
         self.iter().for_each(|(key, frontend)| by_word.entry(key.word()).or_default().push((key, frontend)));
+        by_word.values_mut().for_each(|frontends| frontends.sort_by_key(|(key, _)| *key));
         let (mut placed, mut askers, mut was_taken_over) = (Vec::new(), Vec::new(), false);
-        for index in 0..self.directory.len() {
+        for index in 0..self.directory.count() {
             let frontends = by_word.remove(&index).unwrap_or_default();
             let word = Word(self.directory.get(index).unwrap_or_default());
             was_taken_over |= word.is_known();
             match self.lying(word)? {
-                Some(lying) if lying.iter().map(|(_, it)| *it).eq(frontends.iter().copied()) => {
-                    placed.extend(lying.into_iter().map(|(place, (key, _))| (key, place)));
+                Some(lying) if lying.iter().map(|it| (it.key, it.frontend)).eq(frontends.iter().copied()) => {
+                    placed.extend(lying.into_iter().map(|it| (it.key, it.place)));
                 }
                 _ if frontends.is_empty() => self.say(index, Word::of([None, None])),
                 _ => {
@@ -136,7 +144,7 @@ impl<K: Keys> Frontends<K> {
     }
 
     /// The frontends to which a word leads, each with its place; none if it says to ask, or leads beyond the end.
-    fn lying(&self, word: Word) -> Result<Option<Vec<(u32, (K, Frontend))>>> {
+    fn lying(&self, word: Word) -> Result<Option<Vec<Lying<K>>>> {
         if !word.is_known() {
             return Ok(None);
         }
@@ -146,10 +154,10 @@ impl<K: Keys> Frontends<K> {
                 return Ok(None);
             }
             let Raw(found) = self.places.get(&place, 0).context("reading PLACES")?;
-            let (key, frontend) = K::lying(&found);
-            lying.push((place, (*key, *frontend)));
+            let (&key, &frontend) = K::lying(&found);
+            lying.push(Lying { place, key, frontend });
         }
-        lying.sort_by_key(|(_, (key, _))| *key);
+        lying.sort_by_key(|it| it.key);
         Ok(Some(lying))
     }
 

@@ -56,7 +56,7 @@ impl LiveMaps {
         let limits = Limits {
             frontends: entries(pins, "FRONTENDS_V4")?,
             services: entries(pins, "SERVICES")?,
-            slots: slots.len(),
+            slots: slots.count(),
             members: entries(pins, "MEMBERS")?,
             backends: entries(pins, "BACKENDS")?,
             source_ranges: entries(pins, "SOURCE_RANGES_V4")?,

@@ -28,7 +28,7 @@ impl Words {
 
     /// How many there are.
     #[must_use]
-    pub const fn len(&self) -> u32 {
+    pub const fn count(&self) -> u32 {
         self.words
     }
 

@@ -1,6 +1,7 @@
 //! What happens to hidden clients when endpoints, pods and agents come and go.
 
 use anyhow::{Context, Result};
+use aya::programs::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 use xlb_tests::kernel::sample::Version;
 use xlb_tests::lab::{Agent, Cgroup, LabSpec, LineClient, UdpClient, udp_ask};
@@ -88,11 +89,10 @@ fn a_pod_that_becomes_a_backend_stays_a_client() -> Result<()> {
     let served = |_| Ok(LineClient::connect(stage.lab.client(0), stage.vip(Version::V4))?.identity()?.server);
     let servers = (0..40).map(served).collect::<Result<std::collections::BTreeSet<_>>>()?;
     assert!(servers.iter().eq(["pod-0", "pod-1"]), "{servers:?}");
-    let programs = stage.lab.node().output("bpftool", &["net", "show", "dev", &stage.lab.pod_host_end(0)]);
-    if let Ok(programs) = programs {
-        let place = |name: &str| programs.find(name).with_context(|| format!("no {name} in {programs}"));
-        assert!(place("pod ")? < place("link_ingress")?, "{programs}");
-    }
+    let link = stage.lab.pod_host_end(0);
+    let (_, programs) = stage.lab.node().run(|| SchedClassifier::query_tcx(&link, TcAttachType::Ingress))?;
+    let names: Vec<_> = programs.iter().filter_map(|program| program.name_as_str()).collect();
+    assert_eq!(names, ["pod", "link_ingress"]);
     Ok(())
 }
 
