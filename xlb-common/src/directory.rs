@@ -118,7 +118,7 @@ impl Placed for EndpointKeyV6 {
     }
 }
 
-/// A number below [`DIRECTORY_WORDS`], by one multiplication and its upper half.
+/// A number below [`DIRECTORY_WORDS`]: two rounds of multiply and shift, and the upper bits.
 #[inline(always)]
 const fn spread(key: u64) -> u32 {
     let product = (key ^ key >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -20,7 +20,7 @@ const MISSING: u32 = xdp_action::XDP_DROP;
 /// A service and a backend that the bench has.
 const SERVICE: u32 = 1;
 
-/// A look into FRONTENDS: a hash map.
+/// A look for a frontend: DIRECTORY and PLACES, two arrays.
 #[xdp]
 pub fn look_frontend(ctx: XdpContext) -> u32 {
     let Some((traffic, _)) = vary(&mut Frame::of(&ctx)) else { return MISSING };

@@ -66,11 +66,6 @@ impl<'a> Draft<'a> {
         self.touched.push(slot);
     }
 
-    /// Makes room for so many changes.
-    pub(super) fn reserve(&mut self, changes: usize) {
-        self.touched.reserve(changes);
-    }
-
     /// Changes each word to what `changed` makes of it.
     pub(super) fn set_all(&mut self, changed: impl Fn(SlotWord) -> SlotWord) {
         for slot in 0..self.words.len() {

@@ -105,7 +105,6 @@ impl Change {
     /// Hands those of the slots that have the fewest previous owners to members that have slots to take, in the order of
     /// `active`.
     fn hand_over(&mut self, draft: &mut Draft, active: &[(u8, u16)], slots: impl Iterator<Item = usize>) {
-        draft.reserve(self.missing.iter().sum::<u32>() as usize);
         let mut allowed = self.by_previous_owners(draft.counts());
         let missing = |&(member, _): &(u8, u16)| repeat_n(member, self.missing[usize::from(member)] as usize);
         let mut takers = active.iter().flat_map(missing).peekable();

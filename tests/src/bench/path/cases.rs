@@ -167,7 +167,7 @@ pub const CASES: [Case; 35] = [
         maps: MapsOf::Many,
         ..LIKE_IT
     },
-    Case { name: "alone: hash lookup", program: "look_frontend", ..OPERATION },
+    Case { name: "alone: frontend looked up", program: "look_frontend", ..OPERATION },
     Case { name: "alone: slot, member, backend", program: "look_backend", ..OPERATION },
     Case { name: "alone: flow written", program: "write_flow", flows: FEW_AND_MANY, ..OPERATION },
     Case { name: "alone: flow looked up", program: "look_flow", flows: FEW_AND_MANY, ..OPERATION },
