@@ -11,7 +11,8 @@ use xlb_common::tables::{FlowTable, Proof};
 use xlb_userspace::ageing::rules::Setting;
 use xlb_userspace::ageing::sweep::{Gone, Swept, World, backends_by_socket, sweep};
 use xlb_userspace::ageing::{Pressure, Timeouts};
-use xlb_userspace::maps::object::{Sizes, load_once};
+use xlb_userspace::maps::load::load_once;
+use xlb_userspace::maps::object::Sizes;
 
 use super::report::{Report, Row};
 use crate::kernel::dataplane::object_path;

@@ -18,7 +18,7 @@ use xlb_common::abi::{Config, FlowKeyV4, FlowKeyV6, NETNS_HOST, ProofQuestion, S
 use xlb_common::memory::MemoryTables;
 use xlb_common::{Family as _, V4};
 use xlb_userspace::maps::kernel::root_cgroup;
-use xlb_userspace::maps::object::{load_hook, load_once};
+use xlb_userspace::maps::load::{load_hook, load_once};
 use xlb_userspace::selftest::kernel;
 
 use super::flows::{self, FlowKey};

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya::EbpfLoader;
-use xlb_userspace::maps::object::{Sizes, load_once};
+use xlb_userspace::maps::load::load_once;
+use xlb_userspace::maps::object::Sizes;
 
 use super::budgets::Figures;
 use crate::kernel::dataplane::object_path;

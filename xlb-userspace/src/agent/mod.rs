@@ -2,6 +2,7 @@
 //!
 //! Read in this order:
 //! [`run`] (start, the loop, the end),
+//! `loading` (the programs tested and loaded, or refused),
 //! [`sync`] (one round),
 //! [`look`] (what the node looks like),
 //! [`kept`] (what was decided before),
@@ -20,6 +21,7 @@
 
 pub mod options;
 pub mod run;
+mod loading;
 pub mod sync;
 pub mod look;
 pub mod kept;

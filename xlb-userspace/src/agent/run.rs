@@ -1,33 +1,31 @@
 //! The agent's life: checks, start, the loop, the end.
 
 use std::future::pending;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
+use crate::agent::loading;
 use crate::agent::options::{Options, XdpChoice};
 use crate::agent::outside::Outside;
 use crate::agent::pod_ips;
-use crate::agent::report::{self, Report};
+use crate::agent::report::Report;
 use crate::agent::sync::Agent;
 use crate::agent::uplinks;
 use crate::events::Notice;
 use crate::maps::attach::Hooks;
 use crate::maps::carry::Carry;
 use crate::maps::live::LiveMaps;
-use crate::maps::object::Globals;
 use crate::maps::pins::{Found, PinDirectory};
 use crate::maps::programs::Programs;
-use crate::maps::wanted::{Refused, Wanted};
+use crate::maps::wanted::Refused;
 use crate::maps::{kernel, object};
 use crate::model::Event;
 use crate::node::{Changes, Netlink, own_netns_cookie};
-use crate::selftest::{self, passed::Passed};
 use crate::source::Source;
 
 /// A round without any event: for what failed, and for what nobody tells of.
@@ -153,7 +151,8 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     if let Some(carry) = &carry {
         wanted = wanted.and_of_links(&carry.old().pinned_links());
     }
-    let (mut programs, xdp_refused) = match load_or_do_without(pins, options, wanted, carry.as_ref(), node_netns) {
+    let (loaded, carry) = loading::aside(pins, options, wanted, carry, node_netns).await;
+    let (mut programs, xdp_refused) = match loaded {
         Ok((ebpf, xdp_refused)) => (Programs::own(ebpf, pins)?, xdp_refused),
         Err(refused) if carry.is_some() || !node.found.own => return Err(refused.into()),
         Err(refused) => (Programs::kept(pins, refused), None),
@@ -182,56 +181,6 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     let mut agent = Agent::new(Options { xdp, ..options.clone() }, netlink, hooks, maps)?;
     agent.xdp_refused = xdp_refused;
     Ok(agent)
-}
-
-/// Loads what is wanted. Where a program of XDP is refused, `--xdp auto` does without, as on a driver that takes none, unless an
-/// XDP program serves already. Answers what was refused.
-fn load_or_do_without(
-    pins: &PinDirectory,
-    options: &Options,
-    wanted: Wanted,
-    carry: Option<&Carry>,
-    node_netns: u64,
-) -> Result<(Ebpf, Option<Refused>), Refused> {
-    match load(pins, options, &wanted, carry, node_netns) {
-        Err(refused) if refused.is_of_xdp() && options.xdp == XdpChoice::Auto && !serves_by_xdp(pins, carry) => {
-            let ebpf = load(pins, options, &wanted.without_xdp(), carry, node_netns)?;
-            Ok((ebpf, Some(refused)))
-        }
-        loaded => Ok((loaded?, None)),
-    }
-}
-
-/// Whether an earlier agent left an XDP program at an uplink.
-fn serves_by_xdp(pins: &PinDirectory, carry: Option<&Carry>) -> bool {
-    let older = carry.map(|carry| carry.old().pinned_links()).unwrap_or_default();
-    let found = Wanted::default().and_of_links(&[pins.pinned_links(), older].concat());
-    found.hooks.iter().any(|hook| hook.is_xdp())
-}
-
-/// Loads every program that will be attached, once it has passed the self-test on this kernel: until all of them have, nothing
-/// that serves is touched.
-fn load(
-    pins: &PinDirectory,
-    options: &Options,
-    wanted: &Wanted,
-    carry: Option<&Carry>,
-    node_netns: u64,
-) -> Result<Ebpf, Refused> {
-    let begun = Instant::now();
-    let globals = Globals { counted_services: options.sizes.counted_services, node_netns };
-    let passed = Passed::here(Path::new(report::DIRECTORY), object::OBJECT, wanted, globals);
-    if !passed.is_known() {
-        selftest::run(object::OBJECT, wanted, globals)?;
-        passed.note().unwrap_or_else(|error| warn!("{error:#}"));
-    }
-    let tested = begun.elapsed();
-    carry.map_or_else(|| pins.make_version(), Carry::share).map_err(Refused::object)?;
-    let mut ebpf = object::open(object::OBJECT, pins, &options.sizes, node_netns).map_err(Refused::object)?;
-    carry.map_or(Ok(()), Carry::copy).map_err(Refused::object)?;
-    object::load_programs(&mut ebpf, &wanted.programs())?;
-    debug!("the programs have passed the self-test after {tested:?}, all are loaded after {:?}", begun.elapsed());
-    Ok(ebpf)
 }
 
 /// Lines that the programs log (at debug level only) become lines of this process.

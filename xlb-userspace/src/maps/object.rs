@@ -1,15 +1,13 @@
 //! The BPF object: embedded in this binary, loaded once per agent, its maps pinned or found pinned.
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{MapData, ProgramArray};
-use aya::programs::{Program, SchedClassifier, Xdp};
+use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader};
 use xlb_common::abi;
-use xlb_common::hook::{Hook, JUMPS_MAX, Kind};
+use xlb_common::hook::JUMPS_MAX;
 use xlb_common::links::{self, Job};
 
 use crate::maps::pins::PinDirectory;
-use crate::maps::wanted::{self, Refused};
 
 /// Made by `cargo xtask build-ebpf`.
 pub static OBJECT: &[u8] =
@@ -204,14 +202,6 @@ fn loader<'a>(globals: &'a Globals, log_level: &'a u8) -> EbpfLoader<'a> {
     loader
 }
 
-/// Loads these programs, as far as they are not loaded. No map changes, and nobody meets them yet.
-///
-/// # Errors
-/// The first one that the kernel refuses.
-pub fn load_programs(ebpf: &mut Ebpf, names: &[String]) -> Result<(), Refused> {
-    names.iter().try_for_each(|name| load_once(ebpf, name).map_err(Refused::by(name)))
-}
-
 /// Gives back to the kernel what was freed: to read the object and load its programs takes some 190 MiB, and the first look at
 /// the cluster much, too. glibc keeps it, and nothing later needs as much.
 pub fn give_back_memory() {
@@ -222,71 +212,9 @@ pub fn give_back_memory() {
     }
 }
 
-/// Loads the programs of a hook, unless they are loaded, and makes those reachable that are for one kind of packet.
-///
-/// # Errors
-/// When the kernel refuses a program, or the map by which they call each other.
-pub fn load_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
-    load_programs(ebpf, &wanted::of_hook(hook))?;
-    connect_hook(ebpf, hook)
-}
-
-/// Makes the loaded programs of a hook that are for one kind of packet reachable for the usual one.
-///
-/// # Errors
-/// When the kernel refuses the map by which they call each other.
-pub fn connect_hook(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_at(hook)) {
-        let name = format!("{}{}", hook.program(), kind.suffix());
-        connect(ebpf, hook.jumps(), hook.jump(kind), &name)?;
-    }
-    Ok(())
-}
-
-/// Makes the loaded programs reachable to which those at pods' links hand over.
-///
-/// # Errors
-/// As for [`connect_hook`].
-pub fn connect_links(ebpf: &mut Ebpf) -> Result<()> {
-    Job::ALL.into_iter().try_for_each(|job| connect(ebpf, links::JUMPS, job as u32, job.program()))
-}
-
-fn connect(ebpf: &mut Ebpf, jumps: &str, at: u32, name: &str) -> Result<()> {
-    let program = program_of(ebpf, name)?.fd()?.try_clone()?;
-    let jumps = ebpf.map_mut(jumps).with_context(|| format!("the object has no map {jumps}"))?;
-    ProgramArray::try_from(jumps)?.set(at, &program, 0).with_context(|| format!("making {name} reachable"))
-}
-
-/// Loads a program that is not loaded yet.
-///
-/// # Errors
-/// When the object has none of this name, or the kernel refuses it.
-pub fn load_once(ebpf: &mut Ebpf, name: &str) -> Result<()> {
-    let program = program_of(ebpf, name)?;
-    if program.fd().is_ok() {
-        return Ok(());
-    }
-    load_program(program).with_context(|| format!("loading the program {name}: the kernel refused it"))
-}
-
-fn program_of<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
-    ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
-}
-
 /// What the programs may log; the verifier removes what they may not. They have debug lines only.
 fn programs_log_level() -> u8 {
     if log::max_level() >= log::Level::Debug { log::Level::Debug as u8 } else { 0 }
-}
-
-fn load_program(program: &mut Program) -> Result<()> {
-    match program {
-        Program::Xdp(program) => program.load()?,
-        Program::SchedClassifier(program) => program.load()?,
-        Program::SockOps(program) => program.load()?,
-        Program::CgroupSockAddr(program) => program.load()?,
-        other => bail!("the object holds a program of a type that xlb does not use: {:?}", other.prog_type()),
-    }
-    Ok(())
 }
 
 /// Whether the pinned maps are as this agent wants them: aya takes a pinned map as it is, and makes one that is missing.
@@ -333,20 +261,4 @@ fn check_shape(pins: &PinDirectory, shape: &MapShape) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A tc program of the object.
-///
-/// # Errors
-/// When the object has none of this name.
-pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
-    program_of(ebpf, name)?.try_into().with_context(|| format!("{name} is not a tc program"))
-}
-
-/// The XDP program of the object.
-///
-/// # Errors
-/// When the object has none of this name.
-pub fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    program_of(ebpf, name)?.try_into().with_context(|| format!("{name} is not an XDP program"))
 }

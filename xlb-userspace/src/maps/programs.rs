@@ -12,7 +12,7 @@ use xlb_common::hook::Hook;
 use xlb_common::links;
 
 use crate::maps::link::remove_pin;
-use crate::maps::object::{self, connect_hook, connect_links, load_programs};
+use crate::maps::load::{self, connect_hook, connect_links, load_programs};
 use crate::maps::pins::PinDirectory;
 use crate::maps::wanted::{self, Refused};
 
@@ -48,7 +48,7 @@ impl Programs {
     /// # Errors
     /// When the kernel does not pin the program that the command line asks.
     pub fn own(mut ebpf: Ebpf, pins: &PinDirectory) -> Result<Self> {
-        pin(object::classifier(&mut ebpf, PROVE)?, &pins.program(PROVE))?;
+        pin(load::classifier(&mut ebpf, PROVE)?, &pins.program(PROVE))?;
         let (pins, connected) = (pins.clone(), BTreeSet::new());
         Ok(Self::Own(Box::new(Own { ebpf, pins, connected, is_connected_to_links: false })))
     }
@@ -88,7 +88,7 @@ impl Programs {
     /// When it is not there, or the kernel refuses it.
     pub fn classifier(&mut self, hook: Hook) -> Result<&mut SchedClassifier> {
         match self {
-            Self::Own(own) => own.ready(hook).and_then(|ebpf| object::classifier(ebpf, hook.program())),
+            Self::Own(own) => own.ready(hook).and_then(|ebpf| load::classifier(ebpf, hook.program())),
             Self::Kept(kept) => kept.classifier(hook.program()),
         }
     }
@@ -99,7 +99,7 @@ impl Programs {
     /// As for [`Self::classifier`].
     pub fn xdp(&mut self, hook: Hook) -> Result<Option<&mut Xdp>> {
         match self {
-            Self::Own(own) => own.ready(hook).and_then(|ebpf| object::xdp(ebpf, hook.program())).map(Some),
+            Self::Own(own) => own.ready(hook).and_then(|ebpf| load::xdp(ebpf, hook.program())).map(Some),
             Self::Kept(_) => Ok(None),
         }
     }
@@ -124,7 +124,7 @@ impl Programs {
     /// As for [`Self::classifier`].
     pub fn of_links(&mut self, name: &str) -> Result<&mut SchedClassifier> {
         match self {
-            Self::Own(own) => own.ready_links().and_then(|ebpf| object::classifier(ebpf, name)),
+            Self::Own(own) => own.ready_links().and_then(|ebpf| load::classifier(ebpf, name)),
             Self::Kept(kept) => kept.classifier(name),
         }
     }

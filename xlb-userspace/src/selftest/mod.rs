@@ -17,6 +17,7 @@ use nix::ifaddrs::getifaddrs;
 use xlb_common::memory::MemoryTables;
 
 use self::packets::Step;
+use crate::maps::load;
 use crate::maps::object::{self, Globals};
 use crate::maps::wanted::{Refused, Wanted};
 use xlb_common::memory::outcome::Outcome;
@@ -32,9 +33,9 @@ const LOOPBACK: (&str, u32) = ("lo", 1);
 /// The first program that the kernel refuses, or that answers otherwise.
 pub fn run(bytes: &[u8], wanted: &Wanted, globals: Globals) -> Result<(), Refused> {
     let mut object = object::open_private(bytes, globals).map_err(Refused::object)?;
-    object::load_programs(&mut object, &wanted.of_packets())?;
+    load::load_programs(&mut object, &wanted.of_packets())?;
     for &hook in &wanted.hooks {
-        object::connect_hook(&mut object, hook).map_err(Refused::by(hook.program()))?;
+        load::connect_hook(&mut object, hook).map_err(Refused::by(hook.program()))?;
     }
     let uplink_mac = loopback_mac().map_err(Refused::object)?;
     let tables = table::tables(uplink_mac);
