@@ -3,6 +3,10 @@
 //! Each round builds the same cluster anew. The test API server runs in this process, and shares its CPUs with what is
 //! measured: the figures are an upper bound.
 
+#[path = "agent/churn.rs"]
+mod churn;
+#[path = "agent/listener.rs"]
+mod listener;
 #[path = "agent/parts.rs"]
 mod parts;
 #[path = "agent/whole.rs"]
@@ -39,6 +43,7 @@ pub fn measure(scale: Scale, changes: u32, rounds: usize) -> Result<Report> {
     let mut report = Report::default();
     for round in 1..=rounds {
         let mut figures = parts::measure(scale).with_context(|| format!("round {round}, in this process"))?;
+        figures.extend(listener::measure(scale, changes).with_context(|| format!("round {round}, a client"))?);
         figures.extend(whole::measure(scale, changes).with_context(|| format!("round {round}, the real agent"))?);
         for Figure { name, unit, value } in figures {
             report.note((&name, unit), value, None);
