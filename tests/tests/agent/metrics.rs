@@ -36,6 +36,8 @@ fn a_running_agent_tells_what_it_serves_and_what_became_of_packets() -> Result<(
         ("xlb_endpoints", &[("state", "ready"), ("place", "local")], 2.0),
         ("xlb_endpoints", &[("state", "ready"), ("place", "elsewhere")], 0.0),
         ("xlb_map_entries", &[("map", "FRONTENDS_V4")], 1.0),
+        ("xlb_map_entries", &[("map", "PLACES_V4")], 1.0),
+        ("xlb_map_entries", &[("map", "PLACES_V6")], 0.0),
         ("xlb_map_entries", &[("map", "BACKENDS")], 2.0),
         ("xlb_map_capacity", &[("map", "BACKENDS")], 512.0),
         ("xlb_map_capacity", &[("map", "FLOWS_V4")], 16384.0),

@@ -179,7 +179,8 @@ impl Outside {
 
     fn count(&mut self, agent: &Agent) {
         let asked = model::count(&agent.model, &agent.options.policy, &self.node_name);
-        let served = Served::of(&agent.observed, agent.maps.limits());
+        let mut served = Served::of(&agent.observed, agent.maps.limits());
+        served.fills.extend(agent.maps.places());
         let mut facts = self.board.facts();
         (facts.asked, facts.served) = (asked, served);
     }

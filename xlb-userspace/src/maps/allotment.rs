@@ -50,6 +50,12 @@ impl<K: Placed> Allotment<K> {
         words
     }
 
+    /// How many frontends have places.
+    #[must_use]
+    pub fn placed(&self) -> usize {
+        self.frontends.values().flatten().count()
+    }
+
     /// A frontend is there, or has changed.
     pub fn put(&mut self, key: K) -> Settlement<K> {
         let place = self.frontends.insert((key.word(), key), None).flatten();

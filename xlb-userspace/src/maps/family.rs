@@ -116,6 +116,12 @@ impl<K: Keys> FamilyMaps<K> {
         self.frontends.get(key)
     }
 
+    /// How many frontends packets find without the hash map, of how many at most.
+    #[must_use]
+    pub fn placed(&self) -> (usize, u32) {
+        self.frontends.placed()
+    }
+
     /// The only frontend that ever led to a backend.
     #[must_use]
     pub fn sole_frontend(&self, pod: &K) -> Option<SoleFrontend> {

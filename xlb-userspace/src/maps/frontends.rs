@@ -60,6 +60,12 @@ impl<K: Keys> Frontends<K> {
         self.map.iter().flatten().map(|(Raw(key), Raw(frontend))| (key, frontend))
     }
 
+    /// How many of them are found without the hash map, of how many at most.
+    #[must_use]
+    pub fn placed(&self) -> (usize, u32) {
+        (self.allotment.as_ref().map_or(0, Allotment::placed), self.places.len())
+    }
+
     /// Lets every word lead to its frontends, as far as there are places. Those that do, stay: packets go on by them.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use ipnet::IpNet;
 use xlb_common::abi::{
     Backend, CLUSTER_NETWORKS, Config, EndpointKeyV4, EndpointKeyV6, Member, NetnsAddressKey, SERVICE_NAME_MAX,
-    ServiceRecord, ServiceStats, Settings, UPLINKS_MAX, Uplink, Way, WayKey,
+    ServiceRecord, ServiceStats, Settings, Uplink, Way, WayKey,
 };
 use xlb_common::inside::netns_address_key;
 use xlb_common::slot::SlotWord;
@@ -15,12 +15,13 @@ use xlb_common::tables::FlowTable;
 use xlb_common::{Reason, V4, V6};
 
 use crate::maps::family::{FamilyMaps, Flow, Written};
+use crate::maps::fill::Fill;
 use crate::maps::keys::stored;
 use crate::maps::pins::PinDirectory;
 use crate::maps::raw::Raw;
 use crate::maps::stats::{ServiceNumbers, Stats};
 use crate::maps::words::Words;
-use crate::node::{self, FamilyAddresses};
+use crate::node::FamilyAddresses;
 use crate::plan::desired::Family;
 use crate::plan::endpoints::ObservedInside;
 use crate::plan::observed::ObservedService;
@@ -92,6 +93,16 @@ impl LiveMaps {
     /// When the kernel refuses.
     pub fn take_over(&mut self) -> Result<()> {
         [Family::V4, Family::V6].into_iter().try_for_each(|family| self.of(family).take_over())
+    }
+
+    /// How full `PLACES` are, by which packets find frontends without a hash map. Known to the agent that writes them.
+    #[must_use]
+    pub fn places(&self) -> [Fill; 2] {
+        [("PLACES_V4", self.v4.placed()), ("PLACES_V6", self.v6.placed())].map(|(map, (entries, capacity))| Fill {
+            map,
+            entries: entries as u64,
+            capacity: capacity.into(),
+        })
     }
 
     /// Does one operation of a plan.
@@ -214,26 +225,6 @@ impl LiveMaps {
         self.config.set(0, Raw(config), 0).context("writing CONFIG")
     }
 
-    /// Tells the programs an uplink's MAC and addresses.
-    ///
-    /// # Errors
-    /// When the kernel refuses, or two uplinks would share an entry.
-    pub fn put_uplink(&mut self, uplink: &node::Uplink) -> Result<()> {
-        let node::Uplink { ifindex, mac, .. } = *uplink;
-        let index = ifindex % UPLINKS_MAX;
-        let Raw(present) = self.uplinks.get(&index, 0)?;
-        ensure!(
-            present.ifindex == 0 || present.ifindex == ifindex || !interface_exists(present.ifindex),
-            "two uplinks have the interface indexes {} and {ifindex}, which share an entry of the map: recreate one of them",
-            present.ifindex
-        );
-        let address_v4 = uplink.address_v4.map(|address| address.octets()).unwrap_or_default();
-        let address_v6 = uplink.address_v6.map(|address| address.octets()).unwrap_or_default();
-        let flags = if present.ifindex == ifindex { present.flags } else { 0 };
-        let entry = Uplink { ifindex, mac, flags, address_v4, address_v6, ..Uplink::default() };
-        Ok(self.uplinks.set(index, Raw(entry), 0)?)
-    }
-
     /// What the maps hold: the state from which the next plan starts, also after a restart.
     ///
     /// # Errors
@@ -326,13 +317,6 @@ impl LiveMaps {
         self.v4.flows(table).chain(self.v6.flows(table))
     }
 
-    /// What the programs know of an uplink.
-    #[must_use]
-    pub fn uplink(&self, ifindex: u32) -> Option<Uplink> {
-        let Raw(uplink) = self.uplinks.get(&(ifindex % UPLINKS_MAX), 0).ok()?;
-        (uplink.ifindex == ifindex).then_some(uplink)
-    }
-
     pub(super) fn slot(&self, index: u32) -> Option<SlotWord> {
         self.slots.get(index).map(SlotWord)
     }
@@ -384,8 +368,4 @@ fn service_of(record: &ServiceRecord) -> ObservedService {
         members_base: record.members_base,
         members: record.members,
     }
-}
-
-pub(super) fn interface_exists(ifindex: u32) -> bool {
-    nix::net::if_::if_indextoname(ifindex).is_ok()
 }

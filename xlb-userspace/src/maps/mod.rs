@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod keys;
 mod link;
 pub mod live;
+pub mod load;
 pub mod object;
 pub mod pins;
 pub mod programs;

@@ -1,14 +1,42 @@
-//! What the programs know of ways back that have moved: `WAYS`, and the flags of uplinks.
+//! What the programs know of uplinks, and of ways back that have moved: `UPLINKS` and `WAYS`.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
-use xlb_common::abi::{UPLINKS_MAX, Way, WayKey};
+use anyhow::{Context, Result, ensure};
+use xlb_common::abi::{UPLINKS_MAX, Uplink, Way, WayKey};
 
-use crate::maps::live::{LiveMaps, interface_exists};
+use crate::maps::live::LiveMaps;
 use crate::maps::raw::Raw;
+use crate::node;
 
 impl LiveMaps {
+    /// What the programs know of an uplink.
+    #[must_use]
+    pub fn uplink(&self, ifindex: u32) -> Option<Uplink> {
+        let Raw(uplink) = self.uplinks.get(&(ifindex % UPLINKS_MAX), 0).ok()?;
+        (uplink.ifindex == ifindex).then_some(uplink)
+    }
+
+    /// Tells the programs an uplink's MAC and addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or two uplinks would share an entry.
+    pub fn put_uplink(&mut self, uplink: &node::Uplink) -> Result<()> {
+        let node::Uplink { ifindex, mac, .. } = *uplink;
+        let index = ifindex % UPLINKS_MAX;
+        let Raw(present) = self.uplinks.get(&index, 0)?;
+        ensure!(
+            present.ifindex == 0 || present.ifindex == ifindex || !interface_exists(present.ifindex),
+            "two uplinks have the interface indexes {} and {ifindex}, which share an entry of the map: recreate one of them",
+            present.ifindex
+        );
+        let address_v4 = uplink.address_v4.map(|address| address.octets()).unwrap_or_default();
+        let address_v6 = uplink.address_v6.map(|address| address.octets()).unwrap_or_default();
+        let flags = if present.ifindex == ifindex { present.flags } else { 0 };
+        let entry = Uplink { ifindex, mac, flags, address_v4, address_v6, ..Uplink::default() };
+        Ok(self.uplinks.set(index, Raw(entry), 0)?)
+    }
+
     /// The ways that have moved.
     #[must_use]
     pub fn ways(&self) -> BTreeMap<WayKey, Way> {
@@ -46,4 +74,8 @@ impl LiveMaps {
         }
         Ok(())
     }
+}
+
+fn interface_exists(ifindex: u32) -> bool {
+    nix::net::if_::if_indextoname(ifindex).is_ok()
 }
