@@ -6,6 +6,8 @@ mod btf;
 
 mod stack;
 
+mod strip;
+
 mod compiler;
 
 mod linker;
@@ -69,8 +71,7 @@ pub fn build(checkout: &Checkout) -> Result<()> {
     let built = checkout.bpf_build().join(TARGET).join("release");
     check(&built.join(PRODUCTION.0))?;
     for (binary, object) in [PRODUCTION, BENCH, FLOOD, PPS] {
-        let repaired = repaired(&built.join(binary))?;
-        publish(&repaired, &checkout.bpf_objects().join(object))?;
+        publish(&finished(&built.join(binary))?, &checkout.bpf_objects().join(object))?;
     }
     Ok(())
 }
@@ -116,10 +117,11 @@ fn check(object: &Path) -> Result<()> {
     Ok(())
 }
 
-fn repaired(object: &Path) -> Result<Vec<u8>> {
+/// What loaders take: with types as they should be, and without debug information.
+fn finished(object: &Path) -> Result<Vec<u8>> {
     let mut bytes = fs::read(object).with_context(|| format!("reading {}", object.display()))?;
     btf::repair(&mut bytes).with_context(|| format!("repairing the types of {}", object.display()))?;
-    Ok(bytes)
+    strip::strip(&bytes).with_context(|| format!("stripping {}", object.display()))
 }
 
 /// Writes by renaming, so that no reader sees half an object, and only when the bytes differ, so that cargo does not

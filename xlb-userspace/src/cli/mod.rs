@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX, Settings};
 
@@ -289,6 +289,12 @@ pub fn main() -> Result<()> {
         Command::Detach(args) => detach::at_once(&PinDirectory::new(args.pins.bpffs_dir)),
         Command::Cleanup(args) => detach::cleanup(&PinDirectory::new(args.bpffs_dir)),
     }
+}
+
+/// What `xlb` takes, for its documentation and whatever checks it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn run(args: RunArgs) -> Result<()> {

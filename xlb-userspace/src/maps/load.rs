@@ -31,13 +31,13 @@ pub fn load_programs(ebpf: &mut Ebpf, names: &[String]) -> Result<(), Refused> {
             std::iter::from_fn(next).map(|(name, program)| load_program(name, program).map_err(Refused::by(name)));
         results.filter_map(Result::err).collect::<Vec<_>>()
     };
-    let refused = on_all_cpus(load_some);
+    let refused = on_cpus(names.len(), load_some);
     refused.into_iter().min_by_key(|refused| place(&refused.program)).map_or(Ok(()), Err)
 }
 
-/// Does the same once on each CPU, at once, and answers what came of all.
-fn on_all_cpus<T: Send>(work: impl Fn() -> Vec<T> + Sync) -> Vec<T> {
-    let others = thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1);
+/// Does the same once on each CPU, and at most so many times, at once. Answers what came of all.
+fn on_cpus<T: Send>(most: usize, work: impl Fn() -> Vec<T> + Sync) -> Vec<T> {
+    let others = thread::available_parallelism().map_or(1, usize::from).min(most).saturating_sub(1);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..others).map(|_| scope.spawn(&work)).collect();
         let own = work();

@@ -108,6 +108,11 @@ impl Probe<'_> {
         self.lead_to(0);
     }
 
+    /// It gets a pod that it did not have, whichever it had.
+    pub fn move_on(&self) {
+        (0..self.pods.len()).for_each(|pod| self.lead_to(pod));
+    }
+
     fn lead_to(&self, pod: usize) {
         let endpoint = json!({ "addresses": [self.pods[pod]], "nodeName": NODE });
         let label = json!({ "kubernetes.io/service-name": "probe" });

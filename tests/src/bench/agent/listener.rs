@@ -43,7 +43,7 @@ pub fn measure(scale: Scale, changes: u32) -> Result<Vec<Figure>> {
     let latencies = churn(&mut world, &mut watcher, changes)?;
     drop(watcher);
     // The next change finds nobody who listens for it, and the listener ends.
-    probe.begin();
+    probe.move_on();
     listener.join().expect("the listener ends")?;
     Ok(vec![
         Figure::ms("client: change sent to heard by a watch, p50", quantile(&latencies, 50)),
