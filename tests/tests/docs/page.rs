@@ -91,7 +91,7 @@ impl Page {
                 }
             }
             Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                self.links.push(self.link(&dest_url))
+                self.links.push(self.link(&dest_url));
             }
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) if &*language == "sh" => {
                 place.shell = Some(String::new());
