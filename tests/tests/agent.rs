@@ -40,6 +40,8 @@ mod health_ports;
 mod metrics;
 #[path = "agent/service_metrics.rs"]
 mod service_metrics;
+#[path = "agent/page.rs"]
+mod page;
 #[path = "agent/events.rs"]
 mod events;
 #[path = "agent/limits.rs"]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper::body::Incoming;
+use hyper::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -24,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::debug;
 
 /// Connections of one listener at a time; the oldest makes room for the newest.
@@ -49,8 +50,21 @@ pub struct Answer {
     pub body: String,
 }
 
-/// What a server answers to a path.
-pub type Respond = Arc<dyn Fn(&str) -> Answer + Send + Sync>;
+/// A request, as far as anybody here cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// What of the server is asked for.
+    pub path: &'a str,
+    /// What of that: the text behind the question mark.
+    pub query: &'a str,
+    /// The name by which the server was called.
+    pub host: Option<&'a str>,
+}
+
+/// What a server answers to a request.
+pub type Respond = Arc<dyn Fn(&Asked) -> Answer + Send + Sync>;
 
 /// The thread of all servers. It ends when this is dropped.
 pub struct Servers {
@@ -59,7 +73,7 @@ pub struct Servers {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// A listener that is served until this is dropped, its connections too.
+/// A listener that is served until this is dropped, its connections too; or work that is repeated until then.
 pub struct Serving(AbortHandle);
 
 impl Servers {
@@ -76,9 +90,30 @@ impl Servers {
         Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
     }
 
+    /// Does something now and then, for as long as what this gives lives. It has to be quick: no answer is given meanwhile.
+    pub fn repeat(&self, pause: Duration, work: impl Fn() + Send + 'static) -> Serving {
+        let repeated = async move {
+            let mut tick = interval(pause);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                work();
+            }
+        };
+        Serving(self.runtime.spawn(repeated).abort_handle())
+    }
+
     /// Answers every request that reaches a listener.
     pub fn serve(&self, listener: TcpListener, respond: Respond) -> Serving {
         Serving(self.runtime.spawn(accept(listener, respond)).abort_handle())
+    }
+}
+
+impl Asked<'_> {
+    /// Whether it changes nothing, whatever it is about.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        ["GET", "HEAD"].contains(&self.method)
     }
 }
 
@@ -153,7 +188,7 @@ async fn accept(listener: TcpListener, respond: Respond) {
 
 async fn answer(stream: TcpStream, respond: Respond) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = response(respond(request.uri().path()));
+        let answer = response(respond(&asked(&request)));
         async { Ok::<_, Infallible>(answer) }
     });
     let mut server = http1::Builder::new();
@@ -161,6 +196,12 @@ async fn answer(stream: TcpStream, respond: Respond) {
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         debug!("answering a request: {error}");
     }
+}
+
+fn asked(request: &Request<Incoming>) -> Asked<'_> {
+    let uri = request.uri();
+    let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?"));
+    Asked { method: request.method().as_str(), path: uri.path(), query: uri.query().unwrap_or_default(), host }
 }
 
 fn response(answer: Answer) -> Response<String> {

@@ -60,7 +60,7 @@ fn served() -> (Servers, Serving, SocketAddr) {
     let listener = listen_at((Ipv4Addr::LOCALHOST, 0).into()).expect("listening");
     let address = listener.local_addr().expect("an address");
     let respond: Respond =
-        Arc::new(|path| Answer { status: 418, headers: Vec::new(), body: format!("you asked for {path}") });
+        Arc::new(|asked| Answer { status: 418, headers: Vec::new(), body: format!("you asked for {}", asked.path) });
     let serving = servers.serve(listener, respond);
     (servers, serving, address)
 }

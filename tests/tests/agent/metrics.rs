@@ -53,7 +53,7 @@ fn a_running_agent_tells_what_it_serves_and_what_became_of_packets() -> Result<(
     assert!(told.value("xlb_last_queued_timestamp_seconds", &[]) > Some(1e9));
     assert!(told.value("xlb_generation", &[]) >= Some(1.0));
     assert_eq!(told.sum("xlb_refusals"), 0.0);
-    assert_eq!(get(node, METRICS_PORT, "/")?.status, 404);
+    assert_eq!(get(node, METRICS_PORT, "/nothing")?.status, 404);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use xlb_tests::lab::{LabSpec, Namespace, ServiceSpec, service_yaml, wait_for};
 use xlb_tests::openmetrics::Metrics;
 use xlb_userspace::maps::pins::PinDirectory;
 
-use crate::ask::{metrics, soon};
+use crate::ask::{METRICS_PORT, get, metrics, soon};
 use crate::stage::{LATER, Stage, find, lab, serves, service};
 
 const OTHERS: &str = "_other";
@@ -59,6 +59,14 @@ fn ten_thousand_services_do_not_make_more_series_than_the_bound_allows() -> Resu
     let told = told.context("not all services were served, or nothing is told of them")?;
     assert_eq!(series(&told), (DEFAULT_MAX + 1) * 6);
     assert_eq!(flows(&told, "web"), Some(0.0), "the first one keeps its own");
+    let answer = soon("the page has them", || {
+        let answer = get(stage.lab.node(), METRICS_PORT, "/api/v1/state").ok()?;
+        (answer.json()["services"]["total"] == MANY + 1).then_some(answer)
+    })?;
+    assert!(answer.body.len() < 300_000, "{} bytes", answer.body.len());
+    let shown = &answer.json()["services"];
+    assert_eq!((&shown["total"], shown["rows"].as_array().map(Vec::len)), (&(MANY + 1).into(), Some(100)));
+    assert!(shown["rows"][0]["backends"][0].is_object() && shown["rows"][1]["backends"][0].is_null(), "{shown}");
     Ok(())
 }
 

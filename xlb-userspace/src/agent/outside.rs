@@ -9,16 +9,19 @@ use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
 use crate::agent::options::Options;
+use crate::agent::report::Report;
 use crate::agent::sweeper::{self, Sweeper};
 use crate::agent::sync::{Agent, Extent};
 use crate::events::{Announcer, Notice, Poster, Subject};
-use crate::health::answer::{Moment, not_found, of_agent};
+use crate::health::answer::{Moment, not_found, of_agent, read_only};
 use crate::health::{HealthPorts, HealthState, NodeState, Verdict, judge, wanted};
 use crate::http::{Answer, Respond, Servers, Serving, listen_at};
 use crate::maps::pins::PinDirectory;
 use crate::maps::wanted::Refused;
 use crate::metrics::facts::{Served, by_kind};
 use crate::metrics::{Facts, Scraper, model, text};
+use crate::page::history::SAMPLE_INTERVAL;
+use crate::page::{self, Pages, Pulse};
 use crate::plan::desired::Refusal;
 use crate::source::{News, Source};
 
@@ -33,6 +36,8 @@ pub struct Outside {
     ports: HealthPorts,
     announcer: Announcer,
     poster: Option<Poster>,
+    /// None: nobody can ask for it.
+    pages: Option<Arc<Pages>>,
     node_name: String,
     started_wall_ms: i64,
     /// When what led to changes that are not in the maps yet happened.
@@ -55,6 +60,7 @@ struct Uncounted {
 /// What the agent's thread writes, and the servers' thread reads.
 struct Board {
     started: Instant,
+    node_name: String,
     health: Mutex<HealthState>,
     facts: Mutex<Facts>,
 }
@@ -68,17 +74,21 @@ impl Outside {
         let node = source.kube().map_or_else(NodeState::without_kubernetes, |_| NodeState::absent());
         let board = Arc::new(Board {
             started: Instant::now(),
+            node_name: options.node_name.clone(),
             health: Mutex::new(HealthState::new(node)),
             facts: Mutex::default(),
         });
         let servers = Servers::start()?;
-        let mut serving = Vec::new();
+        let (mut serving, mut pages) = (Vec::new(), None);
         if let Some(address) = options.health_address {
             serving.push(serve(&servers, address, "health", "--health-address", health_server(board.clone()))?);
         }
         if let Some(address) = options.metrics_address {
-            let respond = metrics_server(board.clone(), Scraper::new(pins.clone(), options.sizes.counted_services));
-            serving.push(serve(&servers, address, "metrics", "--metrics-address", respond)?);
+            let scraper = Arc::new(Scraper::new(pins.clone(), options.sizes.counted_services));
+            let shown = pages.insert(Arc::new(Pages::new(pins.clone(), scraper.clone()))).clone();
+            let respond = metrics_server(board.clone(), scraper, shown.clone(), address);
+            serving.push(serve(&servers, address, "metrics and the page", "--metrics-address", respond)?);
+            serving.push(servers.repeat(SAMPLE_INTERVAL, move || shown.sample()));
         }
         let judged = board.clone();
         Ok(Self {
@@ -86,6 +96,7 @@ impl Outside {
             board,
             announcer: Announcer::default(),
             poster: source.kube().map(|kube| Poster::start(kube.client().clone(), &options.node_name)),
+            pages,
             node_name: options.node_name.clone(),
             started_wall_ms: Timestamp::now().as_millisecond(),
             triggers_ms: Vec::new(),
@@ -102,6 +113,13 @@ impl Outside {
     pub fn refuse(&mut self, refused: &Refused) {
         self.board.health().are_programs_refused = true;
         self.board.facts().refused_program = Some(refused.program.clone());
+    }
+
+    /// Shows to whoever looks what this report says of things that are not done.
+    pub fn show(&self, report: &Report) {
+        if let Some(pages) = &self.pages {
+            pages.tell(&report.refusals, &report.waiting, &report.uplinks);
+        }
     }
 
     /// Tells Kubernetes of something about this node.
@@ -167,6 +185,7 @@ impl Outside {
             self.count(agent);
         }
         self.tell_facts(agent, source);
+        self.show(&agent.report);
         self.announce(agent, source);
     }
 
@@ -183,6 +202,10 @@ impl Outside {
         served.fills.extend(agent.maps.places());
         let mut facts = self.board.facts();
         (facts.asked, facts.served) = (asked, served);
+        drop(facts);
+        if let Some(pages) = &self.pages {
+            pages.change(&agent.observed);
+        }
     }
 
     fn tell_facts(&mut self, agent: &Agent, source: &Source) {
@@ -227,27 +250,33 @@ fn serve(servers: &Servers, address: SocketAddr, what: &str, flag: &str, respond
 }
 
 fn health_server(board: Arc<Board>) -> Respond {
-    Arc::new(move |path| {
+    Arc::new(move |asked| {
         let moment = Moment { now_ms: board.now_ms(), wall: Timestamp::now() };
-        let answer = of_agent(path, &board.verdict(), moment);
+        let answer = of_agent(asked.path, &board.verdict(), moment);
         let answer = answer.unwrap_or_else(|| not_found("/healthz, /livez and /readyz"));
-        board.count_answer(path, answer.status);
+        board.count_answer(asked.path, answer.status);
         answer
     })
 }
 
-fn metrics_server(board: Arc<Board>, scraper: Scraper) -> Respond {
-    Arc::new(move |path| {
-        if path != "/metrics" {
-            return not_found("/metrics");
-        }
-        let maps = scraper.facts();
-        let facts = board.facts().clone();
-        match text::text(&facts, maps.as_ref()) {
-            Ok(body) => Answer { status: 200, headers: vec![("Content-Type", text::CONTENT_TYPE.into())], body },
-            Err(error) => Answer { status: 500, headers: Vec::new(), body: error.to_string() },
+fn metrics_server(board: Arc<Board>, scraper: Arc<Scraper>, pages: Arc<Pages>, address: SocketAddr) -> Respond {
+    Arc::new(move |asked| match asked.path {
+        _ if !asked.only_reads() => read_only(),
+        "/metrics" => metrics(&board, &scraper),
+        _ => {
+            let answer = pages.answer(asked, address, || board.pulse());
+            answer.unwrap_or_else(|| not_found("/ for people, /api/v1/state and /metrics"))
         }
     })
+}
+
+fn metrics(board: &Board, scraper: &Scraper) -> Answer {
+    let maps = scraper.facts();
+    let facts = board.facts().clone();
+    match text::text(&facts, maps.as_ref()) {
+        Ok(body) => Answer { status: 200, headers: vec![("Content-Type", text::CONTENT_TYPE.into())], body },
+        Err(error) => Answer { status: 500, headers: Vec::new(), body: error.to_string() },
+    }
 }
 
 impl Board {
@@ -257,6 +286,27 @@ impl Board {
 
     fn verdict(&self) -> Verdict {
         judge(&self.health(), self.now_ms())
+    }
+
+    fn pulse(&self) -> Pulse {
+        let verdict = self.verdict();
+        let (last_sync_s, served) = {
+            let facts = self.facts();
+            (facts.last_sync_s, facts.served.clone())
+        };
+        let agent = page::state::Agent {
+            version: env!("CARGO_PKG_VERSION"),
+            node_name: self.node_name.clone(),
+            uplinks: Vec::new(),
+            now_s: wall_s(),
+            in_sync_at_s: last_sync_s,
+            is_healthy: verdict.is_healthy,
+            is_ready: verdict.is_ready,
+            services: served.services,
+            frontends: served.frontends,
+            backends: served.backends,
+        };
+        Pulse { agent, fills: served.fills }
     }
 
     fn health(&self) -> MutexGuard<'_, HealthState> {

@@ -130,6 +130,7 @@ async fn stand_by(
         ..Report::default()
     };
     report.write(&options.bpffs_dir)?;
+    outside.show(&report);
     take_back(pins, Found { own: false, older: Some(older) })?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -245,6 +246,7 @@ async fn round(agent: &mut Agent, source: &mut Source, outside: &mut Outside, is
     agent.learn(std::mem::take(&mut news.events), news.zone);
     if !agent.model.is_synced() {
         agent.wait(news.refusals, news.waiting);
+        outside.show(&agent.report);
         return Ok(Round::Waiting);
     }
     agent.learn_swept(&outside.swept());

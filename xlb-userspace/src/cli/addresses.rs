@@ -13,7 +13,7 @@ pub struct ServerArgs {
     /// Where /healthz, /livez and /readyz are answered, or off
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:10356")]
     pub health_address: ServerAddress,
-    /// Where /metrics is answered, or off
+    /// Where /metrics, and a page for people at /, are answered, or off
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10349")]
     pub metrics_address: ServerAddress,
     /// Whether to answer at the healthCheckNodePort of Services: auto does where nothing else has the port; say off where

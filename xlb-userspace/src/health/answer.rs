@@ -69,6 +69,13 @@ pub fn not_found(paths: &str) -> Answer {
     Answer { status: 404, headers, body: format!("not here; there is {paths}\n") }
 }
 
+/// What is answered to whoever wants to change something.
+#[must_use]
+pub fn read_only() -> Answer {
+    let headers = vec![("Content-Type", "text/plain; charset=utf-8".into()), ("Allow", "GET, HEAD".into())];
+    Answer { status: 405, headers, body: "here is nothing to change: ask with GET or HEAD\n".into() }
+}
+
 fn json_answer(is_fit: bool, mut headers: Vec<(&'static str, String)>, body: &Value) -> Answer {
     headers.insert(0, ("Content-Type", "application/json".into()));
     Answer { status: if is_fit { 200 } else { 503 }, headers, body: body.to_string() }

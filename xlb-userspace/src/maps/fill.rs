@@ -11,7 +11,7 @@ use crate::maps::batch::{Page, Shape};
 use crate::maps::pins::PinDirectory;
 
 /// Entries of a batch: 1.6 % off, one time in three, for a map that holds more.
-const SAMPLE_ENTRIES: u32 = 4096;
+pub(super) const SAMPLE_ENTRIES: u32 = 4096;
 
 /// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn fill(pins: &PinDirectory, map: &'static str) -> Result<Fill> {
 }
 
 /// What so many entries before this bucket mean for the whole map, which has a power of two of buckets.
-fn estimate(found: u32, next_bucket: Option<u32>, capacity: u32) -> u64 {
+pub(super) fn estimate(found: u32, next_bucket: Option<u32>, capacity: u32) -> u64 {
     let buckets = u64::from(capacity).next_power_of_two();
     match next_bucket {
         Some(seen) if seen > 0 => (u64::from(found) * buckets / u64::from(seen)).min(capacity.into()),

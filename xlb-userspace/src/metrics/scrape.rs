@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tracing::debug;
+use xlb_common::Reason;
 
 use super::facts::MapFacts;
 use crate::maps::fill::{Fill, fill};
@@ -79,6 +80,13 @@ impl Scraper {
         last.facts = self.read(fills).inspect_err(|error| debug!("metrics: {error:#}")).ok();
         last.read = last.facts.is_some().then(Instant::now);
         last.facts.clone()
+    }
+
+    /// The counters alone, as they are now; none as above.
+    #[must_use]
+    pub fn counters(&self) -> Option<Vec<(Reason, u64)>> {
+        let read = LiveMaps::open(&self.pins).and_then(|maps| maps.counters());
+        read.inspect_err(|error| debug!("counters: {error:#}")).ok()
     }
 
     fn read(&self, fills: Vec<Fill>) -> Result<MapFacts> {

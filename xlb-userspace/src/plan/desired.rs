@@ -80,7 +80,7 @@ impl ServiceName {
 }
 
 /// What happens to the first packet of a flow when the service has no usable backend on this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenEmpty {
     /// Leave the packet to the stack: `externalTrafficPolicy: Cluster`, kube-proxy may serve it.

@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::endpoints::ObservedInside;
 use super::entries::Entries;
 use super::op::Op;
-use super::slots::{SlotTable, Slots};
+use super::slots::{Counts, SlotTable, Slots};
 
 /// How long what was freed is left alone, so that no packet under way and no flow entry of a moment ago can take the new
 /// meaning for the old one.
@@ -169,6 +169,19 @@ impl Observed {
     pub(super) fn table(&self, service: &ObservedService) -> Option<&SlotTable> {
         let table = self.slots.get(&service.slots_base)?;
         (service.slots > 0 && table.len() == service.slots as usize).then_some(table)
+    }
+
+    /// Each member that a service's words name, in their order, with how many slots it owns, and how many it owned before.
+    pub fn named(&self, service: &ObservedService) -> impl Iterator<Item = (Member, u32, u32)> + use<'_> {
+        let (base, counts) = (service.members_base, self.table(service).map(SlotTable::counts));
+        let of = move |counts: &'_ Counts, member: u8| {
+            let (owned, owned_before) = (counts.owned(member), counts.owned_before(member));
+            let is_named = owned + owned_before > 0;
+            is_named
+                .then(|| self.members.get(&(base + u32::from(member))).map(|it| (*it, owned, owned_before)))
+                .flatten()
+        };
+        counts.into_iter().flat_map(move |counts| counts.members().filter_map(move |member| of(counts, member)))
     }
 
     fn put_backend(&mut self, id: u32, backend: Backend, now_ms: u64) {
