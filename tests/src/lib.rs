@@ -4,6 +4,9 @@ pub mod lab;
 pub mod servers;
 pub mod api;
 pub mod openmetrics;
+pub mod promql;
+pub mod alerts;
+
 pub mod demo;
 pub mod kernel;
 pub mod scenarios;

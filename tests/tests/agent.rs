@@ -40,6 +40,8 @@ mod health_ports;
 mod metrics;
 #[path = "agent/service_metrics.rs"]
 mod service_metrics;
+#[path = "agent/alerts.rs"]
+mod alerts;
 #[path = "agent/page.rs"]
 mod page;
 #[path = "agent/events.rs"]
