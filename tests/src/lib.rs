@@ -6,7 +6,7 @@ pub mod api;
 pub mod openmetrics;
 pub mod promql;
 pub mod alerts;
-
+pub mod browser;
 pub mod demo;
 pub mod kernel;
 pub mod scenarios;

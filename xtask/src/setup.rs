@@ -46,6 +46,20 @@ pub fn install(checkout: &Checkout) -> Result<()> {
     if left.is_empty() { Ok(()) } else { ask_for(&left) }
 }
 
+/// Installs the browser that draws the agent's page, if it is missing and that is possible; else prints how to.
+pub fn install_browser() -> Result<()> {
+    let absent = missing(vec![survey::browser()]);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    if !debian::is_ours_to_change() {
+        return ask_for(&absent);
+    }
+    debian::install(&packages(&absent))?;
+    let left = missing(vec![survey::browser()]);
+    if left.is_empty() { Ok(()) } else { ask_for(&left) }
+}
+
 fn missing(items: Vec<Item>) -> Vec<Item> {
     items.into_iter().filter(|item| !item.is_found).collect()
 }

@@ -20,11 +20,13 @@ pub enum Group {
     Kernel,
     /// Whole clusters of network namespaces [minutes; root]
     Lab,
+    /// The agent's page in a headless Chromium, which is installed if it is missing: 300 MB [1 min; root]
+    Browser,
     /// Packets that coverage leads to, for 20 s [1 min cold]
     Fuzz,
     /// Cases of a scenario file, a line for each, in memory and, as root, in this kernel [1 min; not part of all: the file lies elsewhere]
     Scenarios,
-    /// host, kernel, lab and fuzz
+    /// host, kernel, lab, browser and fuzz
     All,
 }
 
@@ -112,6 +114,8 @@ const LAB: [&str; 16] = [
     "lab_selftest",
 ];
 
+const BROWSER: [&str; 4] = ["-p", "xlb-tests", "--test", "browser"];
+
 /// How long each target of the fuzzer runs.
 const FUZZ_S: u32 = 10;
 
@@ -137,10 +141,11 @@ impl Group {
             Self::Host => &[Self::Host],
             Self::Kernel => &[Self::Kernel],
             Self::Lab => &[Self::Lab],
+            Self::Browser => &[Self::Browser],
             Self::Fuzz => &[Self::Fuzz],
             // They have a command of their own: `programs::scenarios`.
             Self::Scenarios => &[],
-            Self::All => &[Self::Host, Self::Kernel, Self::Lab, Self::Fuzz],
+            Self::All => &[Self::Host, Self::Kernel, Self::Lab, Self::Browser, Self::Fuzz],
         }
     }
 
@@ -154,6 +159,10 @@ impl Group {
             Self::Lab => as_root(self)
                 .and_then(|()| programs::build_agent(checkout))
                 .map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &LAB, args)),
+            Self::Browser => as_root(self)
+                .and_then(|()| setup::install_browser())
+                .and_then(|()| programs::build_agent(checkout))
+                .map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &BROWSER, args)),
             Self::Fuzz => Tally::of_step(fuzz::run(checkout, None, FUZZ_S)),
             Self::All | Self::Scenarios => self.parts().iter().map(|part| part.run(checkout, args)).sum(),
         }

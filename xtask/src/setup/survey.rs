@@ -74,6 +74,16 @@ pub fn all(checkout: &Checkout) -> Vec<Item> {
     [compiler, linker, cxx].into_iter().chain(programs).collect()
 }
 
+/// What draws the agent's page: large, and so only there for those who test it.
+pub fn browser() -> Item {
+    Item {
+        name: "chromium",
+        is_found: command::find_program("chromium").is_some(),
+        packages: &["chromium", "fonts-dejavu-core"],
+        is_linker: false,
+    }
+}
+
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_found {
