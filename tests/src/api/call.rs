@@ -15,6 +15,8 @@ use super::resource::Resource;
 pub struct Request {
     /// The RBAC verb: get, list, watch, create, update, patch or delete.
     pub verb: &'static str,
+    /// The RBAC API group, empty for core.
+    pub group: &'static str,
     /// The RBAC resource, `services` or `services/status`.
     pub resource: String,
     /// The namespace, where the path has one.
@@ -72,6 +74,7 @@ impl Call {
         let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request = Request {
             verb: verb(&parts.method, place.name.is_some(), &query).ok_or_else(Refusal::method_not_allowed)?,
+            group: place.resource.group,
             resource: format!("{}{}", place.resource.plural, if place.is_status { "/status" } else { "" }),
             namespace: place.namespace,
             name: place.name,

@@ -55,8 +55,13 @@ impl Agent {
         let first = ["run", "--uplink", &uplinks, "--node-name", "node"];
         let inside: &[&str] = if arguments.contains(&CLIENTS_INSIDE) { &[] } else { &[CLIENTS_INSIDE, "off"] };
         let handover: &[&str] = if arguments.contains(&HANDOVER) { &[] } else { &[HANDOVER, "0"] };
-        let all = first.iter().chain(arguments).chain(inside).chain(handover);
-        let arguments = all.map(|&argument| argument.to_owned()).collect();
+        let all: Vec<&str> = first.iter().chain(arguments).chain(inside).chain(handover).copied().collect();
+        Agent::start_by(lab, &[], &all)
+    }
+
+    /// The same with all arguments from the caller, and by way of a program that runs it.
+    pub fn start_by(lab: &Lab, runner: &[&str], arguments: &[&str]) -> Result<Agent> {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let pin_directory = lab.pin_directory();
         let mut agent = Agent {
             node: lab.node().clone(),
@@ -67,7 +72,7 @@ impl Agent {
             logs: tempfile::Builder::new().prefix("xlb-agent-").tempdir().context("making a directory")?,
             child: None,
         };
-        agent.start_again()?;
+        agent.start_again_by(runner)?;
         Ok(agent)
     }
 

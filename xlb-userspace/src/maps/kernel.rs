@@ -1,9 +1,13 @@
 //! What the running kernel and this process must offer before anything is loaded.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::MapType;
+use aya::sys::is_map_supported;
 use aya::util::KernelVersion;
 use nix::time::{ClockId, clock_gettime};
 
@@ -24,6 +28,9 @@ const CAPABILITIES: &[(u8, &str, &str)] = &[
 /// The kernel takes this one for CAP_PERFMON and CAP_BPF (include/linux/bpf.h, `bpf_token_capable`).
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const IMPLIED_BY_SYS_ADMIN: u64 = 1 << 38 | 1 << 39;
+
+/// Inode of the hierarchy's root, the first that kernfs gives out. A cgroup namespace shows another one as its root.
+const ROOT_CGROUP: u64 = 1;
 
 /// The clock that the programs write into the maps: monotonic, in nanoseconds, as of the kernel's last tick.
 ///
@@ -62,8 +69,19 @@ pub fn missing_feature(version: KernelVersion) -> Option<String> {
 pub fn require_capabilities() -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status").context("reading this process's capabilities")?;
     match missing_capabilities(effective_capabilities(&status)) {
-        None => Ok(()),
+        None => require_bpf(),
         Some(sentence) => bail!("{sentence}"),
+    }
+}
+
+/// Tries a map that is gone at once. Any error but a refusal is told where it matters, with more to say.
+fn require_bpf() -> Result<()> {
+    match is_map_supported(MapType::Hash) {
+        Err(error) if error.io_error.kind() == ErrorKind::PermissionDenied => bail!(
+            "bpf() is refused to this process, although it has the capabilities: a profile of the container (seccomp, AppArmor, \
+             SELinux) or the kernel's lockdown does that; docs/INSTALL.md says under Profiles what to change"
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -85,11 +103,20 @@ pub fn missing_capabilities(effective: u64) -> Option<String> {
 /// The root of the cgroup v2 hierarchy: every pod is below it.
 ///
 /// # Errors
-/// When none is mounted.
+/// When none is mounted, or only a part of it, as in a container.
 pub fn root_cgroup() -> Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("reading the mounts of this process")?;
     let found = cgroup2_mount(&mounts).map(PathBuf::from);
-    found.context("no cgroup v2 hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`")
+    let found = found
+        .context("no cgroup v2 hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`")?;
+    let id = std::fs::metadata(&found).with_context(|| format!("looking at {}", found.display()))?.ino();
+    ensure!(
+        id == ROOT_CGROUP,
+        "{} begins at this container's own cgroup, and programs there would see no other pod's sockets: give the container the \
+         node's hierarchy (a hostPath of /sys/fs/cgroup, in another place), and name that with --cgroup",
+        found.display()
+    );
+    Ok(found)
 }
 
 fn cgroup2_mount(mounts: &str) -> Option<&Path> {

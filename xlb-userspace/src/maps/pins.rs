@@ -132,7 +132,8 @@ impl PinDirectory {
         fs::create_dir_all(BPFFS).with_context(|| format!("making the mount point {BPFFS}"))?;
         mount(Some("bpffs"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| {
             format!(
-                "mounting the BPF file system, where xlb pins its maps: run `mount -t bpf bpffs {BPFFS}` on the node"
+                "mounting the BPF file system, where xlb pins its maps: run `mount -t bpf bpffs {BPFFS}` on the node; in a \
+                 container, give it the node's as well (a hostPath)"
             )
         })
     }
