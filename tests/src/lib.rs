@@ -15,3 +15,4 @@ pub mod load;
 pub mod bench;
 pub mod sim;
 pub mod verify;
+pub mod deploy;

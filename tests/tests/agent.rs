@@ -10,6 +10,8 @@ mod command;
 mod start;
 #[path = "agent/bpffs.rs"]
 mod bpffs;
+#[path = "agent/deployed.rs"]
+mod deployed;
 #[path = "agent/pins.rs"]
 mod pins;
 #[path = "agent/end.rs"]

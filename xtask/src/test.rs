@@ -75,6 +75,8 @@ const HOST: [&str; 40] = [
     "kube_source",
     "--test",
     "sim",
+    "--test",
+    "deploy",
 ];
 
 const KERNEL: [&str; 14] = [

@@ -7,7 +7,7 @@ use crate::checkout::Checkout;
 use crate::command;
 
 /// Programs that the lab and the demo run, and Debian's packages of them. One has a path, as its package puts it outside of PATH.
-const LAB_PROGRAMS: [(&str, &[&str]); 16] = [
+const LAB_PROGRAMS: [(&str, &[&str]); 18] = [
     ("ip", &["iproute2"]),
     ("nft", &["nftables"]),
     ("iptables-restore", &["iptables"]),
@@ -17,12 +17,15 @@ const LAB_PROGRAMS: [(&str, &[&str]); 16] = [
     ("dnsmasq", &["dnsmasq-base"]),
     ("dig", &["bind9-dnsutils"]),
     ("nsenter", &["util-linux"]),
+    ("setpriv", &["util-linux"]),
     ("ping", &["iputils-ping"]),
     ("iperf3", &["iperf3"]),
     ("tracepath", &["iputils-tracepath"]),
     ("traceroute", &["traceroute"]),
     ("socat", &["socat"]),
     ("strace", &["strace"]),
+    // It looks at the unit of deploy/, and starts nothing.
+    ("systemd-analyze", &["systemd"]),
     ("/usr/lib/usrsctp/tsctp", &["libusrsctp-examples"]),
 ];
 
