@@ -87,7 +87,7 @@ fn a_bpf_call_that_a_profile_refuses_is_told_from_a_capability_that_is_missing()
     let mut words = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=bpf:error=EPERM"].map(String::from).to_vec();
     words.push(xlb_binary().display().to_string());
     words.extend(agent(&lab, &manifests, &[]));
-    run(&lab, "strace", &words)?.is_refused_with(&["bpf() is refused", "seccomp", "docs/INSTALL.md"]);
+    run(&lab, "strace", &words)?.is_refused_with(&["refuses bpf(2)", "docs/INSTALL.md"]);
     Ok(())
 }
 

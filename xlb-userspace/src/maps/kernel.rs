@@ -1,6 +1,6 @@
 //! What the running kernel and this process must offer before anything is loaded.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,12 +77,43 @@ pub fn require_capabilities() -> Result<()> {
 /// Tries a map that is gone at once. Any error but a refusal is told where it matters, with more to say.
 fn require_bpf() -> Result<()> {
     match is_map_supported(MapType::Hash) {
-        Err(error) if error.io_error.kind() == ErrorKind::PermissionDenied => bail!(
-            "bpf() is refused to this process, although it has the capabilities: a profile of the container (seccomp, AppArmor, \
-             SELinux) or the kernel's lockdown does that; docs/INSTALL.md says under Profiles what to change"
-        ),
+        Err(error) if matches!(error.io_error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").ok();
+            bail!("{}", forbidden(&error.io_error, &status, lockdown.as_deref()))
+        }
         _ => Ok(()),
     }
+}
+
+/// Who may have forbidden bpf(2), and what to do, as a sentence.
+fn forbidden(error: &io::Error, status: &str, lockdown: Option<&str>) -> String {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let mode = lockdown.and_then(|modes| modes.split_once('[')?.1.split_once(']')).map(|(mode, _)| mode);
+    let mut who = Vec::new();
+    if error.raw_os_error() == Some(libc::ENOSYS) {
+        who.push("it has none (CONFIG_BPF_SYSCALL): use another kernel".to_owned());
+    }
+    if field("Seccomp:").is_some_and(|mode| mode != "0") {
+        who.push(
+            "a seccomp filter is in force, and older container runtimes forbid it: update the runtime, or set \
+             securityContext.seccompProfile.type to Unconfined"
+                .to_owned(),
+        );
+    }
+    if let Some(mode) = mode.filter(|mode| *mode != "none") {
+        who.push(format!("the kernel is in lockdown ({mode}): boot it with a mode that allows bpf(2)"));
+    }
+    if who.is_empty() {
+        who.push(
+            "a security module may have: look for `bpf` in the kernel's log (`dmesg`, `ausearch -m avc`)".to_owned(),
+        );
+    }
+    format!(
+        "the kernel refuses bpf(2) to this process, though it has the capabilities ({error}): {}; docs/INSTALL.md says under \
+         Profiles what to change",
+        who.join("; ")
+    )
 }
 
 fn effective_capabilities(status: &str) -> u64 {
@@ -145,6 +176,22 @@ mod tests {
             None,
             "CAP_SYS_ADMIN stands for the BPF capabilities"
         );
+    }
+
+    #[test]
+    fn who_forbids_bpf_is_told_by_what_is_in_force() {
+        let eperm = || io::Error::from_raw_os_error(libc::EPERM);
+        let rows = [
+            (eperm(), "Seccomp:\t2\n", None, &["seccomp filter", "seccompProfile.type to Unconfined"][..]),
+            (eperm(), "Seccomp:\t0\n", Some("none integrity [confidentiality]\n"), &["lockdown (confidentiality)"]),
+            (eperm(), "Seccomp:\t0\n", Some("[none] integrity confidentiality\n"), &["security module", "dmesg"]),
+            (io::Error::from_raw_os_error(libc::ENOSYS), "", None, &["CONFIG_BPF_SYSCALL"]),
+        ];
+        for (error, status, lockdown, parts) in rows {
+            let sentence = forbidden(&error, status, lockdown);
+            let has_all = parts.iter().all(|part| sentence.contains(part));
+            assert!(has_all && sentence.contains("though it has the capabilities"), "{sentence}");
+        }
     }
 
     #[test]

@@ -132,8 +132,8 @@ impl PinDirectory {
         fs::create_dir_all(BPFFS).with_context(|| format!("making the mount point {BPFFS}"))?;
         mount(Some("bpffs"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| {
             format!(
-                "mounting the BPF file system, where xlb pins its maps: run `mount -t bpf bpffs {BPFFS}` on the node; in a \
-                 container, give it the node's as well (a hostPath)"
+                "mounting the BPF file system, where xlb pins its maps: run `mount -t bpf bpffs {BPFFS}` on the node, and give it to \
+                 a container as a hostPath volume at {BPFFS}"
             )
         })
     }

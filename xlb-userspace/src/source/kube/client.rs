@@ -36,7 +36,11 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
     // What fails is told to the follower, which knows best when to try again.
     config.default_retry = false;
     let url = config.cluster_url.clone();
-    Client::try_from(config).with_context(|| format!("preparing to talk to {url}"))
+    let without_ca = config.root_cert.is_none().then_some(
+        " (a kubeconfig that names no certificate authority needs those of the system, which a container image has none of: put the \
+         cluster's into its certificate-authority-data)",
+    );
+    Client::try_from(config).with_context(|| format!("preparing to talk to {url}{}", without_ca.unwrap_or_default()))
 }
 
 async fn from_file(path: &Path) -> Result<Config> {
