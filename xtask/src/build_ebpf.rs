@@ -8,6 +8,8 @@ mod stack;
 
 mod strip;
 
+mod demands;
+
 mod compiler;
 
 mod linker;
@@ -19,7 +21,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::checkout::Checkout;
-use crate::command;
+use crate::{command, renames};
 
 pub use compiler::{Compiler, TARGET};
 pub use linker::{LINKER_VERSION, Linker};
@@ -66,7 +68,7 @@ pub fn build(checkout: &Checkout) -> Result<()> {
     let linker = Linker::find(checkout)?;
     linker.check_reads_bitcode_of(&compiler)?;
     eprintln!("building the kernel programs with {}: {}", compiler.rustc.display(), compiler.version);
-    command::run(&mut cargo_build(checkout, &compiler, &linker)).context("compiling xlb-ebpf")?;
+    command::run(&mut cargo_build(checkout, &compiler, &linker)?).context("compiling xlb-ebpf")?;
 
     let built = checkout.bpf_build().join(TARGET).join("release");
     check(&built.join(PRODUCTION.0))?;
@@ -76,12 +78,15 @@ pub fn build(checkout: &Checkout) -> Result<()> {
     Ok(())
 }
 
-fn cargo_build(checkout: &Checkout, compiler: &Compiler, linker: &Linker) -> Command {
+fn cargo_build(checkout: &Checkout, compiler: &Compiler, linker: &Linker) -> Result<Command> {
     let mut cargo = Command::new(&compiler.cargo);
     cargo.current_dir(checkout.root()).args(["build", "--quiet", "--release", "-p", "xlb-ebpf", "--target", TARGET]);
     if compiler.needs_build_std {
         cargo.args(["-Z", "build-std=core"]);
     }
+    // Lines of the sources are part of the object.
+    let renames = renames::flags(&compiler.rustc, &[checkout.root().to_owned()])?;
+    let rustflags: Vec<String> = rustflags(linker).into_iter().chain(renames).collect();
     for name in FOREIGN_ENVIRONMENT {
         cargo.env_remove(name);
     }
@@ -90,8 +95,8 @@ fn cargo_build(checkout: &Checkout, compiler: &Compiler, linker: &Linker) -> Com
         .env("RUSTC", &compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", checkout.bpf_build())
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(linker).join("\u{1f}"));
-    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\u{1f}"));
+    Ok(cargo)
 }
 
 /// The processor goes through rustc, which hands its own `--cpu` to the linker and so rules out a second one.
@@ -111,6 +116,7 @@ fn check(object: &Path) -> Result<()> {
     let bytes = fs::read(object).with_context(|| format!("reading {}", object.display()))?;
     let mut faults = inspect::faults(&bytes).with_context(|| format!("inspecting {}", object.display()))?;
     faults.extend(stack::faults(&bytes).with_context(|| format!("measuring the stack of {}", object.display()))?);
+    faults.extend(demands::faults(&bytes).with_context(|| format!("reading what {} demands", object.display()))?);
     if !faults.is_empty() {
         bail!("{} is refused:\n  {}", object.display(), faults.join("\n  "));
     }

@@ -57,6 +57,16 @@ pub fn run_silently(command: &mut Command) -> Result<()> {
     )
 }
 
+/// What a program prints on its output, where nobody watches; a failure has the last lines of its complaint.
+pub fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running `{}`", shown(command)))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        bail!("`{}` failed: {}\n{}", shown(command), output.status, last_lines(&complaint, OUTPUT_LINES_MAX));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// What a program prints, or nothing when it cannot run or fails.
 pub fn stdout_of(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;

@@ -10,7 +10,15 @@ mod programs;
 
 mod fuzz;
 
+mod image;
+
+mod supply;
+
+mod release;
+
 mod tidy;
+
+mod renames;
 
 mod checkout;
 
@@ -24,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::checkout::Checkout;
 use crate::fuzz::Target;
+use crate::image::{Arch, Wanted};
 use crate::test::Group;
 
 /// The developer's commands of xlb.
@@ -117,6 +126,42 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Make the container image: one static binary on an empty base, as a tarball for `docker load` and `ctr images import` [5 min cold]
+    ///
+    /// Runs `build-ebpf` first. Needs no container engine. The same commit gives the same bytes: files have the commit's time, or
+    /// that of `SOURCE_DATE_EPOCH`. Writes into `target/image`, and prints sizes and digests. docs/RELEASING.md says what is in it.
+    Image {
+        /// For which processor, more than once for several in one tarball [default: this machine's]
+        #[arg(long = "arch", value_enum)]
+        arches: Vec<Arch>,
+        /// How cargo compiles: `release`, or `dev` for tests
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// What the image is called, with its tag [default: xlb:VERSION]
+        #[arg(long)]
+        name: Option<String>,
+        /// Where the tarball goes [default: target/image/xlb-VERSION-ARCH.tar]
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        /// Only show that a build from another folder, of every crate anew, has the same digest
+        #[arg(long, conflicts_with_all = ["name", "output"])]
+        twice: bool,
+    },
+    /// Check licences and sources of the crates of Cargo.lock, and what is known against them, without the network [1 s]
+    ///
+    /// Advisories are those of a snapshot of RustSec's database in this repository: it cannot know what was published since.
+    /// `cargo xtask test host` does the same.
+    Advisories {
+        /// Take the snapshot anew, from a clone of RustSec's repository advisory-db
+        #[arg(long, value_name = "CLONE")]
+        update: Option<PathBuf>,
+    },
+    /// Check whether this commit is ready to be released, and print what a release would do [15 min cold]
+    Release {
+        /// Only check and print; without it this command refuses, as nothing is published from here
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check the conventions that no compiler checks: unsafe, file sizes, machine paths [under 1 s]
     ///
     /// Looks at every file that git tracks or would add. `cargo xtask test host` does the same.
@@ -171,6 +216,19 @@ fn run(command: Command, checkout: &Checkout) -> Result<ExitCode> {
         Command::Demo(demo) => return programs::demo(checkout, &demo.forwarded(), demo.clean),
         Command::Bench { args } => return programs::bench(checkout, &args),
         Command::Verify { write } => return programs::verify(checkout, write),
+        Command::Image { arches, profile, twice: true, .. } => {
+            build_ebpf::build(checkout)?;
+            let arch = arches.first().copied().unwrap_or(Arch::of_this_machine());
+            image::prove(checkout, arch, &profile, true)?;
+        }
+        Command::Image { arches, profile, name, output, twice: false } => {
+            build_ebpf::build(checkout)?;
+            image::make(checkout, &Wanted { arches, profile, name, output })?;
+        }
+        Command::Advisories { update: Some(clone) } => supply::advisories::update(checkout, &clone)?,
+        Command::Advisories { update: None } => supply::check(checkout)?,
+        Command::Release { dry_run: true } => release::rehearse(checkout)?,
+        Command::Release { dry_run: false } => release::refuse()?,
         Command::Tidy => tidy::check(checkout)?,
     }
     Ok(ExitCode::SUCCESS)

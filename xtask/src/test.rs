@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use crate::checkout::Checkout;
-use crate::{build_ebpf, command, fuzz, programs, setup};
+use crate::image::{Arch, Wanted};
+use crate::{build_ebpf, command, fuzz, image, programs, setup};
 use tally::Tally;
 
 /// A part of the tests.
@@ -160,7 +161,8 @@ impl Group {
             }
             Self::Lab => as_root(self)
                 .and_then(|()| programs::build_agent(checkout))
-                .map_or_else(|error| Tally::of_error(&error), |()| cargo_test(checkout, &LAB, args)),
+                .and_then(|()| image::make(checkout, &Wanted::for_tests()).map(drop))
+                .map_or_else(|error| Tally::of_error(&error), |()| lab(checkout, args)),
             Self::Browser => as_root(self)
                 .and_then(|()| setup::install_browser())
                 .and_then(|()| programs::build_agent(checkout))
@@ -169,6 +171,17 @@ impl Group {
             Self::All | Self::Scenarios => self.parts().iter().map(|part| part.run(checkout, args)).sum(),
         }
     }
+}
+
+/// Whoever names tests asks for these alone.
+fn lab(checkout: &Checkout, args: &[String]) -> Tally {
+    let tests = cargo_test(checkout, &LAB, args);
+    if !args.is_empty() {
+        return tests;
+    }
+    heading("the image once more, from another folder");
+    let profile = Wanted::for_tests().profile;
+    tests + Tally::of_step(image::prove(checkout, Arch::of_this_machine(), &profile, false))
 }
 
 fn as_root(group: Group) -> Result<()> {

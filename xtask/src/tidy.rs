@@ -35,7 +35,8 @@ fn faults(checkout: &Checkout) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-fn files(root: &Path) -> Result<Vec<String>> {
+/// Every file that git tracks or would add.
+pub fn files(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
