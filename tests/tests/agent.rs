@@ -12,6 +12,8 @@ mod start;
 mod bpffs;
 #[path = "agent/deployed.rs"]
 mod deployed;
+#[path = "agent/image.rs"]
+mod image;
 #[path = "agent/pins.rs"]
 mod pins;
 #[path = "agent/end.rs"]

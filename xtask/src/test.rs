@@ -35,7 +35,7 @@ pub enum Group {
 /// compiles it, and the agent, once for all groups. Conventions are a test of xtask, `node` is one of xlb-userspace. Of xlb-tests, the
 /// helpers of the lab have logic of their own; `path`, `linear`, `malformed` and `fragments` are the packet path without a
 /// kernel, `scenarios` the runner of scenario files. Examples in documentation would need a run of their own: there are none.
-const HOST: [&str; 40] = [
+const HOST: [&str; 42] = [
     "-p",
     "xlb-common",
     "-p",

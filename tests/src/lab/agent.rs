@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use xlb_common::abi::ABI_VERSION;
 
 use super::namespace::Namespace;
+use super::sandbox::Sandbox;
 use super::topology::Lab;
 use super::wait::wait_for;
 
@@ -33,6 +34,7 @@ const HANDOVER: &str = "--handover";
 pub struct Agent {
     node: Namespace,
     binary: PathBuf,
+    sandbox: Option<(Sandbox, String)>,
     arguments: Vec<String>,
     pin_directory: PathBuf,
     owns_pins: bool,
@@ -50,30 +52,49 @@ impl Agent {
 
     /// The same with another source, which is among the arguments.
     pub fn start_with(lab: &Lab, arguments: &[&str]) -> Result<Agent> {
+        let mut agent = Agent::stopped(lab, arguments)?;
+        agent.start_again()?;
+        Ok(agent)
+    }
+
+    /// The same of a program in a sandbox.
+    pub fn start_in(lab: &Lab, sandbox: Sandbox, program: &str, arguments: &[&str]) -> Result<Agent> {
+        let mut agent = Agent::stopped(lab, arguments)?;
+        agent.sandbox = Some((sandbox, program.to_owned()));
+        agent.start_again()?;
+        Ok(agent)
+    }
+
+    fn stopped(lab: &Lab, arguments: &[&str]) -> Result<Agent> {
         let uplinks: Vec<&str> = lab.uplinks().iter().map(|uplink| uplink.node_device.as_str()).collect();
         let uplinks = uplinks.join(",");
         let first = ["run", "--uplink", &uplinks, "--node-name", "node"];
         let inside: &[&str] = if arguments.contains(&CLIENTS_INSIDE) { &[] } else { &[CLIENTS_INSIDE, "off"] };
         let handover: &[&str] = if arguments.contains(&HANDOVER) { &[] } else { &[HANDOVER, "0"] };
         let all: Vec<&str> = first.iter().chain(arguments).chain(inside).chain(handover).copied().collect();
-        Agent::start_by(lab, &[], &all)
+        Agent::stopped_as_told(lab, &all)
     }
 
-    /// The same with all arguments from the caller, and by way of a program that runs it.
+    /// Starts it with all arguments from the caller, and by way of a program that runs it.
     pub fn start_by(lab: &Lab, runner: &[&str], arguments: &[&str]) -> Result<Agent> {
+        let mut agent = Agent::stopped_as_told(lab, arguments)?;
+        agent.start_again_by(runner)?;
+        Ok(agent)
+    }
+
+    fn stopped_as_told(lab: &Lab, arguments: &[&str]) -> Result<Agent> {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let pin_directory = lab.pin_directory();
-        let mut agent = Agent {
+        Ok(Agent {
             node: lab.node().clone(),
             binary: xlb_binary(),
+            sandbox: None,
             arguments,
             owns_pins: !pin_directory.exists(),
             pin_directory,
             logs: tempfile::Builder::new().prefix("xlb-agent-").tempdir().context("making a directory")?,
             child: None,
-        };
-        agent.start_again_by(runner)?;
-        Ok(agent)
+        })
     }
 
     /// From the next start on the agent is another binary, as after an upgrade.
@@ -106,7 +127,14 @@ impl Agent {
         ensure!(self.child.is_none(), "the agent runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).context("opening the log")?;
         let mut command = match runner {
-            [] => self.xlb(&self.arguments),
+            [] => match &self.sandbox {
+                None => self.xlb(&self.arguments),
+                Some((sandbox, program)) => {
+                    let mut command = sandbox.command(&self.node, program)?;
+                    self.add_arguments(&mut command, &self.arguments);
+                    command
+                }
+            },
             [program, arguments @ ..] => {
                 let mut command = self.node.command(program);
                 command.args(arguments).arg(&self.binary);

@@ -35,6 +35,10 @@ mod agent;
 pub use agent::{Agent, without_traffic, xlb_binary};
 mod bent;
 pub use bent::{Bend, bent_binary, bent_object};
+mod sandbox;
+pub use sandbox::Sandbox;
+mod image;
+pub use image::UnpackedImage;
 mod manifests;
 pub use manifests::{EndpointSpec, Manifests, ServiceSpec, SliceSpec, service_yaml, slice_yaml};
 

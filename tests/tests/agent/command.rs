@@ -72,8 +72,8 @@ fn with_pins(lab: &Lab, arguments: &[&str]) -> Vec<String> {
     arguments
 }
 
-/// What these commands print fits into a pipe.
-fn finish(mut command: Command) -> Result<Ended> {
+/// Runs a command to its end. What these commands print fits into a pipe.
+pub fn finish(mut command: Command) -> Result<Ended> {
     let described = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("starting {described}"))?;
