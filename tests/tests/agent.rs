@@ -66,3 +66,5 @@ mod node;
 mod inspect;
 #[path = "agent/explain.rs"]
 mod explain;
+#[path = "agent/doctor.rs"]
+mod doctor;

@@ -7,8 +7,8 @@
 //! Read in this order: [`source`] (where events come from), [`model`] (what Kubernetes asks for), [`plan`] (what the maps
 //! should hold, and the steps to get there), [`node`] (what this node looks like), [`maps`] (the kernel's side),
 //! [`selftest`] (whether programs may serve), [`ageing`] (which flows are over),
-//! [`health`], [`metrics`], [`page`] and [`events`] (what others are told, each a function of values), [`http`] (the only
-//! sockets of these), [`agent`] (all of them in a loop), [`cli`] (the commands).
+//! [`doctor`] (what is wrong with the node), [`health`], [`metrics`], [`page`] and [`events`] (what others are told, each a function
+//! of values), [`http`] (the only sockets of these), [`agent`] (all of them in a loop), [`cli`] (the commands).
 //!
 //! Invariant: `model` and `plan` are pure. Files, netlink, the kernel and the clock are in `source`, `node`, `maps` and
 //! `agent`.
@@ -20,6 +20,7 @@ pub mod node;
 pub mod maps;
 pub mod selftest;
 pub mod ageing;
+pub mod doctor;
 pub mod health;
 pub mod metrics;
 pub mod events;

@@ -50,7 +50,7 @@ pub fn ports(uplinks: &[ServedUplink]) -> Vec<Port> {
 
 /// The greater of two values counts for the filter (Documentation/networking/ip-sysctl.rst). What cannot be read counts as
 /// right: of that nothing can be said.
-fn settings(interface: &str) -> Settings {
+pub(crate) fn settings(interface: &str) -> Settings {
     let read = |path: String| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u8>().ok());
     let v4 = |of: &str, what: &str| read(format!("/proc/sys/net/ipv4/conf/{of}/{what}"));
     let filter = v4("all", "rp_filter").max(v4(interface, "rp_filter"));

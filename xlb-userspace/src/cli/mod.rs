@@ -11,9 +11,11 @@ use xlb_common::abi::{BACKENDS_LIMIT, COUNTED_SERVICES_MAX, Settings};
 
 pub mod addresses;
 pub mod detach;
+mod doctor;
 pub mod explain;
 pub mod inspect;
 pub mod inspection;
+mod live;
 pub mod metrics;
 mod pod_ips;
 pub mod show;
@@ -49,6 +51,8 @@ enum Command {
     Inspect(InspectArgs),
     /// Walk one packet through the packet path, over the live maps, and say why it goes where it goes
     Explain(ExplainArgs),
+    #[command(flatten)]
+    Live(live::LiveCommand),
     /// Hand back to kube-proxy, without an agent: at once, or with --keep-flows as its connections end
     Detach(DetachArgs),
     /// Detach everything and remove all maps; the connections through xlb end
@@ -285,6 +289,7 @@ pub fn main() -> Result<()> {
             };
             explain::explain(&PinDirectory::new(args.pins.bpffs_dir), &question)
         }
+        Command::Live(command) => live::run(command),
         Command::Detach(args) if args.keep_flows => detach::keep_flows(&PinDirectory::new(args.pins.bpffs_dir)),
         Command::Detach(args) => detach::at_once(&PinDirectory::new(args.pins.bpffs_dir)),
         Command::Cleanup(args) => detach::cleanup(&PinDirectory::new(args.bpffs_dir)),

@@ -34,6 +34,15 @@ pub enum FrontDoor {
     XdpGeneric,
 }
 
+impl FrontDoor {
+    /// The one whose first program has this name.
+    #[must_use]
+    pub fn of_program(name: &str) -> Option<Self> {
+        let doors = [(Hook::Tc, Self::Tc), (Hook::Xdp, Self::XdpNative), (Hook::XdpAlone, Self::XdpGeneric)];
+        doors.into_iter().find(|(hook, _)| hook.program() == name).map(|(_, door)| door)
+    }
+}
+
 impl fmt::Display for FrontDoor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

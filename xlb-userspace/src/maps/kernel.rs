@@ -26,7 +26,7 @@ const CAPABILITIES: &[(u8, &str, &str)] = &[
 ];
 
 /// The kernel takes this one for CAP_PERFMON and CAP_BPF (include/linux/bpf.h, `bpf_token_capable`).
-const CAP_SYS_ADMIN: u64 = 1 << 21;
+pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 const IMPLIED_BY_SYS_ADMIN: u64 = 1 << 38 | 1 << 39;
 
 /// Inode of the hierarchy's root, the first that kernfs gives out. A cgroup namespace shows another one as its root.
@@ -116,7 +116,8 @@ fn forbidden(error: &io::Error, status: &str, lockdown: Option<&str>) -> String 
     )
 }
 
-fn effective_capabilities(status: &str) -> u64 {
+/// What `/proc/self/status` says of effective capabilities.
+pub(crate) fn effective_capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 //! `<bpffs-dir>/v1/maps/NAME`, `<bpffs-dir>/v1/links/PROGRAM-IFINDEX` or
 //! `PROGRAM-CGROUP`, `<bpffs-dir>/v1/programs/prove`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use xlb_common::abi::ABI_VERSION;
 
+use crate::maps::attach::FrontDoor;
 use crate::maps::cgroup;
 
 /// Where bpffs is mounted by convention.
@@ -180,6 +181,34 @@ impl PinDirectory {
         entries.map(|entry| entry.path()).collect()
     }
 
+    /// Which program meets the packets of each uplink first, by the uplink's index, as the pinned links tell: `ingress_tc-7`.
+    #[must_use]
+    pub fn doors(&self) -> BTreeMap<u32, FrontDoor> {
+        let mut doors = BTreeMap::new();
+        for link in self.pinned_links() {
+            let file = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some((door, ifindex)) = file
+                .rsplit_once('-')
+                .and_then(|(program, ifindex)| Some((FrontDoor::of_program(program)?, ifindex.parse::<u32>().ok()?)))
+            else {
+                continue;
+            };
+            // Behind native XDP there is tc, too.
+            let known = doors.entry(ifindex).or_insert(door);
+            if door != FrontDoor::Tc {
+                *known = door;
+            }
+        }
+        doors
+    }
+
+    /// The pinned programs.
+    #[must_use]
+    pub fn pinned_programs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.version().join("programs")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+
     /// Takes the directory for this agent.
     ///
     /// # Errors
@@ -216,7 +245,8 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-fn is_bpffs(path: &Path) -> Result<bool> {
+/// Whether a path is on a BPF file system.
+pub(crate) fn is_bpffs(path: &Path) -> Result<bool> {
     let found = statfs(path).with_context(|| format!("asking for the file system of {}", path.display()))?;
     Ok(found.filesystem_type() == BPF_FS_MAGIC)
 }

@@ -1,4 +1,4 @@
-//! Two questions to a link's driver, by ioctl: what is it called, and is its GRO on.
+//! Three questions to a link's driver, by ioctl: what is it called, is its GRO on, and does it take VLAN tags out.
 
 use std::io;
 use std::net::UdpSocket;
@@ -6,6 +6,9 @@ use std::os::fd::AsRawFd;
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+/// `ETH_FLAG_RXVLAN` (include/uapi/linux/ethtool.h).
+const FLAG_RXVLAN: u32 = 1 << 8;
 
 /// Name of the driver of a link in the socket's network namespace.
 pub fn driver(socket: &UdpSocket, interface: &str) -> io::Result<String> {
@@ -20,6 +23,13 @@ pub fn gro_is_on(socket: &UdpSocket, interface: &str) -> io::Result<bool> {
     let mut value = Value { command: ETHTOOL_GGRO, data: 0 };
     ask(socket, interface, &mut value)?;
     Ok(value.data != 0)
+}
+
+/// Whether a link in the socket's network namespace takes VLAN tags out of received frames.
+pub fn strips_vlan_tags(socket: &UdpSocket, interface: &str) -> io::Result<bool> {
+    let mut value = Value { command: ETHTOOL_GFLAGS, data: 0 };
+    ask(socket, interface, &mut value)?;
+    Ok(value.data & FLAG_RXVLAN != 0)
 }
 
 /// `struct ethtool_value`.

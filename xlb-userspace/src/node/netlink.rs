@@ -1,5 +1,6 @@
 //! Asking the kernel for a [`Snapshot`] and hearing of changes, by rtnetlink.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp};
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -116,6 +117,22 @@ impl Netlink {
         Ok(Uplink { ifindex: link.index, mac: link.mac, driver, mtu: link.mtu, address_v4, address_v6 })
     }
 
+    /// Ids of the XDP programs that are attached, by index of their link.
+    pub async fn xdp_programs(&self) -> Result<BTreeMap<u32, u32>> {
+        let answers = self.dump("links", RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
+        let of_link = |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some((link.header.index, xdp_program(&link)?)),
+            _ => None,
+        };
+        Ok(answers.into_iter().filter_map(of_link).collect())
+    }
+
+    /// Whether a link takes VLAN tags out of what it receives by itself; none: its driver does not tell.
+    #[must_use]
+    pub fn strips_vlan_tags(&self, interface: &str) -> Option<bool> {
+        ethtool::strips_vlan_tags(&self.socket, interface).ok()
+    }
+
     /// Sends one datagram to the pod's discard port, so that the kernel asks for its MAC and its bridge sees the
     /// answer.
     ///
@@ -213,6 +230,17 @@ impl Changes {
         }
         is_heard
     }
+}
+
+fn xdp_program(link: &LinkMessage) -> Option<u32> {
+    let xdp = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => Some(xdp),
+        _ => None,
+    });
+    xdp?.iter().find_map(|part| match part {
+        LinkXdp::ProgId(id) => Some(*id).filter(|id| *id != 0),
+        _ => None,
+    })
 }
 
 /// Takes what is queued. One byte of each message is enough: that it came is all that counts. An overflow means that
