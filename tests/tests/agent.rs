@@ -68,3 +68,5 @@ mod inspect;
 mod explain;
 #[path = "agent/doctor.rs"]
 mod doctor;
+#[path = "agent/top.rs"]
+mod top;

@@ -8,7 +8,8 @@
 //! should hold, and the steps to get there), [`node`] (what this node looks like), [`maps`] (the kernel's side),
 //! [`selftest`] (whether programs may serve), [`ageing`] (which flows are over),
 //! [`doctor`] (what is wrong with the node), [`health`], [`metrics`], [`page`] and [`events`] (what others are told, each a function
-//! of values), [`http`] (the only sockets of these), [`agent`] (all of them in a loop), [`cli`] (the commands).
+//! of values), [`http`] (the only sockets of these), [`agent`] (all of them in a loop), [`top`] (what is going on, as rates),
+//! [`cli`] (the commands).
 //!
 //! Invariant: `model` and `plan` are pure. Files, netlink, the kernel and the clock are in `source`, `node`, `maps` and
 //! `agent`.
@@ -27,4 +28,5 @@ pub mod events;
 pub mod page;
 pub mod http;
 pub mod agent;
+pub mod top;
 pub mod cli;

@@ -144,7 +144,7 @@ pub struct SourcesView {
 }
 
 /// A backend's part in a service.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ShareView {
     /// The pod's address and port.
     pub address: SocketAddr,
@@ -246,7 +246,8 @@ fn agent_view(report: Report) -> AgentView {
     }
 }
 
-fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> ServiceView {
+/// A service as the maps tell of it, without its traffic.
+pub(crate) fn service_view(observed: &Observed, id: u32, service: &ObservedService) -> ServiceView {
     let frontends = observed.frontends.iter().filter(|(_, frontend)| frontend.service == id);
     let sole = frontends.clone().find(|(_, frontend)| frontend.slots == 0).map(|(_, frontend)| frontend.sole);
     let backends = match sole {

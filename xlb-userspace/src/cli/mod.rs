@@ -21,6 +21,7 @@ mod pod_ips;
 pub mod show;
 mod source;
 pub mod span;
+mod top;
 pub mod timeouts;
 
 use self::addresses::ServerArgs;
