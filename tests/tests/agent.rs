@@ -70,3 +70,7 @@ mod explain;
 mod doctor;
 #[path = "agent/top.rs"]
 mod top;
+#[path = "agent/pcapng.rs"]
+mod pcapng;
+#[path = "agent/watch.rs"]
+mod watch;

@@ -9,7 +9,7 @@
 //! [`selftest`] (whether programs may serve), [`ageing`] (which flows are over),
 //! [`doctor`] (what is wrong with the node), [`health`], [`metrics`], [`page`] and [`events`] (what others are told, each a function
 //! of values), [`http`] (the only sockets of these), [`agent`] (all of them in a loop), [`top`] (what is going on, as rates),
-//! [`cli`] (the commands).
+//! [`watch`] (packets as they come), [`cli`] (the commands).
 //!
 //! Invariant: `model` and `plan` are pure. Files, netlink, the kernel and the clock are in `source`, `node`, `maps` and
 //! `agent`.
@@ -29,4 +29,5 @@ pub mod page;
 pub mod http;
 pub mod agent;
 pub mod top;
+pub mod watch;
 pub mod cli;

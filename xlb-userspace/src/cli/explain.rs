@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use clap::{Args, ValueEnum};
 use xlb_common::Reason;
 use xlb_common::abi::{Backend, Frontend, Member, frontend_flags as flags};
 use xlb_common::checksum::checksum;
@@ -15,6 +16,8 @@ use xlb_common::slot::SlotWord;
 use xlb_common::tables::{Proof, Stage};
 
 use crate::cli::inspection::interface;
+use crate::cli::span::Span;
+use crate::cli::{PinArgs, next};
 use crate::maps::keys::stored;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
@@ -29,6 +32,59 @@ const NS_PER_S: u64 = 1_000_000_000;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
+
+/// Which packet.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Protocol of the packet
+    #[arg(long, value_enum, default_value = "tcp")]
+    proto: ProtocolArg,
+    /// The client's address and port
+    #[arg(long, value_name = "A:P", required_unless_present = "next")]
+    src: Option<SocketAddr>,
+    /// The VIP and port
+    #[arg(long, value_name = "VIP:P", required_unless_present = "next")]
+    dst: Option<SocketAddr>,
+    /// A packet in the middle of a TCP connection or an SCTP association instead of its first one
+    #[arg(long)]
+    established: bool,
+    /// The next N packets instead that come for addresses that are served, and the next replies
+    #[arg(long, value_name = "N", conflicts_with_all = ["src", "dst", "established", "proto"],
+        value_parser = clap::value_parser!(u64).range(1..))]
+    next: Option<u64>,
+    /// With --next: how long to wait for them; 0: for ever
+    #[arg(long = "for", value_name = "TIME", default_value = "1m", requires = "next")]
+    duration: Span,
+    #[command(flatten)]
+    pins: PinArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProtocolArg {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// Explains what the arguments ask for.
+///
+/// # Errors
+/// When there is no dataplane, or the ends of the packet are of two families.
+pub fn run(args: ExplainArgs) -> Result<()> {
+    let pins = PinDirectory::new(args.pins.bpffs_dir);
+    match (args.src, args.dst, args.next) {
+        (_, _, Some(count)) => next::explain(&pins, count, args.duration),
+        (Some(source), Some(destination), None) => {
+            let protocol = match args.proto {
+                ProtocolArg::Tcp => Protocol::Tcp,
+                ProtocolArg::Udp => Protocol::Udp,
+                ProtocolArg::Sctp => Protocol::Sctp,
+            };
+            explain(&pins, &Question { protocol, source, destination, is_established: args.established })
+        }
+        _ => bail!("name --src and --dst, or say --next"),
+    }
+}
 
 /// The packet to explain.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +115,19 @@ pub fn explain(pins: &PinDirectory, question: &Question) -> Result<()> {
     let mut bytes = packet(question);
     let arrival = Arrival::at(Door::Tc, 0);
     let verdict = ingress(&mut BytePacket(&mut bytes), &tables, arrival);
-    let mut text = format!("packet     {}\n", describe(question));
-    let mut teller = Teller { observed: &observed, members_base: 0 };
     let stages = tables.stages.borrow();
     // What was told before the packet was handed over is told once more.
     let first = stages.iter().rposition(|stage| *stage == Stage::PortTaken).unwrap_or_default();
-    stages.iter().skip(first).for_each(|stage| teller.tell(&mut text, stage));
-    let _ = writeln!(text, "{}", conclusion(verdict, &bytes));
-    print!("{text}");
+    print!("packet     {}\n{}{}", describe(question), told(&stages[first..], &observed), conclusion(verdict, &bytes));
     Ok(())
+}
+
+/// The steps of the path, a line each.
+pub(super) fn told(stages: &[Stage], observed: &Observed) -> String {
+    let mut text = String::new();
+    let mut teller = Teller { observed, members_base: 0 };
+    stages.iter().for_each(|stage| teller.tell(&mut text, stage));
+    text
 }
 
 fn describe(question: &Question) -> String {
@@ -177,7 +237,12 @@ fn conclusion(verdict: Result<Delivery, Reason>, bytes: &[u8]) -> String {
         Ok(_) => format!("becomes    {}\n", ends(bytes)),
         Err(_) => String::new(),
     };
-    format!("{becomes}verdict    {} ({})", reason.sentence(), reason.label())
+    format!("{becomes}{}", verdict_words(reason))
+}
+
+/// What became of a packet, as a line.
+pub(super) fn verdict_words(reason: Reason) -> String {
+    format!("verdict    {} ({})\n", reason.sentence(), reason.label())
 }
 
 /// Source and destination of the packet, and its TTL.

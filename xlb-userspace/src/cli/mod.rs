@@ -1,7 +1,6 @@
 //! The commands of `xlb`.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -17,11 +16,13 @@ pub mod inspect;
 pub mod inspection;
 mod live;
 pub mod metrics;
+mod next;
 mod pod_ips;
 pub mod show;
 mod source;
 pub mod span;
 mod top;
+mod watch;
 pub mod timeouts;
 
 use self::addresses::ServerArgs;
@@ -31,7 +32,6 @@ use crate::agent::{self, ClientsInside, Options, XdpChoice};
 use crate::maps::object::Sizes;
 use crate::maps::pins::{DEFAULT_DIRECTORY, PinDirectory};
 use crate::model::{DeliveryChoice, IpNet, Policy};
-use crate::plan::desired::Protocol;
 use crate::source::address::parse_range;
 use crate::source::kube::is_in_cluster;
 
@@ -50,8 +50,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Show what the kernel's maps hold; works without an agent
     Inspect(InspectArgs),
-    /// Walk one packet through the packet path, over the live maps, and say why it goes where it goes
-    Explain(ExplainArgs),
+    /// Walk one packet through the packet path, over the live maps, and say why it goes where it goes; or the next ones that come
+    Explain(explain::ExplainArgs),
     #[command(flatten)]
     Live(live::LiveCommand),
     /// Hand back to kube-proxy, without an agent: at once, or with --keep-flows as its connections end
@@ -240,31 +240,6 @@ pub enum Output {
     Json,
 }
 
-#[derive(Debug, Args)]
-struct ExplainArgs {
-    /// Protocol of the packet
-    #[arg(long, value_enum, default_value = "tcp")]
-    proto: ProtocolArg,
-    /// The client's address and port
-    #[arg(long, value_name = "A:P")]
-    src: SocketAddr,
-    /// The VIP and port
-    #[arg(long, value_name = "VIP:P")]
-    dst: SocketAddr,
-    /// A packet in the middle of a TCP connection or an SCTP association instead of its first one
-    #[arg(long)]
-    established: bool,
-    #[command(flatten)]
-    pins: PinArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProtocolArg {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
 /// What is logged unless `XLB_LOG` says otherwise. The API client logs every attempt that fails; the agent tells once.
 const LOG_FILTER: &str = "info,kube_client=off";
 
@@ -276,20 +251,7 @@ pub fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run(*args),
         Command::Inspect(args) => inspect::inspect(&PinDirectory::new(args.pins.bpffs_dir), args.section, args.output),
-        Command::Explain(args) => {
-            let protocol = match args.proto {
-                ProtocolArg::Tcp => Protocol::Tcp,
-                ProtocolArg::Udp => Protocol::Udp,
-                ProtocolArg::Sctp => Protocol::Sctp,
-            };
-            let question = explain::Question {
-                protocol,
-                source: args.src,
-                destination: args.dst,
-                is_established: args.established,
-            };
-            explain::explain(&PinDirectory::new(args.pins.bpffs_dir), &question)
-        }
+        Command::Explain(args) => explain::run(args),
         Command::Live(command) => live::run(command),
         Command::Detach(args) if args.keep_flows => detach::keep_flows(&PinDirectory::new(args.pins.bpffs_dir)),
         Command::Detach(args) => detach::at_once(&PinDirectory::new(args.pins.bpffs_dir)),
