@@ -106,12 +106,7 @@ fn lockdown(state: Option<&str>) -> Finding {
 fn btf(has_btf: bool) -> Finding {
     match has_btf {
         true => Finding::ok("btf", NODE, "the kernel tells of its types (/sys/kernel/btf/vmlinux)"),
-        false => Finding::warning(
-            "btf",
-            NODE,
-            "/sys/kernel/btf/vmlinux is missing: xlb asks for no type of the kernel's, but it is not tested there",
-            "use a kernel with CONFIG_DEBUG_INFO_BTF, or start the agent: it says which program is refused",
-        ),
+        false => Finding::ok("btf", NODE, "/sys/kernel/btf/vmlinux is missing, which xlb does without"),
     }
 }
 
@@ -141,22 +136,19 @@ fn capabilities(effective: Option<u64>) -> Finding {
             "capabilities",
             NODE,
             sentence,
-            "in the DaemonSet: securityContext.capabilities.add: [NET_ADMIN, BPF, PERFMON, SYS_ADMIN, NET_RAW]",
+            "in the DaemonSet: securityContext.capabilities.add: [BPF, NET_ADMIN, PERFMON]",
         ),
-        None if effective & CAP_SYS_ADMIN == 0 => Finding::warning(
-            "capabilities",
-            NODE,
-            "CAP_SYS_ADMIN is missing: bpffs cannot be mounted, pods' kernels are not asked by `xlb explain`, and native XDP \
-             takes no pod for one whose link takes frames",
-            "add SYS_ADMIN, or mount bpffs in the pod and do without the rest",
-        ),
-        None if effective & CAP_NET_RAW == 0 => Finding::warning(
-            "capabilities",
-            NODE,
-            "CAP_NET_RAW is missing: xlb serves, but xlb watch, xlb capture and xlb explain --next hear no packets",
-            "add NET_RAW where these are to be used",
-        ),
-        None => Finding::ok("capabilities", NODE, "this process has all that xlb uses"),
+        None => {
+            let has = |capability| effective & capability != 0;
+            let without = [
+                (has(CAP_SYS_ADMIN), "SYS_ADMIN native XDP leaves pods to tc, and somebody else must mount bpffs"),
+                (has(CAP_NET_RAW), "NET_RAW xlb watch, xlb capture and xlb explain --next hear no packets"),
+            ];
+            let without = without.into_iter().filter(|(has_it, _)| !has_it);
+            let evidence =
+                without.fold("this process may serve".to_owned(), |told, (_, what)| format!("{told}; without {what}"));
+            Finding::ok("capabilities", NODE, evidence)
+        }
     }
 }
 
