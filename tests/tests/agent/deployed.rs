@@ -104,6 +104,27 @@ fn a_mount_that_is_missing_is_named() -> Result<()> {
     Ok(())
 }
 
+/// As the privileged variant does it: with `Bidirectional` the container's mounts are the node's, with `HostToContainer` they end
+/// with the container.
+#[test]
+fn a_bpffs_that_the_agent_mounts_is_the_nodes_where_mounts_go_both_ways() -> Result<()> {
+    /// The node's mounts, of which bpffs is none; the container's, which are copies of them; what the node has afterwards.
+    const NODE: &str = "mount --make-rshared / && while umount /sys/fs/bpf 2>/dev/null; do :; done
+                        unshare --mount --propagation \"$0\" \"$@\"; stat --file-system --format=%T /sys/fs/bpf";
+    let lab = lab(LabSpec { pod_count: 1, ..LabSpec::default() })?;
+    let manifests = Manifests::new()?;
+    for (propagation, file_system) in [("unchanged", "bpf_fs"), ("slave", "sysfs")] {
+        let mut words = ["--mount", "sh", "-c", NODE, propagation].map(String::from).to_vec();
+        words.push(xlb_binary().display().to_string());
+        // It ends by itself, after it has made its pin directory.
+        words.extend(agent(&lab, &manifests, &["--cgroup", "/nowhere"]));
+        let ended = run(&lab, "unshare", &words)?;
+        ended.says(&["opening the cgroup /nowhere"]);
+        assert!(ended.text.lines().any(|line| line == file_system), "{propagation}: {}", ended.text);
+    }
+    Ok(())
+}
+
 /// What is written to /run/xlb is for the next agent and for `xlb inspect`: no packet depends on it.
 #[test]
 fn without_its_folder_the_agent_serves_and_says_what_is_lost() -> Result<()> {

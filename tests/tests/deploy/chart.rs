@@ -56,7 +56,14 @@ pub fn cases() -> Vec<Case> {
             json!({ "image": { "repository": "registry.example:5000/a/xlb", "tag": "v1" }, "log": "debug" }),
             &[("/image", json!("registry.example:5000/a/xlb:v1")), ("/env/1/value", json!("debug"))],
         ),
-        case("privileged", json!({ "privileged": true }), &[("/securityContext/privileged", json!(true))]),
+        case(
+            "privileged",
+            json!({ "privileged": true }),
+            &[
+                ("/securityContext/privileged", json!(true)),
+                ("/volumeMounts/0/mountPropagation", json!("Bidirectional")),
+            ],
+        ),
         case("XDP", json!({ "xdpIntoPods": true }), &[("/securityContext/capabilities/add/3", json!("SYS_ADMIN"))]),
         case(
             "metrics",
