@@ -39,14 +39,20 @@ fn the_page_says_what_inspect_and_metrics_say() -> Result<()> {
     let mut held = [stage.hold(0)?, stage.hold(0)?, stage.hold(0)?];
     held.iter_mut().try_for_each(|held| held.answers())?;
     stage.until(|maps| maps["refusals"].as_array().is_some_and(|refusals| !refusals.is_empty()));
-    // All three read counters that stand still: nobody sends anything meanwhile.
-    let state = soon("three flows, and a refusal, are shown", || {
-        let state = state(&stage, "").ok()?;
+    // All three read counters that stand still: late acknowledgements have come, and what was read before them is not told again.
+    let (state, told, maps) = soon("all three tell of one moment, with three flows and a refusal", || {
+        let before = stage.agent.inspect().ok()?;
+        let (state, told) = (state(&stage, "").ok()?, metrics(stage.lab.node()).ok()?);
         let web = row(&state, "default/web:http")?;
         let flows: u64 = web["backends"].as_array()?.iter().filter_map(|it| it["flows"].as_u64()).sum();
-        (flows == 3 && state["refusals_total"] == 1 && row(&state, "default/far:http").is_some()).then_some(state)
+        let shown: u64 = state["reasons"].as_array()?.iter().filter_map(|it| it["count"].as_u64()).sum();
+        let counted: u64 = before["counters"].as_object()?.values().filter_map(Value::as_u64).sum();
+        // What is counted over all Services follows a change when changes pause.
+        let are_counted = state["agent"]["frontends"] == 2 && told.value("xlb_frontends", &[]) == Some(2.0);
+        let is_whole = flows == 3 && state["refusals_total"] == 1 && row(&state, "default/far:http").is_some();
+        let after = stage.agent.inspect().ok()?;
+        (is_whole && are_counted && shown == counted && before == after).then_some((state, told, after))
     })?;
-    let (maps, told) = (stage.agent.inspect()?, metrics(stage.lab.node())?);
     for service in maps["services"].as_array().context("services")? {
         let name = service["name"].as_str().context("a name")?;
         let shown = row(&state, name).with_context(|| format!("{name} is not shown"))?;
