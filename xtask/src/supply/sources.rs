@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::contents::Contents;
+use super::contents::{Contents, Crate};
 use super::lock::Locked;
 
 /// Cargo's name of crates.io.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Crates that xlb does without, and what it has instead.
+/// Crates that the binary does without, and what it has instead. Tests may bring them.
 const BANNED: [(&str, &str); 5] = [
     ("openssl-sys", "TLS is rustls with ring: a static binary has no system library to follow"),
     ("native-tls", "TLS is rustls with ring"),
@@ -21,10 +21,10 @@ const BANNED: [(&str, &str); 5] = [
 const TWICE: [(&str, &str); 1] =
     [("base64", "0.22 is k8s-openapi's, 0.23 kube's: it goes when k8s-openapi takes the newer one")];
 
-/// A sentence for each package from elsewhere, each that is banned, and each that the binary has twice.
+/// A sentence for each package from elsewhere, and each of the binary that is banned or there twice.
 pub fn faults(locked: &[Locked], in_binary: &Contents) -> Vec<String> {
     let foreign = locked.iter().filter_map(foreign);
-    let banned = locked.iter().filter_map(banned);
+    let banned = in_binary.crates.keys().filter_map(banned);
     foreign.chain(banned).chain(twice(in_binary)).collect()
 }
 
@@ -49,9 +49,9 @@ fn foreign(package: &Locked) -> Option<String> {
     }
 }
 
-fn banned(package: &Locked) -> Option<String> {
-    let (name, why) = BANNED.iter().find(|(name, _)| *name == package.name)?;
-    Some(format!("{name} {} is banned: {why}; `cargo tree -i {name}` says who brings it", package.version))
+fn banned((found, version): &Crate) -> Option<String> {
+    let (name, why) = BANNED.iter().find(|(name, _)| name == found)?;
+    Some(format!("the binary has {name} {version}, which is banned: {why}; `cargo tree -i {name}` says who brings it"))
 }
 
 fn twice(contents: &Contents) -> Vec<String> {
@@ -91,7 +91,11 @@ mod tests {
 
     #[test]
     fn a_banned_crate_is_refused_with_what_there_is_instead() {
-        let said = faults(&[package("openssl-sys", Some(REGISTRY), Some("00"))], &Contents::default());
+        let locked = [package("openssl-sys", Some(REGISTRY), Some("00"))];
+        assert_eq!(faults(&locked, &Contents::default()), [""; 0], "of a test");
+        let mut contents = Contents::default();
+        contents.crates.insert(("openssl-sys".into(), "1.0.0".into()), "MIT".into());
+        let said = faults(&locked, &contents);
         assert!(said.len() == 1 && said[0].contains("rustls") && said[0].contains("cargo tree -i"), "{said:?}");
     }
 
