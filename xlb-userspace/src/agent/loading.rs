@@ -20,34 +20,18 @@ use crate::selftest::{self, passed::Passed};
 /// The programs, and which one of XDP was refused that they do without.
 pub type Loaded = Result<(Ebpf, Option<Refused>), Refused>;
 
-/// Loads what is wanted on threads of its own: the source is read meanwhile. Gives back what is carried over.
-pub async fn aside(
-    pins: &PinDirectory,
-    options: &Options,
-    wanted: Wanted,
-    carry: Option<Carry>,
-    node_netns: u64,
-) -> (Loaded, Option<Carry>) {
-    let (pins, options) = (pins.clone(), options.clone());
-    let load = move || (load_or_do_without(&pins, &options, wanted, carry.as_ref(), node_netns), carry);
-    match spawn_blocking(load).await {
-        Ok(loaded) => loaded,
-        Err(error) => resume_unwind(error.into_panic()),
-    }
-}
-
 /// Loads what is wanted. Where a program of XDP is refused, `--xdp auto` does without, as on a driver that takes none, unless an
 /// XDP program serves already. Answers what was refused.
-fn load_or_do_without(
+pub async fn load_or_do_without(
     pins: &PinDirectory,
     options: &Options,
     wanted: Wanted,
     carry: Option<&Carry>,
     node_netns: u64,
 ) -> Loaded {
-    match load(pins, options, &wanted, carry, node_netns) {
+    match load(pins, options, &wanted, carry, node_netns).await {
         Err(refused) if refused.is_of_xdp() && options.xdp == XdpChoice::Auto && !serves_by_xdp(pins, carry) => {
-            let ebpf = load(pins, options, &wanted.without_xdp(), carry, node_netns)?;
+            let ebpf = load(pins, options, &wanted.without_xdp(), carry, node_netns).await?;
             Ok((ebpf, Some(refused)))
         }
         loaded => Ok((loaded?, None)),
@@ -63,7 +47,7 @@ fn serves_by_xdp(pins: &PinDirectory, carry: Option<&Carry>) -> bool {
 
 /// Loads every program that will be attached, once it has passed the self-test on this kernel: until all of them have, nothing
 /// that serves is touched.
-fn load(
+async fn load(
     pins: &PinDirectory,
     options: &Options,
     wanted: &Wanted,
@@ -74,14 +58,25 @@ fn load(
     let globals = Globals { counted_services: options.sizes.counted_services, node_netns };
     let passed = Passed::here(Path::new(report::DIRECTORY), object::OBJECT, wanted, globals);
     if !passed.is_known() {
-        selftest::run(object::OBJECT, wanted, globals)?;
+        let wanted = wanted.clone();
+        aside(move || selftest::run(object::OBJECT, &wanted, globals)).await?;
         passed.note().unwrap_or_else(|error| warn!("{error:#}"));
     }
     let tested = begun.elapsed();
     carry.map_or_else(|| pins.make_version(), Carry::share).map_err(Refused::object)?;
     let mut ebpf = object::open(object::OBJECT, pins, &options.sizes, node_netns).map_err(Refused::object)?;
     carry.map_or(Ok(()), Carry::copy).map_err(Refused::object)?;
-    load::load_programs(&mut ebpf, &wanted.programs())?;
+    let programs = wanted.programs();
+    let ebpf = aside(move || load::load_programs(&mut ebpf, &programs).map(|()| ebpf)).await?;
     debug!("the programs have passed the self-test after {tested:?}, all are loaded after {:?}", begun.elapsed());
     Ok(ebpf)
+}
+
+/// Does on a thread of its own what takes the verifier long and changes nothing that is pinned: the source is read meanwhile.
+/// All that is changed is changed by one thread, in one order.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => resume_unwind(error.into_panic()),
+    }
 }

@@ -152,7 +152,7 @@ async fn start(options: &Options, pins: &PinDirectory, node: Node) -> Result<Age
     if let Some(carry) = &carry {
         wanted = wanted.and_of_links(&carry.old().pinned_links());
     }
-    let (loaded, carry) = loading::aside(pins, options, wanted, carry, node_netns).await;
+    let loaded = loading::load_or_do_without(pins, options, wanted, carry.as_ref(), node_netns).await;
     let (mut programs, xdp_refused) = match loaded {
         Ok((ebpf, xdp_refused)) => (Programs::own(ebpf, pins)?, xdp_refused),
         Err(refused) if carry.is_some() || !node.found.own => return Err(refused.into()),
