@@ -49,18 +49,8 @@ const PROFILE: [(&str, &str); 6] = [
     ("CARGO_PROFILE_RELEASE_STRIP", "none"),
 ];
 
-/// What a shell, rustup or an outer cargo may have set for the host's compiler, and would mislead this one.
-const FOREIGN_ENVIRONMENT: [&str; 9] = [
-    "RUSTUP_TOOLCHAIN",
-    "RUSTFLAGS",
-    "CARGO_BUILD_RUSTFLAGS",
-    "CARGO_BUILD_TARGET",
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "CARGO_BUILD_RUSTC_WRAPPER",
-    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
-    "LD_LIBRARY_PATH",
-];
+/// Of the environment of the host's compiler, what would mislead this one beside [`command::COMPILER_ENVIRONMENT`].
+const FOREIGN_ENVIRONMENT: [&str; 2] = ["RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"];
 
 /// Compiles all objects, checks the production object, and publishes them under `target/bpf`.
 pub fn build(checkout: &Checkout) -> Result<()> {
@@ -87,7 +77,7 @@ fn cargo_build(checkout: &Checkout, compiler: &Compiler, linker: &Linker) -> Res
     // Lines of the sources are part of the object.
     let renames = renames::flags(&compiler.rustc, &[checkout.root().to_owned()])?;
     let rustflags: Vec<String> = rustflags(linker).into_iter().chain(renames).collect();
-    for name in FOREIGN_ENVIRONMENT {
+    for name in FOREIGN_ENVIRONMENT.into_iter().chain(command::COMPILER_ENVIRONMENT) {
         cargo.env_remove(name);
     }
     cargo

@@ -10,6 +10,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::checkout::Checkout;
 
+/// What a shell or an outer cargo may have set for a compiler, and would change what another one makes.
+pub const COMPILER_ENVIRONMENT: [&str; 7] = [
+    "RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+];
+
 /// How many lines of a failed program's output its error repeats.
 const OUTPUT_LINES_MAX: usize = 60;
 

@@ -122,6 +122,19 @@ pub struct TrafficView {
     pub inside_flows: u64,
 }
 
+impl From<&ServiceStats> for TrafficView {
+    fn from(stats: &ServiceStats) -> Self {
+        Self {
+            packets_to_pods: stats.packets_to_pods,
+            bytes_to_pods: stats.bytes_to_pods,
+            packets_to_clients: stats.packets_to_clients,
+            bytes_to_clients: stats.bytes_to_clients,
+            new_flows: stats.new_flows,
+            inside_flows: stats.inside_flows,
+        }
+    }
+}
+
 /// What clients inside get: processes of this node, and of pods on it.
 #[derive(Debug, Serialize)]
 pub struct InsideView {
@@ -214,7 +227,7 @@ impl Inspection {
                 .services
                 .iter()
                 .map(|(id, it)| {
-                    let traffic = maps.service_stats(*id, counted).map(traffic_view);
+                    let traffic = maps.service_stats(*id, counted).map(|stats| TrafficView::from(&stats));
                     ServiceView { traffic, ..service_view(&observed, *id, it) }
                 })
                 .collect(),
@@ -278,17 +291,6 @@ const fn unowned(settings: Settings) -> &'static str {
         (_, true) => "reject",
         (true, false) => "drop",
         _ => "pass",
-    }
-}
-
-fn traffic_view(stats: ServiceStats) -> TrafficView {
-    TrafficView {
-        packets_to_pods: stats.packets_to_pods,
-        bytes_to_pods: stats.bytes_to_pods,
-        packets_to_clients: stats.packets_to_clients,
-        bytes_to_clients: stats.bytes_to_clients,
-        new_flows: stats.new_flows,
-        inside_flows: stats.inside_flows,
     }
 }
 

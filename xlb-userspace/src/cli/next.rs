@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 
 use super::explain::{told, verdict_words};
+use super::live::print;
 use super::span::Span;
-use super::watch::{print_line, warn};
+use super::watch::warn;
 use crate::maps::pins::PinDirectory;
 use crate::plan::Observed;
 use crate::watch::event::{Direction, Event};
@@ -21,7 +22,7 @@ pub fn explain(pins: &PinDirectory, count: u64, duration: Span) -> Result<()> {
     let mut explained = 0;
     let ended = follow(pins, &wanted, warn, |event, observed| {
         explained += 1;
-        let is_read = print_line(&text(event, observed))?;
+        let is_read = print(&(text(event, observed) + "\n"))?;
         Ok(if is_read && explained < count { Next::More } else { Next::Enough })
     })?;
     ensure!(

@@ -1,12 +1,13 @@
 //! `xlb top`: on a terminal a screen that lives, elsewhere one round after the other.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
+use super::live::print;
 use super::{Output, PinArgs};
 use crate::maps::pins::PinDirectory;
 use crate::top::look::Looker;
@@ -56,7 +57,7 @@ pub fn top(args: &TopArgs) -> Result<()> {
     while left != Some(0) {
         sleep(args.interval);
         let now = looker.look()?;
-        if !print(&round(&before, &now), args)? {
+        if !print_round(&round(&before, &now), args)? {
             return Ok(());
         }
         before = now;
@@ -72,14 +73,10 @@ fn is_able_terminal() -> bool {
 }
 
 /// False: nobody reads any more.
-fn print(round: &Round, args: &TopArgs) -> Result<bool> {
+fn print_round(round: &Round, args: &TopArgs) -> Result<bool> {
     let text = match args.output {
         Output::Json => serde_json::to_string(round)? + "\n",
         _ => lines(round, args.sort).into_iter().map(|line| line.text + "\n").chain(["\n".to_owned()]).collect(),
     };
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).context("writing to the standard output"),
-    }
+    print(&text)
 }

@@ -1,12 +1,12 @@
 //! `xlb watch` and `xlb capture`: packets as they come, as lines or in a file for Wireshark.
 
-use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use xlb_common::Reason;
 
+use super::live::print;
 use super::span::Span;
 use super::{Output, PinArgs};
 use crate::maps::pins::PinDirectory;
@@ -100,20 +100,11 @@ pub fn watch(args: WatchArgs) -> Result<()> {
                 _ => event.line(),
             };
             printed += 1;
-            let is_read = print_line(&line)?;
+            let is_read = print(&(line + "\n"))?;
             Ok(if is_read && count != Some(printed) { Next::More } else { Next::Enough })
         })?;
     tell_lost(ended);
     Ok(())
-}
-
-/// False: nobody reads any more.
-pub(super) fn print_line(line: &str) -> Result<bool> {
-    let mut output = io::stdout().lock();
-    match writeln!(output, "{line}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).context("writing to the standard output"),
-    }
 }
 
 /// Writes packets to a file.

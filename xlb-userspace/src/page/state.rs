@@ -11,6 +11,7 @@ use super::ask::Wanted;
 use super::happened::Log;
 use super::history::{SAMPLE_INTERVAL, SAMPLES_MAX, Steps, is_drop};
 use super::shown::{Row, Share, Shown};
+use crate::cli::inspection::TrafficView;
 use crate::events::RefusalKind;
 use crate::events::kind::service_of;
 use crate::maps::fill::Fill;
@@ -118,16 +119,6 @@ struct ShareView {
 }
 
 #[derive(Debug, Serialize)]
-struct TrafficView {
-    packets_to_pods: u64,
-    bytes_to_pods: u64,
-    packets_to_clients: u64,
-    bytes_to_clients: u64,
-    new_flows: u64,
-    inside_flows: u64,
-}
-
-#[derive(Debug, Serialize)]
 struct ReasonView {
     reason: &'static str,
     count: u64,
@@ -221,7 +212,7 @@ fn services<'a>(sources: &'a Sources<'a>, wanted: &Wanted, interface: impl Fn(u3
     let found = all.len();
     let part = all.into_iter().skip(wanted.from).take(wanted.limit);
     let rows = part.map(|(name, row, refusals)| ServiceView {
-        traffic: numbers.get(name.as_str()).map(|stats| traffic_view(stats)),
+        traffic: numbers.get(name.as_str()).map(|&stats| TrafficView::from(stats)),
         warnings: refusals.iter().map(|refusal| refusal_view(refusal)).collect(),
         ..service_view(name, row, sources.spread, &interface)
     });
@@ -292,17 +283,6 @@ fn share_view(row: &Row, share: &Share, spread: Option<&Spread>, interface: impl
         former_slots: share.former_slots,
         share: if row.slots == 0 { 1.0 } else { f64::from(share.slots) / f64::from(row.slots) },
         flows: spread.map(|spread| spread.of(row.id, share.id)),
-    }
-}
-
-fn traffic_view(stats: &ServiceStats) -> TrafficView {
-    TrafficView {
-        packets_to_pods: stats.packets_to_pods,
-        bytes_to_pods: stats.bytes_to_pods,
-        packets_to_clients: stats.packets_to_clients,
-        bytes_to_clients: stats.bytes_to_clients,
-        new_flows: stats.new_flows,
-        inside_flows: stats.inside_flows,
     }
 }
 

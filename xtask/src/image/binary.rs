@@ -13,18 +13,6 @@ use super::toolchain::Toolchain;
 use crate::checkout::Checkout;
 use crate::{command, renames};
 
-/// What a shell or an outer cargo may have set, and would change the binary.
-const FOREIGN_ENVIRONMENT: [&str; 8] = [
-    "RUSTFLAGS",
-    "CARGO_BUILD_RUSTFLAGS",
-    "CARGO_BUILD_TARGET",
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "CARGO_BUILD_RUSTC_WRAPPER",
-    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
-    "CFLAGS",
-];
-
 /// Where a binary is made, of what, and how.
 pub struct Build<'a> {
     /// The folder with the sources.
@@ -70,7 +58,7 @@ impl Build<'_> {
         if toolchain.builds_std {
             cargo.args(["-Z", "build-std=std,panic_unwind"]).env("RUSTC_BOOTSTRAP", "1");
         }
-        for name in FOREIGN_ENVIRONMENT {
+        for name in command::COMPILER_ENVIRONMENT.into_iter().chain(["CFLAGS"]) {
             cargo.env_remove(name);
         }
         let (underscored, shouted) = (triple.replace('-', "_"), triple.replace('-', "_").to_uppercase());
