@@ -38,7 +38,10 @@ fn connections_that_a_proxy_in_the_pod_takes_stay_with_their_pod() -> Result<()>
     let mut held = (0..CONNECTIONS).map(|_| stage.hold(0)).collect::<Result<Vec<_>>>()?;
     held.iter_mut().try_for_each(Held::answers)?;
     let counters = stage.agent.inspect()?["counters"].clone();
-    assert_eq!(counters["replied_admitted"], CONNECTIONS, "{counters}");
+    // A slow machine has the pod found out while they still come: those after that are admitted by their client.
+    let count = |reason: &str| counters[reason].as_u64().unwrap_or(0);
+    assert!(count("replied_admitted") > 0, "{counters}");
+    assert_eq!(count("replied_admitted") + count("client_acknowledged"), CONNECTIONS as u64, "{counters}");
 
     stage.later(|maps| is_found_out(maps, &stage.lab))?;
 
