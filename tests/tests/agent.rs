@@ -62,8 +62,16 @@ mod links;
 mod hiding;
 #[path = "agent/node.rs"]
 mod node;
-#[path = "agent/inspect.rs"]
-mod inspect;
+#[path = "agent/snapshot.rs"]
+mod snapshot;
+#[path = "agent/views.rs"]
+mod views;
+#[path = "agent/status.rs"]
+mod status;
+#[path = "agent/config.rs"]
+mod config;
+#[path = "agent/reload.rs"]
+mod reload;
 #[path = "agent/explain.rs"]
 mod explain;
 #[path = "agent/doctor.rs"]

@@ -306,7 +306,7 @@ const _: () = assert!(size_of::<Uplink>() == 36);
 /// Bytes kept of a Service port's name: `namespace/name:port/udp`, each part at most 63 (RFC 1123).
 pub const SERVICE_NAME_MAX: usize = 200;
 
-/// Value of `SERVICES`: what the agent must find again after a restart, and what `xlb inspect` shows.
+/// Value of `SERVICES`: what the agent must find again after a restart, and what `xlb services` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct ServiceRecord {

@@ -204,6 +204,16 @@ impl Reason {
     pub const fn refuses(self) -> bool {
         matches!(self, Self::EmptyRejected | Self::UnownedRejected)
     }
+
+    /// Whether a packet, or a socket's call, came to nothing: dropped or refused.
+    #[must_use]
+    pub fn is_drop(self) -> bool {
+        match self.disposition() {
+            Disposition::Drop => true,
+            Disposition::Reply => self != Self::EchoAnswered,
+            Disposition::Forward | Disposition::Pass => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,5 +226,13 @@ mod tests {
         let labels: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
         assert_eq!(labels.len(), Reason::COUNT);
         assert!(Reason::ALL.iter().enumerate().all(|(index, &reason)| reason as usize == index));
+    }
+
+    #[test]
+    fn what_is_passed_on_is_no_drop_and_what_is_refused_is() {
+        let drops = [Reason::EmptyDropped, Reason::EmptyRejected, Reason::InsideRejected, Reason::LinkRejected];
+        assert!(drops.into_iter().all(Reason::is_drop));
+        let others = [Reason::EchoAnswered, Reason::EmptyPassed, Reason::NotOurs, Reason::Replied, Reason::Accepted];
+        assert!(!others.into_iter().any(Reason::is_drop));
     }
 }

@@ -34,8 +34,8 @@ pub enum Group {
 /// In one run, and with xlb-tests as in the other groups: so cargo chooses one set of features for each dependency, and
 /// compiles it, and the agent, once for all groups. Conventions are a test of xtask, `node` is one of xlb-userspace. Of xlb-tests, the
 /// helpers of the lab have logic of their own; `path`, `linear`, `malformed` and `fragments` are the packet path without a
-/// kernel, `scenarios` the runner of scenario files. Examples in documentation would need a run of their own: there are none.
-const HOST: [&str; 42] = [
+/// kernel, `scenarios` the runner of scenario files, `cli_page` the pages about commands. Examples in documentation would need a run of their own: there are none.
+const HOST: [&str; 44] = [
     "-p",
     "xlb-common",
     "-p",
@@ -78,6 +78,8 @@ const HOST: [&str; 42] = [
     "sim",
     "--test",
     "deploy",
+    "--test",
+    "cli_page",
 ];
 
 const KERNEL: [&str; 14] = [

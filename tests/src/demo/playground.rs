@@ -53,7 +53,7 @@ fn tell_how_to_play(stage: &Stage) -> Result<()> {
     fact("ask", &format!("{client} curl http://{VIP}/"));
     fact("", &format!("{client} dig @{VIP} {DNS_NAME} TXT +short"));
     fact("download", &format!("{client} curl -o /dev/null http://{VIP}/slow   (or /big, without a limit)"));
-    fact("inspect", &format!("{xlb} inspect all {pins}"));
+    fact("look", &format!("{xlb} status {pins}   (or services, backends, flows)"));
     fact("explain", &format!("{xlb} explain --proto tcp --src {source} --dst {VIP}:{HTTP_PORT} {pins}"));
     fact("change", &format!("edit {}", stage.manifests.path().join(SLICE_FILE).display()));
     fact("", "(take an endpoint out, or set ready: false, terminating: true), and look who answers");

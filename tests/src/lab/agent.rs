@@ -97,6 +97,13 @@ impl Agent {
         })
     }
 
+    /// Starts `xlb` with these arguments alone, and with more in its environment: all else is told by what they name.
+    pub fn start_bare(lab: &Lab, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Agent> {
+        let variables: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let runner: Vec<&str> = ["env"].into_iter().chain(variables.iter().map(String::as_str)).collect();
+        Agent::start_by(lab, &runner, arguments)
+    }
+
     /// From the next start on the agent is another binary, as after an upgrade.
     pub fn become_binary(&mut self, binary: PathBuf) {
         self.binary = binary;
@@ -196,9 +203,9 @@ impl Agent {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The live maps, read by `xlb inspect all -o json`, which needs no running agent.
+    /// The live maps, read by `xlb inspect`, which needs no running agent.
     pub fn inspect(&self) -> Result<Value> {
-        let json = self.run_xlb(&["inspect", "all", "-o", "json"])?;
+        let json = self.run_xlb(&["inspect"])?;
         serde_json::from_str(&json).with_context(|| format!("reading {json}"))
     }
 

@@ -49,7 +49,9 @@ fn a_local_service_without_a_local_pod_is_reached_from_the_node_and_its_pods() -
     assert_eq!(maps["services"][0]["backends"], Value::Array(vec![]), "nobody outside is served here");
     let flows = inside_of(&maps).filter_map(|service| service["traffic"]["inside_flows"].as_u64());
     assert_eq!(flows.sum::<u64>(), 9, "three sockets in each of three places");
-    assert!(stage.agent.run_xlb(&["inspect"])?.contains("clients on this node reach 1 endpoints of the cluster"));
+    assert!(
+        stage.agent.run_xlb(&["services", "web"])?.contains("clients on this node reach 1 endpoints of the cluster")
+    );
     Ok(())
 }
 
@@ -79,7 +81,9 @@ fn with_external_policy_pods_get_the_local_endpoints_and_the_node_those_of_the_c
         assert!(servers.iter().eq(expected), "{servers:?} from {}", place.name());
     }
     assert!(udp_ask_unconnected(stage.lab.pod(1), stage.vip(), "?", PATIENCE)?.0.starts_with("pod-0 "));
-    assert!(stage.agent.run_xlb(&["inspect"])?.contains("reach 2 endpoints of the cluster, in pods 1 of this node"));
+    assert!(
+        stage.agent.run_xlb(&["services", "web"])?.contains("reach 2 endpoints of the cluster, in pods 1 of this node")
+    );
 
     stage.publish(&[elsewhere(1)], "")?;
     stage.until_inside_is(Some((1, 0)), "pod-1")?;

@@ -64,6 +64,12 @@ impl Settings {
         Self(self.0 | Self::PODS_ARE_CLUSTERS)
     }
 
+    /// Clients outside of the cluster may reach pods by their own addresses (`--pod-ips routed`).
+    #[must_use]
+    pub const fn without_pods_of_cluster(self) -> Self {
+        Self(self.0 & !Self::PODS_ARE_CLUSTERS)
+    }
+
     /// Whether echo requests are answered.
     #[inline(always)]
     #[must_use]

@@ -2,6 +2,8 @@
 //!
 //! Read in this order:
 //! [`run`] (start, the loop, the end),
+//! [`settings`] and [`reload`] (what it was told, and what it is told meanwhile),
+//! `memory` (whether its maps can fit),
 //! `loading` (the programs tested and loaded, or refused),
 //! [`sync`] (one round),
 //! [`look`] (what the node looks like),
@@ -16,11 +18,14 @@
 //! [`sweeper`] (flows that are over),
 //! [`strays`] (clients of pods that are gone),
 //! [`pod_ips`] (who addresses pods themselves),
-//! [`tell`] and [`report`] (what the agent tells the log and the command line),
+//! [`tell`], [`report`] and [`history`] (what the agent tells the log and the command line),
 //! [`outside`] (what it tells load balancers, monitoring and Kubernetes).
 
 pub mod options;
+pub mod settings;
 pub mod run;
+mod memory;
+pub mod reload;
 mod loading;
 pub mod sync;
 pub mod look;
@@ -37,6 +42,7 @@ pub mod strays;
 pub mod pod_ips;
 pub mod tell;
 pub mod report;
+pub mod history;
 pub mod outside;
 
 pub use inside::ClientsInside;

@@ -67,3 +67,21 @@ pub struct Options {
     /// Who answers at the health check ports of Services.
     pub health_check_node_ports: PortChoice,
 }
+
+impl Options {
+    /// Takes from new ones what can change while the agent runs: the settings that [`LIVE`](crate::agent::reload::LIVE) names.
+    pub fn take_over(&mut self, new: Self) {
+        let pods_are_clusters = self.settings.pods_are_clusters();
+        self.settings = if pods_are_clusters {
+            new.settings.with_pods_of_cluster()
+        } else {
+            new.settings.without_pods_of_cluster()
+        };
+        self.delivery = new.delivery;
+        self.policy = new.policy;
+        self.keep_dataplane = new.keep_dataplane;
+        self.handover = new.handover;
+        self.flow_timeouts = new.flow_timeouts;
+        self.health_check_node_ports = new.health_check_node_ports;
+    }
+}

@@ -122,6 +122,18 @@ impl Outside {
         }
     }
 
+    /// Goes on with these options, as far as that goes without a restart.
+    pub fn take_over(&mut self, options: &Options) {
+        self.ports.choose(options.health_check_node_ports);
+        self.sweeper.set_timeouts(options.flow_timeouts);
+    }
+
+    /// The configuration was read again, and taken or refused.
+    pub fn count_reload(&self, is_taken: bool) {
+        let mut facts = self.board.facts();
+        *if is_taken { &mut facts.reloads.0 } else { &mut facts.reloads.1 } += 1;
+    }
+
     /// Tells Kubernetes of something about this node.
     pub fn post(&self, notice: Notice) {
         if let Some(poster) = &self.poster {

@@ -10,10 +10,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::loading;
+use crate::agent::memory;
 use crate::agent::options::{Options, XdpChoice};
 use crate::agent::outside::Outside;
 use crate::agent::pod_ips;
-use crate::agent::report::Report;
+use crate::agent::reload::{Configuration, Reading};
+use crate::agent::report::{self, Report};
 use crate::agent::sync::Agent;
 use crate::agent::uplinks;
 use crate::events::Notice;
@@ -38,9 +40,12 @@ const LOG_INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// When it cannot start. Nothing is attached or changed then, and what an earlier agent left keeps serving.
-pub async fn run(options: Options) -> Result<()> {
+pub async fn run(reading: Reading, mut configuration: Configuration) -> Result<()> {
+    configuration.watch()?;
+    let options = reading.options.clone();
     kernel::require_features()?;
     kernel::require_capabilities()?;
+    memory::require(&options.sizes)?;
     let mut source = Source::open(&options.source, &options.node_name).await?;
     let (netlink, changes) = Netlink::open()?;
     let mut drivers = Vec::new();
@@ -51,9 +56,11 @@ pub async fn run(options: Options) -> Result<()> {
     let pins = PinDirectory::new(&options.bpffs_dir);
     pins.make_root()?;
     let _lock = pins.lock()?;
+    Report::end_last(&options.bpffs_dir);
     let found = pins.found()?;
     let node = Node { netlink, drivers, found };
-    let served = lead(&options, &pins, node, &mut source, changes).await;
+    let told = (reading, &mut configuration);
+    let served = lead(told, &pins, node, &mut source, changes).await;
     if served.is_err() {
         take_back(&pins, found)?;
     }
@@ -81,31 +88,39 @@ fn take_back(pins: &PinDirectory, found: Found) -> Result<()> {
 /// Whose programs serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Serving {
-    Own,
+    /// Its own; and whether they are to go on without it.
+    Own {
+        is_kept: bool,
+    },
     Kept,
 }
 
 /// From the first answer to whoever asks to the last. The answers end before the dataplane does: who sends traffic here
 /// learns of it in time.
 async fn lead(
-    options: &Options,
+    (reading, configuration): (Reading, &mut Configuration),
     pins: &PinDirectory,
     node: Node,
     source: &mut Source,
     changes: Changes,
 ) -> Result<Serving> {
+    let options = &reading.options;
     let mut outside = Outside::open(options, pins, source)?;
     let carries = node.found.older.is_some();
-    let agent = match start(options, pins, node).await {
+    let mut agent = match start(options, pins, node).await {
         Err(error) if carries => return stand_by(options, pins, &mut outside, error).await,
         started => started?,
     };
-    let serving = if agent.hooks.refused().is_some() { Serving::Kept } else { Serving::Own };
+    agent.report.settings = reading.settings;
+    agent.report.config_file = reading.file.map(|file| file.display().to_string());
     if let Some(refused) = agent.hooks.refused() {
         outside.refuse(refused);
     }
-    serve(agent, source, changes, &mut outside).await?;
-    Ok(serving)
+    serve(&mut agent, source, changes, &mut outside, configuration).await?;
+    Ok(match agent.hooks.refused() {
+        Some(_) => Serving::Kept,
+        None => Serving::Own { is_kept: agent.options.keep_dataplane },
+    })
 }
 
 /// An older dataplane serves, with maps that this agent cannot write, and this agent's programs are refused: it waits to be
@@ -125,11 +140,12 @@ async fn stand_by(
     let report = Report {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
+        programs_version: report::programs_version(&options.bpffs_dir, true),
         node_name: options.node_name.clone(),
         refusals: vec![refusal],
         ..Report::default()
     };
-    report.write(&options.bpffs_dir)?;
+    report.write(&options.bpffs_dir).unwrap_or_else(|error| warn!("{error:#}"));
     outside.show(&report);
     take_back(pins, Found { own: false, older: Some(older) })?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -199,7 +215,13 @@ fn follow_programs_log(ebpf: &mut Ebpf) {
 }
 
 /// The loop: any event leads to a round. Only the first round may fail: it shows that this agent cannot serve.
-async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outside: &mut Outside) -> Result<()> {
+async fn serve(
+    agent: &mut Agent,
+    source: &mut Source,
+    mut changes: Changes,
+    outside: &mut Outside,
+    configuration: &mut Configuration,
+) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut resync = interval(RESYNC_INTERVAL);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -208,7 +230,7 @@ async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outs
         if changes.take_queued() || is_tick && agent.waits_for_node() {
             agent.hear();
         }
-        match round(&mut agent, source, outside, is_tick).await {
+        match round(agent, source, outside, is_tick).await {
             Ok(Round::Synced) if is_first => {
                 is_first = false;
                 agent.hooks.remove_unwanted();
@@ -222,6 +244,7 @@ async fn serve(mut agent: Agent, source: &mut Source, mut changes: Changes, outs
         tokio::select! {
             () = source.next_change() => {}
             Some(()) = changes.next() => agent.hear(),
+            () = configuration.asked() => configuration.look(agent, outside),
             _ = resync.tick() => is_tick = true,
             () = until(agent.retry_at) => {}
             () = until(outside.count_at()) => {}
@@ -271,7 +294,7 @@ fn finish(options: &Options, pins: &PinDirectory, serving: Serving) -> Result<()
         info!("stopped; the programs of before and their maps stay in {} and keep serving", pins.root().display());
         return Ok(());
     }
-    if options.keep_dataplane {
+    if let Serving::Own { is_kept: true } = serving {
         info!("stopped; programs and maps stay in {} and keep serving", pins.root().display());
         return Ok(());
     }

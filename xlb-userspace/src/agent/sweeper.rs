@@ -58,6 +58,7 @@ impl Board {
 /// The running thread. Dropping it ends it.
 pub struct Sweeper {
     board: Arc<Mutex<Board>>,
+    timeouts: Arc<Mutex<Timeouts>>,
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,9 +73,17 @@ impl Sweeper {
         let board = Arc::new(Mutex::new(Board::default()));
         let (stop, stopped) = sync_channel(0);
         let cpus = nr_cpus().map_err(|(_, error)| error).context("counting the CPUs")? as u64;
-        let mut work = Work { pins, timeouts, board: board.clone(), stopped, watched: watched(cpus), looks: 0 };
+        let asked = Arc::new(Mutex::new(timeouts));
+        let (told, timeouts_asked) = (board.clone(), asked.clone());
+        let mut work = Work { pins, timeouts, timeouts_asked, board: told, stopped, watched: watched(cpus), looks: 0 };
         let thread = thread::Builder::new().name("xlb-sweeper".into()).spawn(move || work.run());
-        Ok(Self { board, stop: Some(stop), thread: Some(thread.context("starting the thread that sweeps flows")?) })
+        let thread = thread.context("starting the thread that sweeps flows")?;
+        Ok(Self { board, timeouts: asked, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// From the next sweep on, which begins at once, flows are over after other times.
+    pub fn set_timeouts(&self, timeouts: Timeouts) {
+        *self.timeouts.lock().unwrap_or_else(PoisonError::into_inner) = timeouts;
     }
 
     /// What the sweeps did and found. The thread waits with what it has to tell while this is held.
@@ -149,6 +158,7 @@ fn watched(cpus: u64) -> Vec<Watched> {
 struct Work {
     pins: PinDirectory,
     timeouts: Timeouts,
+    timeouts_asked: Arc<Mutex<Timeouts>>,
     board: Arc<Mutex<Board>>,
     stopped: Receiver<()>,
     watched: Vec<Watched>,
@@ -169,6 +179,10 @@ impl Work {
     /// Sweeps the maps that are due, and those that are fuller than their last sweep left them.
     fn look(&mut self) -> Result<()> {
         self.looks = self.looks.wrapping_add(1);
+        let asked = *self.timeouts_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut self.timeouts, asked) != asked {
+            self.watched.iter_mut().for_each(|watched| watched.due = None);
+        }
         let now = Instant::now();
         let mut due = Vec::new();
         for (index, watched) in self.watched.iter().enumerate() {

@@ -11,10 +11,11 @@ use anyhow::Result;
 use tracing::{debug, info, warn};
 
 use crate::agent::handover::Handovers;
+use crate::agent::history::History;
 use crate::agent::kept::{Decided, Kept, decide};
 use crate::agent::linger;
 use crate::agent::options::Options;
-use crate::agent::report::Report;
+use crate::agent::report::{self, Report};
 use crate::agent::strays::Strays;
 use crate::agent::sweeper::Board;
 use crate::agent::uplinks::ServedUplink;
@@ -65,6 +66,10 @@ pub struct Agent {
     pub(super) report: Report,
     /// The report as it was written last.
     pub(super) written: Option<Report>,
+    /// Why it could not be written the last time.
+    pub(super) unwritten: Option<String>,
+    /// What was counted in the last minute.
+    pub(super) history: History,
     pub(super) started: Instant,
     /// When to plan for all again: for what waits for room, or as a handover ends.
     pub(super) retry_at: Option<Instant>,
@@ -80,6 +85,8 @@ pub struct Agent {
     pub(super) unlogged: (usize, Option<Instant>),
     /// Operations that a full round found, which rounds before it should have.
     pub(super) missed: u64,
+    /// What is wrong with its configuration.
+    pub(super) configuration: Vec<Refusal>,
     /// Why uplinks do without XDP, which was tried.
     pub(super) xdp_refused: Option<Refused>,
 }
@@ -113,6 +120,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").into(),
             node_name: options.node_name.clone(),
             counted_services: options.sizes.counted_services,
+            programs_version: report::programs_version(&options.bpffs_dir, hooks.refused().is_some()),
             ..Report::default()
         };
         let ways = match observed.generation {
@@ -142,6 +150,8 @@ impl Agent {
             families: BTreeSet::new(),
             report,
             written: None,
+            unwritten: None,
+            history: History::default(),
             started: Instant::now(),
             retry_at: None,
             is_heard: true,
@@ -150,6 +160,7 @@ impl Agent {
             waiting: Vec::new(),
             unlogged: (0, None),
             missed: 0,
+            configuration: Vec::new(),
             xdp_refused: None,
         })
     }
@@ -184,6 +195,19 @@ impl Agent {
                 self.checked_at = None;
             }
         }
+    }
+
+    /// Goes on with these options, as far as that goes without a restart: the next round is about everything.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then nothing has changed.
+    pub fn take_over(&mut self, new: Options) -> Result<()> {
+        let mut options = self.options.clone();
+        options.take_over(new);
+        self.maps.put_settings(options.settings)?;
+        self.options = options;
+        self.checked_at = None;
+        Ok(())
     }
 
     /// Something of the node has changed, or should be looked at again.

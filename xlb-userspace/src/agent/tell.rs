@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::agent::forwarding;
+use crate::agent::history::Counted;
 use crate::agent::report::now_s;
 use crate::agent::sync::Agent;
 use crate::maps::wanted::Refused;
@@ -18,7 +19,7 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 impl Agent {
     /// Tells what is waited for before anything is changed.
     pub fn wait(&mut self, refusals: Vec<Refusal>, waiting: Vec<Refusal>) {
-        self.tell([self.refused_programs(), refusals].concat(), waiting);
+        self.tell([self.refused_programs(), self.configuration.clone(), refusals].concat(), waiting);
     }
 
     /// Why the programs of before serve, or tc in the place of XDP, if they do.
@@ -63,6 +64,7 @@ impl Agent {
         }
         let refusals = [
             &self.refused_programs(),
+            &self.configuration,
             &self.missing,
             source_refusals,
             &self.kept.refusals(),
@@ -71,7 +73,18 @@ impl Agent {
         ];
         let refusals: Vec<Refusal> = refusals.into_iter().flatten().cloned().collect();
         self.report.in_sync_at_s = now_s();
+        self.look_back();
         self.tell(refusals, self.waiting.clone());
+    }
+
+    /// Keeps what was counted a minute ago. Counters that cannot be read are nobody's trouble but the reader's.
+    fn look_back(&mut self) {
+        if self.history.is_due(self.report.in_sync_at_s)
+            && let Ok(counters) = self.maps.counters()
+        {
+            self.history.add(Counted::of(self.report.in_sync_at_s, counters));
+        }
+        self.report.counted_before = self.history.before().cloned();
     }
 
     /// Kernel settings that stand in the way of backends in mode stack. Nobody tells of their changes: they are read anew.
@@ -108,8 +121,11 @@ impl Agent {
             return;
         }
         self.written = Some(self.report.clone());
-        if let Err(error) = self.report.write(&self.options.bpffs_dir) {
-            warn!("{error:#}");
+        let error = self.report.write(&self.options.bpffs_dir).err().map(|error| format!("{error:#}"));
+        // Told once: it is written every few seconds.
+        if let Some(error) = error.iter().find(|error| self.unwritten.as_ref() != Some(error)) {
+            warn!("{error}");
         }
+        self.unwritten = error;
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{Output, PinArgs};
+use super::PinArgs;
+use super::output::OutputArgs;
 use crate::doctor::{Finding, Verdict, findings, read};
 use crate::maps::pins::PinDirectory;
 
@@ -18,9 +19,8 @@ pub struct DoctorArgs {
     /// Leave out what is as it should be
     #[arg(short, long)]
     quiet: bool,
-    /// How to show it
-    #[arg(short, long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     pins: PinArgs,
 }
@@ -35,10 +35,7 @@ pub fn doctor(args: DoctorArgs) -> Result<()> {
     let facts = runtime.block_on(read::facts(&pins, &args.uplinks))?;
     let mut found = findings(&facts);
     found.retain(|finding| !args.quiet || finding.verdict != Verdict::Ok);
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&found)?),
-        _ => print!("{}", text(&found)),
-    }
+    args.output.print(&found, |found, _| text(found))?;
     match found.iter().filter(|finding| finding.verdict == Verdict::Problem).count() {
         0 => Ok(()),
         1 => bail!("xlb doctor found a problem"),

@@ -1,10 +1,10 @@
 //! `xlb explain`: the packet path itself, over the live maps, with each step told.
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use xlb_common::Reason;
 use xlb_common::abi::{Backend, Frontend, Member, frontend_flags as flags};
 use xlb_common::checksum::checksum;
@@ -16,6 +16,7 @@ use xlb_common::slot::SlotWord;
 use xlb_common::tables::{Proof, Stage};
 
 use crate::cli::inspection::interface;
+use crate::cli::output::OutputArgs;
 use crate::cli::span::Span;
 use crate::cli::{PinArgs, next};
 use crate::maps::keys::stored;
@@ -56,6 +57,8 @@ pub struct ExplainArgs {
     #[arg(long = "for", value_name = "TIME", default_value = "1m", requires = "next")]
     duration: Span,
     #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
     pins: PinArgs,
 }
 
@@ -73,14 +76,15 @@ enum ProtocolArg {
 pub fn run(args: ExplainArgs) -> Result<()> {
     let pins = PinDirectory::new(args.pins.bpffs_dir);
     match (args.src, args.dst, args.next) {
-        (_, _, Some(count)) => next::explain(&pins, count, args.duration),
+        (_, _, Some(count)) => next::explain(&pins, count, args.duration, args.output),
         (Some(source), Some(destination), None) => {
             let protocol = match args.proto {
                 ProtocolArg::Tcp => Protocol::Tcp,
                 ProtocolArg::Udp => Protocol::Udp,
                 ProtocolArg::Sctp => Protocol::Sctp,
             };
-            explain(&pins, &Question { protocol, source, destination, is_established: args.established })
+            let question = Question { protocol, source, destination, is_established: args.established };
+            explain(&pins, &question, args.output)
         }
         _ => bail!("name --src and --dst, or say --next"),
     }
@@ -99,11 +103,36 @@ pub struct Question {
     pub is_established: bool,
 }
 
+/// The packet's way.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The packet.
+    pub packet: String,
+    /// What was looked at, in this order.
+    pub steps: Vec<Step>,
+    /// The packet as the pod gets it; absent: it is not served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<String>,
+    /// Name of the reason: of the counter that such a packet counts in.
+    pub reason: &'static str,
+    /// The reason as a sentence.
+    pub verdict: &'static str,
+}
+
+/// Something that was looked at.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What it is.
+    pub step: &'static str,
+    /// What was found.
+    pub found: String,
+}
+
 /// Prints the packet's way, stage by stage.
 ///
 /// # Errors
 /// When there is no dataplane, or the ends of the packet are of two families.
-pub fn explain(pins: &PinDirectory, question: &Question) -> Result<()> {
+pub fn explain(pins: &PinDirectory, question: &Question, output: OutputArgs) -> Result<()> {
     let (source, destination) = (question.source.ip(), question.destination.ip());
     ensure!(
         source.is_ipv4() == destination.is_ipv4(),
@@ -113,21 +142,34 @@ pub fn explain(pins: &PinDirectory, question: &Question) -> Result<()> {
     let tables = LiveTables::new(&maps, pins)?;
     let observed = maps.observed()?;
     let mut bytes = packet(question);
-    let arrival = Arrival::at(Door::Tc, 0);
-    let verdict = ingress(&mut BytePacket(&mut bytes), &tables, arrival);
+    let verdict = ingress(&mut BytePacket(&mut bytes), &tables, Arrival::at(Door::Tc, 0));
     let stages = tables.stages.borrow();
     // What was told before the packet was handed over is told once more.
     let first = stages.iter().rposition(|stage| *stage == Stage::PortTaken).unwrap_or_default();
-    print!("packet     {}\n{}{}", describe(question), told(&stages[first..], &observed), conclusion(verdict, &bytes));
-    Ok(())
+    let steps = steps(&stages[first..], &observed);
+    output.print(&conclude(describe(question), steps, verdict, &bytes), |explanation, _| text(explanation))
 }
 
-/// The steps of the path, a line each.
-pub(super) fn told(stages: &[Stage], observed: &Observed) -> String {
-    let mut text = String::new();
+fn conclude(packet: String, steps: Vec<Step>, verdict: Result<Delivery, Reason>, bytes: &[u8]) -> Explanation {
+    let becomes = verdict.is_ok().then(|| ends(bytes));
+    let reason = verdict.map_or_else(|reason| reason, |delivery| delivery.reason);
+    Explanation { packet, steps, becomes, reason: reason.label(), verdict: reason.sentence() }
+}
+
+/// The packet's way, a line for each step.
+pub(super) fn text(explanation: &Explanation) -> String {
+    let Explanation { packet, steps, becomes, reason, verdict } = explanation;
+    let steps = steps.iter().map(|Step { step, found }| (*step, found.as_str()));
+    let verdict = format!("{verdict} ({reason})");
+    let all = [("packet", packet.as_str())].into_iter().chain(steps);
+    let all = all.chain(becomes.iter().map(|becomes| ("becomes", becomes.as_str()))).chain([("verdict", &*verdict)]);
+    all.map(|(name, what)| format!("{name:<10} {what}\n")).collect()
+}
+
+/// The steps of the path.
+pub(super) fn steps(stages: &[Stage], observed: &Observed) -> Vec<Step> {
     let mut teller = Teller { observed, members_base: 0 };
-    stages.iter().for_each(|stage| teller.tell(&mut text, stage));
-    text
+    stages.iter().map(|stage| teller.tell(stage)).collect()
 }
 
 fn describe(question: &Question) -> String {
@@ -148,8 +190,8 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    fn tell(&mut self, text: &mut String, stage: &Stage) {
-        let line = match stage {
+    fn tell(&mut self, stage: &Stage) -> Step {
+        let (step, found) = match stage {
             Stage::Frontend(frontend) => {
                 self.members_base = frontend.members_base;
                 let service = self.observed.services.get(&frontend.service);
@@ -158,27 +200,29 @@ impl Teller<'_> {
                     0 => "one backend".into(),
                     slots => format!("{slots} slots"),
                 };
-                format!("frontend   {name}: {among}{}", conditions(frontend))
+                ("frontend", format!("{name}: {among}{}", conditions(frontend)))
             }
-            Stage::Source { is_allowed: true } => "source     in one of the service's source ranges".into(),
-            Stage::Source { is_allowed: false } => "source     in none of the service's source ranges".into(),
-            Stage::Slot { index, word } => format!("slot       {index}: {}", self.owners(*word)),
-            Stage::Asked { owner, proof, .. } => format!("asked      {}: {}", self.member(*owner), proof_words(*proof)),
+            Stage::Source { is_allowed: true } => ("source", "in one of the service's source ranges".into()),
+            Stage::Source { is_allowed: false } => ("source", "in none of the service's source ranges".into()),
+            Stage::Slot { index, word } => ("slot", format!("{index}: {}", self.owners(*word))),
+            Stage::Asked { owner, proof, .. } => ("asked", format!("{}: {}", self.member(*owner), proof_words(*proof))),
             Stage::LookedUp { owner, found, .. } => {
                 let answer = if *found { "has a flow entry" } else { "has no flow entry" };
-                format!("looked up  {}: {answer}", self.member(*owner))
+                ("looked up", format!("{}: {answer}", self.member(*owner)))
             }
-            Stage::OtherFrontend { owner } => format!("other VIP  {}: its connection is to that", self.member(*owner)),
-            Stage::PortTaken => "port       has a flow with another VIP of one of the pods".into(),
-            Stage::Seat { port } => format!("seen as    port {} of the client", u16::from_be_bytes(*port)),
+            Stage::OtherFrontend { owner } => {
+                ("other VIP", format!("{}: its connection is to that", self.member(*owner)))
+            }
+            Stage::PortTaken => ("port", "has a flow with another VIP of one of the pods".into()),
+            Stage::Seat { port } => ("seen as", format!("port {} of the client", u16::from_be_bytes(*port))),
             Stage::Affinity { backend, age_ns, is_followed } => {
                 let verdict = if *is_followed { "followed" } else { "not followed" };
                 let age_s = age_ns / NS_PER_S;
-                format!("affinity   {}, {age_s} s ago: {verdict}", self.backend(*backend))
+                ("affinity", format!("{}, {age_s} s ago: {verdict}", self.backend(*backend)))
             }
-            Stage::Chosen(backend) => format!("backend    {}, {}", backend.socket(), delivery(backend)),
+            Stage::Chosen(backend) => ("backend", format!("{}, {}", backend.socket(), delivery(backend))),
         };
-        let _ = writeln!(text, "{line}");
+        Step { step, found }
     }
 
     fn owners(&self, word: SlotWord) -> String {
@@ -226,23 +270,6 @@ fn delivery(backend: &Backend) -> String {
         (true, ifindex) => format!("direct by {}", interface(ifindex)),
         (false, _) => "through the stack".into(),
     }
-}
-
-fn conclusion(verdict: Result<Delivery, Reason>, bytes: &[u8]) -> String {
-    let reason = match verdict {
-        Ok(delivery) => delivery.reason,
-        Err(reason) => reason,
-    };
-    let becomes = match verdict {
-        Ok(_) => format!("becomes    {}\n", ends(bytes)),
-        Err(_) => String::new(),
-    };
-    format!("{becomes}{}", verdict_words(reason))
-}
-
-/// What became of a packet, as a line.
-pub(super) fn verdict_words(reason: Reason) -> String {
-    format!("verdict    {} ({})\n", reason.sentence(), reason.label())
 }
 
 /// Source and destination of the packet, and its TTL.

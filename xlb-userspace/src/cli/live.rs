@@ -1,8 +1,6 @@
 //! The commands that look at a node that serves, and at its packets.
 
-use std::io::{self, ErrorKind, Write};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 
 use super::{doctor, top, watch};
@@ -30,14 +28,5 @@ pub fn run(command: LiveCommand) -> Result<()> {
         LiveCommand::Top(args) => top::top(&args),
         LiveCommand::Watch(args) => watch::watch(args),
         LiveCommand::Capture(args) => watch::capture(args),
-    }
-}
-
-/// Prints what is told one after the other. False: nobody reads any more.
-pub(super) fn print(text: &str) -> Result<bool> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).context("writing to the standard output"),
     }
 }

@@ -1,4 +1,4 @@
-//! Counters in the OpenMetrics text format, for a textfile collector, also while no agent runs. A running agent serves
+//! `xlb metrics`: counters in the OpenMetrics text format, for a textfile collector, also while no agent runs. A running agent serves
 //! more of them itself (`--metrics-address`).
 
 use std::path::Path;
@@ -6,17 +6,25 @@ use std::path::Path;
 use anyhow::Result;
 use prometheus_client::registry::Registry;
 
+use super::PinArgs;
+use super::output::print;
 use crate::agent::report::Report;
 use crate::maps::live::LiveMaps;
+use crate::maps::pins::PinDirectory;
 use crate::metrics::facts::by_kind;
 use crate::metrics::services::services;
 use crate::metrics::text;
 
-/// The metrics of a dataplane.
+/// Prints the metrics of a dataplane.
 ///
 /// # Errors
-/// When the kernel refuses to read.
-pub fn text(maps: &LiveMaps, bpffs_dir: &Path) -> Result<String> {
+/// When there is none, or the kernel refuses to read.
+pub fn show(args: PinArgs) -> Result<()> {
+    let pins = PinDirectory::new(args.bpffs_dir);
+    print(&text(&LiveMaps::open(&pins)?, pins.root())?).map(drop)
+}
+
+fn text(maps: &LiveMaps, bpffs_dir: &Path) -> Result<String> {
     let mut registry = Registry::with_prefix("xlb");
     text::packets(&mut registry, &maps.counters()?);
     text::generation(&mut registry, maps.config()?.generation);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::source::SourceChoice;
 
@@ -14,7 +14,8 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["kube", "kubeconfig"])]
     manifests: Option<PathBuf>,
     /// The API server of the cluster that xlb runs in, or of the kubeconfig. The default inside a cluster
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = ArgAction::Set)]
     kube: bool,
     /// How to reach the API server from outside of a cluster; means --kube
     #[arg(long, value_name = "FILE")]

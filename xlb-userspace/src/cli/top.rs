@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::live::print;
-use super::{Output, PinArgs};
+use super::PinArgs;
+use super::output::{OutputArgs, print};
 use crate::maps::pins::PinDirectory;
 use crate::top::look::Looker;
 use crate::top::rates::{Round, round};
@@ -30,9 +30,8 @@ pub struct TopArgs {
     /// Which services come first
     #[arg(long, value_enum, default_value = "packets")]
     sort: Sort,
-    /// How to print rounds; json is one object for each
-    #[arg(short, long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     pins: PinArgs,
 }
@@ -49,7 +48,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub fn top(args: &TopArgs) -> Result<()> {
     let mut looker = Looker::open(PinDirectory::new(args.pins.bpffs_dir.clone()))?;
     let rounds = if args.once { Some(1) } else { args.count };
-    if rounds.is_none() && args.output == Output::Text && is_able_terminal() {
+    if rounds.is_none() && args.output.output.is_for_people() && is_able_terminal() {
         return screen::show(&mut looker, args.interval, args.sort);
     }
     let mut before = looker.look()?;
@@ -74,9 +73,11 @@ fn is_able_terminal() -> bool {
 
 /// False: nobody reads any more.
 fn print_round(round: &Round, args: &TopArgs) -> Result<bool> {
-    let text = match args.output {
-        Output::Json => serde_json::to_string(round)? + "\n",
-        _ => lines(round, args.sort).into_iter().map(|line| line.text + "\n").chain(["\n".to_owned()]).collect(),
+    let format = args.output.output;
+    let text = if format.is_for_people() {
+        lines(round, args.sort).into_iter().map(|line| line.text + "\n").chain(["\n".to_owned()]).collect()
+    } else {
+        format.item(round)? + "\n"
     };
     print(&text)
 }

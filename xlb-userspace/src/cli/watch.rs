@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use xlb_common::Reason;
 
-use super::live::print;
+use super::PinArgs;
+use super::output::{OutputArgs, print};
 use super::span::Span;
-use super::{Output, PinArgs};
 use crate::maps::pins::PinDirectory;
 use crate::model::IpNet;
 use crate::source::address::parse_range;
@@ -19,7 +19,7 @@ use crate::watch::follow::{End, Ended, Next, Wanted, follow};
 /// Which packets.
 #[derive(Debug, Args)]
 struct WhichArgs {
-    /// Only those of this Service: namespace/name, or one port of it, as `xlb inspect services` names them
+    /// Only those of this Service: namespace/name, or one port of it, as `xlb services` names them
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// Only those from or to these clients
@@ -44,9 +44,8 @@ pub struct WatchArgs {
     /// End after this time
     #[arg(long = "for", value_name = "TIME")]
     duration: Option<Span>,
-    /// How to print packets; json is one object for each
-    #[arg(short, long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     pins: PinArgs,
 }
@@ -91,14 +90,11 @@ impl WhichArgs {
 /// # Errors
 /// When there is no dataplane, or packets cannot be heard.
 pub fn watch(args: WatchArgs) -> Result<()> {
-    let (output, count) = (args.output, args.count);
+    let (output, count) = (args.output.output, args.count);
     let mut printed = 0;
     let ended =
         follow(&PinDirectory::new(args.pins.bpffs_dir), &args.which.wanted(args.duration), warn, |event, _| {
-            let line = match output {
-                Output::Json => serde_json::to_string(event)?,
-                _ => event.line(),
-            };
+            let line = if output.is_for_people() { event.line() } else { output.item(event)? };
             printed += 1;
             let is_read = print(&(line + "\n"))?;
             Ok(if is_read && count != Some(printed) { Next::More } else { Next::Enough })

@@ -124,7 +124,7 @@ fn dataplane(pins: &PinDirectory) -> Dataplane {
         is_jitted = Some(is_jitted.unwrap_or(true) && program.size_jitted() > 0);
     }
     let agent = Report::read(pins.root()).filter(|_| is_there).map(|report| AgentFacts {
-        is_running: report.is_of_running_agent(),
+        is_running: pins.has_agent(),
         pid: report.pid,
         refusals: report.refusals.into_iter().chain(report.waiting).collect(),
     });

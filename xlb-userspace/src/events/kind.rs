@@ -26,13 +26,15 @@ pub enum RefusalKind {
     Source,
     /// An uplink, a pod's link, or this node.
     Node,
+    /// The configuration: a file with a mistake, or a setting that needs a restart.
+    Configuration,
     /// The agent's own programs: those of before serve, or tc in the place of XDP.
     Programs,
 }
 
 impl RefusalKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ExternalIp,
         Self::Contested,
         Self::SourceRanges,
@@ -43,6 +45,7 @@ impl RefusalKind {
         Self::Service,
         Self::Source,
         Self::Node,
+        Self::Configuration,
         Self::Programs,
     ];
 
@@ -53,6 +56,7 @@ impl RefusalKind {
         let says = |part: &str| why.contains(part);
         match subject {
             "program" | "programs" => Self::Programs,
+            "configuration" => Self::Configuration,
             _ if says("because the table of") || says("because no free part") || says("endpoints on one node") => {
                 Self::Capacity
             }
@@ -84,6 +88,7 @@ impl RefusalKind {
             Self::Service => "service",
             Self::Source => "source",
             Self::Node => "node",
+            Self::Configuration => "configuration",
             Self::Programs => "programs",
         }
     }
@@ -103,6 +108,7 @@ impl RefusalKind {
             Self::Service => "NotServed",
             Self::Source => "SourceFailing",
             Self::Node => "NodeFailing",
+            Self::Configuration => "ConfigurationRefused",
             Self::Programs => "ProgramsRefused",
         }
     }

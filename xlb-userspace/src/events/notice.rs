@@ -48,7 +48,7 @@ pub struct Notice {
 
 impl Notice {
     /// A refusal that is about a Service, or about this node's room for flows. Others are for the operator of the node, who has
-    /// `xlb inspect` and the log.
+    /// `xlb status` and the log.
     #[must_use]
     pub fn of(refusal: &Refusal, node_name: &str) -> Option<Self> {
         let subject = match service_of(refusal) {

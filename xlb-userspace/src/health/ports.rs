@@ -65,6 +65,17 @@ impl HealthPorts {
         }
     }
 
+    /// From now on somebody else answers, or this does. Ports close at once, and open after the next round.
+    pub fn choose(&mut self, choice: PortChoice) {
+        if choice != self.choice {
+            self.left.clear();
+        }
+        if choice == PortChoice::Off {
+            self.open.clear();
+        }
+        self.choice = choice;
+    }
+
     /// What could not be opened.
     pub fn refusals(&self) -> &[Refusal] {
         &self.refusals

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
@@ -14,6 +16,10 @@ use xlb_common::abi::ABI_VERSION;
 
 use crate::maps::attach::FrontDoor;
 use crate::maps::cgroup;
+
+/// How often, and after which pause, an agent tries again: somebody may only have looked whether there is one.
+const LOOKS: u32 = 10;
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where bpffs is mounted by convention.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -215,13 +221,28 @@ impl PinDirectory {
     /// When another agent has it.
     pub fn lock(&self) -> Result<AgentLock> {
         let directory = File::open(&self.root).with_context(|| format!("opening {}", self.root.display()))?;
-        match directory.try_lock() {
+        let mut locked = directory.try_lock();
+        for _ in 0..LOOKS {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            thread::sleep(LOOK_PAUSE);
+            locked = directory.try_lock();
+        }
+        match locked {
             Ok(()) => Ok(AgentLock { _directory: directory }),
             Err(TryLockError::WouldBlock) => {
                 bail!("another xlb agent serves {}: stop it first, or choose another --bpffs-dir", self.root.display())
             }
             Err(TryLockError::Error(error)) => Err(error).context(format!("locking {}", self.root.display())),
         }
+    }
+
+    /// Whether an agent has the directory now, in whatever container: process ids differ between them, the lock does not.
+    #[must_use]
+    pub fn has_agent(&self) -> bool {
+        let looked = File::open(&self.root).map(|directory| directory.try_lock_shared());
+        matches!(looked, Ok(Err(TryLockError::WouldBlock)))
     }
 
     /// Removes every pin, of any version: links are detached and maps freed once nobody holds them.

@@ -44,6 +44,8 @@ pub struct Facts {
     pub swept: Board,
     /// Open health ports.
     pub health_ports: usize,
+    /// How often the configuration was read again while the agent ran: taken, and refused.
+    pub reloads: (u64, u64),
     /// Answers of the health server by path and status.
     pub answers: BTreeMap<(&'static str, u16), u64>,
 }
@@ -93,6 +95,7 @@ impl Default for Facts {
             refused_program: None,
             swept: Board::default(),
             health_ports: 0,
+            reloads: (0, 0),
             answers: BTreeMap::new(),
         }
     }

@@ -18,7 +18,7 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 const FILLS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The maps that the kernel fills.
-pub(crate) const FILLED_MAPS: [&str; 20] = [
+pub const FILLED_MAPS: [&str; 20] = [
     "FLOWS_V4",
     "PENDING_V4",
     "UDP_FLOWS_V4",

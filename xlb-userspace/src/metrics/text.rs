@@ -41,6 +41,7 @@ pub fn text(facts: &Facts, maps: Option<&MapFacts>) -> Result<String, fmt::Error
     let refused = facts.refused_program.iter().map(|program| ([("program", program.clone())], 1));
     gauges(&mut registry, "programs_refused", "The program for which those of the agent before serve on", refused);
     swept(&mut registry, &facts.swept);
+    reloads(&mut registry, facts.reloads);
     health(&mut registry, facts);
     cluster(&mut registry, facts);
     if let Some(maps) = maps {
@@ -129,6 +130,12 @@ fn swept(registry: &mut Registry, board: &Board) {
         busy.get_or_create(&[label(map)]).set(*seconds);
     }
     registry.register_with_unit("flow_sweep_work", "CPU time of the last walk through a map", Unit::Seconds, busy);
+}
+
+fn reloads(registry: &mut Registry, (taken, refused): (u64, u64)) {
+    let counts =
+        [("taken", taken), ("refused", refused)].map(|(outcome, count)| ([("outcome", outcome.to_owned())], count));
+    counters(registry, "config_reloads", "How often the configuration was read again, by what became of it", counts);
 }
 
 fn health(registry: &mut Registry, facts: &Facts) {

@@ -38,11 +38,10 @@ pub fn advice(reason: Reason) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::history::is_drop;
 
     #[test]
     fn there_is_advice_for_every_way_to_come_to_nothing() {
-        let without = Reason::ALL.iter().filter(|reason| is_drop(**reason) && advice(**reason).is_none());
+        let without = Reason::ALL.iter().filter(|reason| reason.is_drop() && advice(**reason).is_none());
         assert_eq!(without.collect::<Vec<_>>(), [] as [&Reason; 0]);
     }
 }

@@ -73,7 +73,7 @@ impl History {
             }
             sums
         };
-        let drops = Reason::ALL.iter().filter(|reason| is_drop(**reason)).map(|&reason| (reason, of(reason).collect()));
+        let drops = Reason::ALL.iter().filter(|reason| reason.is_drop()).map(|&reason| (reason, of(reason).collect()));
         Steps {
             begun_s: pairs().map(|(before, _)| before.at_s).collect(),
             ended_s: self.0.back().map_or(0, |last| last.at_s),
@@ -81,16 +81,6 @@ impl History {
             replied: sum(is_reply),
             drops: drops.filter(|(_, counts): &(Reason, Vec<u64>)| counts.iter().any(|count| *count > 0)).collect(),
         }
-    }
-}
-
-/// Whether a packet, or a socket's call, came to nothing: dropped or refused.
-#[must_use]
-pub fn is_drop(reason: Reason) -> bool {
-    match reason.disposition() {
-        Disposition::Drop => true,
-        Disposition::Reply => reason != Reason::EchoAnswered,
-        Disposition::Forward | Disposition::Pass => false,
     }
 }
 
@@ -133,13 +123,5 @@ mod tests {
         let steps = history.steps();
         assert_eq!((steps.begun_s.len(), steps.ended_s - steps.begun_s[0]), (360, 3600));
         assert_eq!(history.0.capacity(), capacity, "its memory does not grow");
-    }
-
-    #[test]
-    fn what_is_passed_on_is_no_drop_and_what_is_refused_is() {
-        let drops = [Reason::EmptyDropped, Reason::EmptyRejected, Reason::InsideRejected, Reason::LinkRejected];
-        assert!(drops.into_iter().all(is_drop));
-        let others = [Reason::EchoAnswered, Reason::EmptyPassed, Reason::NotOurs, Reason::Replied, Reason::Accepted];
-        assert!(!others.into_iter().any(is_drop));
     }
 }

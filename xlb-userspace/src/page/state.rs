@@ -9,9 +9,9 @@ use xlb_common::abi::ServiceStats;
 use super::advice::advice;
 use super::ask::Wanted;
 use super::happened::Log;
-use super::history::{SAMPLE_INTERVAL, SAMPLES_MAX, Steps, is_drop};
+use super::history::{SAMPLE_INTERVAL, SAMPLES_MAX, Steps};
 use super::shown::{Row, Share, Shown};
-use crate::cli::inspection::TrafficView;
+use crate::cli::services::TrafficView;
 use crate::events::RefusalKind;
 use crate::events::kind::service_of;
 use crate::maps::fill::Fill;
@@ -291,7 +291,7 @@ fn reasons(counters: &[(Reason, u64)]) -> Vec<ReasonView> {
     let view = |&(reason, count): &(Reason, u64)| ReasonView {
         reason: reason.label(),
         count,
-        is_drop: is_drop(reason),
+        is_drop: reason.is_drop(),
         sentence: reason.sentence(),
         advice: advice(reason),
     };

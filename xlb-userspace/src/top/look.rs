@@ -10,7 +10,7 @@ use xlb_common::abi::{COUNTED_SERVICES_MAX, ServiceStats};
 use xlb_common::tables::FlowTable;
 
 use crate::agent::report::Report;
-use crate::cli::inspection::{ShareView, service_view};
+use crate::cli::services::{self, ShareView};
 use crate::maps::fill::{Fill, fill};
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
@@ -100,8 +100,8 @@ impl Looker {
         }
         // An agent that starts may count other services than the one before it.
         let counted = Report::read(self.pins.root()).map_or(COUNTED_SERVICES_MAX, |report| report.counted_services);
-        let services = self.observed.services.iter().map(|(&id, service)| {
-            let view = service_view(&self.observed, id, service);
+        let views = services::views(&self.observed, |_| None);
+        let services = self.observed.services.keys().zip(views).map(|(&id, view)| {
             let backends = view.backends.into_iter().map(|share| {
                 let flows = self.are_flows_counted.then(|| self.flows.get(&share.address).copied().unwrap_or_default());
                 (share, flows)

@@ -119,7 +119,7 @@ pub fn round(before: &Look, now: &Look) -> Round {
 }
 
 fn service_rates(name: &str, before: Option<&ServiceLook>, now: &ServiceLook, interval_s: f64) -> ServiceRates {
-    let share = |(share, flows): &(crate::cli::inspection::ShareView, Option<u64>)| Share {
+    let share = |(share, flows): &(crate::cli::services::ShareView, Option<u64>)| Share {
         address: share.address,
         slots: share.slots,
         former_slots: share.former_slots,

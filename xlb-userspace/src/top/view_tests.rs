@@ -6,7 +6,7 @@ use xlb_common::Reason;
 use xlb_common::abi::ServiceStats;
 
 use super::{Sort, lines, short, window};
-use crate::cli::inspection::ShareView;
+use crate::cli::services::ShareView;
 use crate::maps::fill::Fill;
 use crate::top::look::{Look, ServiceLook};
 use crate::top::rates::round;
@@ -109,8 +109,12 @@ fn now() -> Look {
 }
 
 fn look(at_s: f64, numbers: [u64; 6], udp_flows: u64, counters: &[(Reason, u64)]) -> Look {
-    let share =
-        |address: &str, slots, former_slots| ShareView { address: address.parse().unwrap(), slots, former_slots };
+    let share = |address: &str, slots, former_slots| ShareView {
+        id: 0,
+        address: address.parse().unwrap(),
+        slots,
+        former_slots,
+    };
     let [packets_to_pods, bytes_to_pods, packets_to_clients, bytes_to_clients, new_flows, inside_flows] = numbers;
     let stats = ServiceStats {
         packets_to_pods,

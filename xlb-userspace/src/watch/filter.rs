@@ -10,7 +10,7 @@ use crate::model::IpNet;
 /// What an event has to be. What is not said is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Its Service: `namespace/name`, or one port of it as `xlb inspect` names it.
+    /// Its Service: `namespace/name`, or one port of it as `xlb services` names it.
     pub service: Option<String>,
     /// Its client.
     pub clients: Vec<IpNet>,

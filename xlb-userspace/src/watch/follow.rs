@@ -137,7 +137,7 @@ impl<W: FnMut(String)> Ears<'_, W> {
             return Ok(());
         }
         let listed: Vec<&str> = names.by_ref().take(10).collect();
-        bail!("no Service {name} is served here; there are {}: see `xlb inspect services`", listed.join(", "))
+        bail!("no Service {name} is served here; there are {}: see `xlb services`", listed.join(", "))
     }
 
     fn open_uplinks(&mut self) -> Result<()> {
