@@ -25,6 +25,7 @@
 //! [`inside`] (clients on this node, whose packets nobody rewrites),
 //! [`links`] (clients on this node whose sockets nobody sees),
 //! [`stats`] (what each service is counted for),
+//! [`watched`] (what somebody who watches sees),
 //! then the values they work on: [`abi`], [`slot`], [`hash`], [`parse`], [`packet`], [`tables`].
 //!
 //! Invariant: nothing here is unsafe, allocates, or can panic in the kernel build; every way out has a [`Reason`].
@@ -55,6 +56,7 @@ pub mod fragments;
 pub mod inside;
 pub mod links;
 pub mod stats;
+pub mod watched;
 pub mod sctp;
 pub mod twin;
 pub mod budget;

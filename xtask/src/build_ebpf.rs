@@ -29,6 +29,9 @@ pub use linker::{LINKER_VERSION, Linker};
 /// The binary of the package xlb-ebpf that nodes run, and its name under `target/bpf`.
 const PRODUCTION: (&str, &str) = ("xlb-ebpf", "xlb-ebpf.o");
 
+/// The binary that a node has while somebody watches.
+const WATCH: (&str, &str) = ("xlb-watch-ebpf", "xlb-watch.o");
+
 /// The binary that only the benchmarks load.
 const BENCH: (&str, &str) = ("xlb-bench-ebpf", "xlb-bench.o");
 
@@ -37,6 +40,9 @@ const FLOOD: (&str, &str) = ("xlb-flood-ebpf", "xlb-flood.o");
 
 /// The binary of `bench pps`.
 const PPS: (&str, &str) = ("xlb-pps-ebpf", "xlb-pps.o");
+
+/// The objects that are a part of the agent's binary.
+pub const EMBEDDED: [&str; 2] = [PRODUCTION.1, WATCH.1];
 
 /// The workspace's release profile is made for the agent. These settings replace it for BPF: bpf-linker links and
 /// optimises all bitcode at once, a program cannot unwind, and BTF is made of the debug information.
@@ -62,7 +68,7 @@ pub fn build(checkout: &Checkout) -> Result<()> {
 
     let built = checkout.bpf_build().join(TARGET).join("release");
     check(&built.join(PRODUCTION.0))?;
-    for (binary, object) in [PRODUCTION, BENCH, FLOOD, PPS] {
+    for (binary, object) in [PRODUCTION, WATCH, BENCH, FLOOD, PPS] {
         publish(&finished(&built.join(binary))?, &checkout.bpf_objects().join(object))?;
     }
     Ok(())

@@ -31,6 +31,8 @@ pub use cgroup::Cgroup;
 mod lease;
 mod leftovers;
 
+mod links;
+pub use links::programs_of_links;
 mod agent;
 pub use agent::{Agent, without_traffic, xlb_binary};
 mod bent;

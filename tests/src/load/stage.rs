@@ -5,14 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::links::{FdLink, PinnedLink};
 use serde_json::Value;
 use xlb_userspace::agent::report::Report;
-use xlb_userspace::maps::pins::PinDirectory;
 
 use super::pod::PodServer;
 use crate::lab::{
-    Agent, EndpointSpec, Lab, Manifests, Namespace, ServiceSpec, SliceSpec, service_yaml, slice_yaml, wait_for,
+    Agent, EndpointSpec, Lab, Manifests, Namespace, ServiceSpec, SliceSpec, programs_of_links, service_yaml,
+    slice_yaml, wait_for,
 };
 
 /// The VIP's port.
@@ -123,16 +122,7 @@ impl Stage {
 
     /// Each pinned link, by its name, with the id of the program that is in it.
     pub fn programs(&self) -> Result<BTreeMap<String, u32>> {
-        let links = PinDirectory::new(self.lab.pin_directory()).links();
-        let entries = std::fs::read_dir(&links).with_context(|| format!("listing {}", links.display()))?;
-        entries
-            .map(|entry| {
-                let path = entry?.path();
-                let link = FdLink::from(PinnedLink::from_pin(&path)?);
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                Ok((name, link.info()?.program_id()))
-            })
-            .collect()
+        programs_of_links(&self.lab.pin_directory())
     }
 }
 

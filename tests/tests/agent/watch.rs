@@ -1,13 +1,9 @@
 //! `xlb watch`, `xlb capture` and `xlb explain --next`: what they say of real packets is what the programs counted.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Lines};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use xlb_common::Reason;
 use xlb_tests::lab::{LabSpec, LineClient, udp_ask, xlb_binary};
@@ -15,14 +11,24 @@ use xlb_tests::lab::{LabSpec, LineClient, udp_ask, xlb_binary};
 use crate::command::xlb;
 use crate::pcapng::{Packet, read};
 use crate::stage::{LATER, Stage, full_name, service, socket};
+use crate::watcher::Watch;
 
 /// How long a watch may go on, if what it should see does not come.
 const AT_MOST: &str = "30s";
 
 #[test]
 fn every_packet_of_a_connection_is_told_as_it_was_counted() -> Result<()> {
-    for arguments in [&[][..], &["--delivery", "stack"]] {
-        let stage = Stage::with(LabSpec { pod_count: 2, ..LabSpec::default() }, arguments)?;
+    let ways = [
+        (&[][..], false),
+        (&["--delivery", "stack"], false),
+        (&["--xdp", "generic"], false),
+        (&["--xdp", "native"], true),
+        // Its pods take no frames: all is left to tc.
+        (&["--xdp", "native"], false),
+    ];
+    for (arguments, pod_gro) in ways {
+        println!("{arguments:?}, pods with GRO: {pod_gro}");
+        let stage = Stage::with(LabSpec { pod_count: 2, pod_gro, ..LabSpec::default() }, arguments)?;
         stage.who(0)?;
         let before = counters(&stage)?;
         let mut watch = Watch::start(&stage, &["watch", "-o", "json"])?;
@@ -166,17 +172,6 @@ fn the_next_packets_are_explained_as_they_come() -> Result<()> {
 }
 
 #[test]
-fn what_xdp_takes_away_is_said_and_replies_are_seen() -> Result<()> {
-    let stage = Stage::with(LabSpec { pod_count: 1, ..LabSpec::default() }, &["--xdp", "generic"])?;
-    let mut watch = Watch::start(&stage, &["watch", "-o", "json"])?;
-    assert!(watch.said.contains("eth0 is served by generic XDP"), "{}", watch.said);
-    stage.who(0)?;
-    let events = watch.until(|events| !events.is_empty())?;
-    assert_eq!(events[0]["direction"], "out");
-    Ok(())
-}
-
-#[test]
 fn a_capture_has_each_packet_before_and_after_translation() -> Result<()> {
     let stage = Stage::up()?;
     let folder = tempfile::tempdir()?;
@@ -288,106 +283,6 @@ fn by_reason(events: &[Value]) -> BTreeMap<String, u64> {
     replies_as_one(reasons)
 }
 
-fn flags(event: &Value) -> &str {
+pub fn flags(event: &Value) -> &str {
     event["flags"].as_str().unwrap_or_default()
-}
-
-/// A command that listens until it is ended. Dropping it ends it.
-struct Watch {
-    child: Child,
-    out: Lines<BufReader<ChildStdout>>,
-    err: BufReader<ChildStderr>,
-    /// What it said before it listened.
-    said: String,
-}
-
-impl Watch {
-    /// Starts it on the node, and waits until it listens.
-    fn start(stage: &Stage, arguments: &[&str]) -> Result<Watch> {
-        let mut command = stage.lab.node().command(xlb_binary());
-        command.args(arguments).arg("--bpffs-dir").arg(stage.lab.pin_directory());
-        let mut watch = Watch::of(command)?;
-        watch.until_listening()?;
-        Ok(watch)
-    }
-
-    fn of(mut command: std::process::Command) -> Result<Watch> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let out = BufReader::new(child.stdout.take().context("its output")?).lines();
-        let err = BufReader::new(child.stderr.take().context("its errors")?);
-        Ok(Watch { child, out, err, said: String::new() })
-    }
-
-    /// It says so, after all that it cannot see.
-    fn until_listening(&mut self) -> Result<()> {
-        loop {
-            let mut line = String::new();
-            if self.err.read_line(&mut line)? == 0 {
-                bail!("it ended: {}", self.said);
-            }
-            self.said.push_str(&line);
-            if line.starts_with("listening at ") {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The next event; none: it has ended.
-    fn next(&mut self) -> Result<Option<Value>> {
-        match self.out.next() {
-            Some(line) => Ok(Some(serde_json::from_str(&line?)?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Events until a condition holds.
-    fn until(&mut self, is_enough: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
-        let mut events = Vec::new();
-        while !is_enough(&events) {
-            events.push(self.next()?.with_context(|| format!("it ended after {events:#?}"))?);
-        }
-        Ok(events)
-    }
-
-    fn interrupt(&mut self) -> Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGINT)?)
-    }
-
-    /// Interrupts it; it ends well.
-    fn end(&mut self) -> Result<()> {
-        self.interrupt()?;
-        let said = self.rest()?;
-        anyhow::ensure!(self.child.wait()?.success(), "{said}");
-        Ok(())
-    }
-
-    /// Lines until there is one of a kind.
-    fn lines_until(&mut self, is_last: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-        let mut lines = Vec::new();
-        while !lines.last().is_some_and(|line: &String| is_last(line)) {
-            lines.push(self.out.next().with_context(|| format!("it ended after {lines:#?}"))??);
-        }
-        Ok(lines)
-    }
-
-    /// All lines until it ends.
-    fn lines(&mut self) -> Result<Vec<String>> {
-        let lines: std::io::Result<Vec<String>> = self.out.by_ref().collect();
-        Ok(lines?)
-    }
-
-    /// What else it says until it ends.
-    fn rest(&mut self) -> Result<String> {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.err, &mut text)?;
-        Ok(text)
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

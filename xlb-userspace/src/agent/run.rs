@@ -240,6 +240,9 @@ async fn serve(
             Err(error) if is_first => return Err(error),
             Err(error) => error!("{error:#}; what is served stays, the next attempt is in {RESYNC_INTERVAL:?}"),
         }
+        if is_tick {
+            agent.hooks.end_left_watches();
+        }
         is_tick = false;
         tokio::select! {
             () = source.next_change() => {}

@@ -21,6 +21,7 @@ use crate::maps::link::{pin_link, remove_pin, replace_program};
 use crate::maps::pins::PinDirectory;
 use crate::maps::programs::{Programs, not_kept};
 use crate::maps::wanted::Refused;
+use crate::maps::watching;
 
 /// Which program meets the packets of an uplink first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -35,11 +36,21 @@ pub enum FrontDoor {
 }
 
 impl FrontDoor {
+    /// Name of the program that meets packets first.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Tc => Hook::Tc,
+            Self::XdpNative => Hook::Xdp,
+            Self::XdpGeneric => Hook::XdpAlone,
+        }
+        .program()
+    }
+
     /// The one whose first program has this name.
     #[must_use]
     pub fn of_program(name: &str) -> Option<Self> {
-        let doors = [(Hook::Tc, Self::Tc), (Hook::Xdp, Self::XdpNative), (Hook::XdpAlone, Self::XdpGeneric)];
-        doors.into_iter().find(|(hook, _)| hook.program() == name).map(|(_, door)| door)
+        [Self::Tc, Self::XdpNative, Self::XdpGeneric].into_iter().find(|door| door.program() == name)
     }
 }
 
@@ -184,6 +195,11 @@ impl Hooks {
                 Err(error) => warn!("detaching {}: {error}", path.display()),
             }
         }
+    }
+
+    /// Ends what somebody who watched and was killed has left in front of XDP.
+    pub fn end_left_watches(&self) {
+        watching::give_back_left(&self.pins).unwrap_or_else(|error| warn!("{error:#}"));
     }
 
     fn attach_tc(&mut self, hook: Hook, interface: &str, ifindex: u32, direction: TcAttachType) -> Result<()> {

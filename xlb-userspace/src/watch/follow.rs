@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::ear::Ear;
 use super::event::Event;
 use super::filter::Filter;
 use super::judge::{Place, judge, pod_links};
@@ -18,12 +19,13 @@ use crate::maps::attach::FrontDoor;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::tables::LiveTables;
+use crate::maps::watching::Watching;
 use crate::node::packet_socket::{Arrived, PacketSocket};
 use crate::plan::Observed;
 
 /// Links of pods that are listened to at once.
 const LINKS_MAX: usize = 512;
-/// Packets that one link may hand on before the others have their turn.
+/// Packets that one link, or one CPU of it, may hand on before the others have their turn.
 const TURN_PACKETS: usize = 64;
 /// How often is looked for other services, pods and links.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,13 +86,16 @@ pub fn follow(
     let maps = LiveMaps::open(pins)?;
     let tables = LiveTables::new(&maps, pins)?;
     let signals = signals()?;
-    let mut ears = Ears { pins, wanted, sockets: BTreeMap::new(), observed: maps.observed()?, warn };
+    let mut ears = Ears { pins, wanted, ears: BTreeMap::new(), observed: maps.observed()?, warn };
     ears.check_service()?;
     ears.open_uplinks()?;
+    ensure!(
+        !ears.ears.is_empty(),
+        "none of xlb's programs is attached to an uplink: start xlb run, or name its --bpffs-dir"
+    );
     ears.open_pods();
     ears.tell();
     let (began, mut news_at) = (Instant::now(), Instant::now() + NEWS_INTERVAL);
-    let mut bytes = Vec::new();
     loop {
         let left = wanted.duration.map(|duration| duration.saturating_sub(began.elapsed()));
         if left == Some(Duration::ZERO) {
@@ -99,7 +104,7 @@ pub fn follow(
         if !ears.wait(&signals, left.unwrap_or(NEWS_INTERVAL).min(NEWS_INTERVAL))? {
             return Ok(ears.end(End::Interrupted));
         }
-        for (arrived, bytes, place) in ears.turn(&mut bytes) {
+        for (arrived, bytes, place) in ears.turn() {
             let event = judge(bytes, &arrived, &place, &tables, &ears.observed);
             if let Some(event) = event.filter(|event| wanted.filter.takes(event))
                 && take(&event, &ears.observed)? == Next::Enough
@@ -109,6 +114,7 @@ pub fn follow(
         }
         if Instant::now() >= news_at {
             let began = Instant::now();
+            ears.open_uplinks()?;
             if maps.config()?.generation != ears.observed.generation {
                 ears.observed = maps.observed()?;
                 ears.open_pods();
@@ -118,11 +124,11 @@ pub fn follow(
     }
 }
 
-/// The sockets, and what was known when they were opened.
+/// The ears, and what was known when they were opened.
 struct Ears<'a, W> {
     pins: &'a PinDirectory,
     wanted: &'a Wanted,
-    sockets: BTreeMap<u32, (PacketSocket, Place)>,
+    ears: BTreeMap<u32, (Ear, Place)>,
     observed: Observed,
     warn: W,
 }
@@ -140,39 +146,41 @@ impl<W: FnMut(String)> Ears<'_, W> {
         bail!("no Service {name} is served here; there are {}: see `xlb services`", listed.join(", "))
     }
 
+    /// Opens those that are new, and those that an agent which came has taken the ear from.
     fn open_uplinks(&mut self) -> Result<()> {
-        let doors = self.pins.doors();
-        ensure!(
-            !doors.is_empty(),
-            "none of xlb's programs is attached to an uplink: start xlb run, or name its --bpffs-dir"
-        );
-        for (ifindex, door) in doors {
-            let name = interface(ifindex);
-            match door {
-                FrontDoor::Tc => {}
-                FrontDoor::XdpNative => (self.warn)(format!(
-                    "{name} is served by native XDP: packets that it hands to pods are not seen, those that it leaves to tc and \
-                     all replies are"
-                )),
-                FrontDoor::XdpGeneric => (self.warn)(format!(
-                    "{name} is served by generic XDP: packets from clients are not seen there, replies are; with --xdp off \
-                     all are"
-                )),
+        self.ears.retain(|_, (ear, _)| ear.is_in_place());
+        for (ifindex, door) in self.pins.doors() {
+            if !self.ears.contains_key(&ifindex) {
+                let link = interface(ifindex);
+                let (ear, door) =
+                    self.open_uplink(&link, ifindex, door).with_context(|| format!("listening at {link}"))?;
+                self.ears.insert(ifindex, (ear, Place { link, ifindex, door: Some(door) }));
             }
-            let place = Place { link: name.clone(), ifindex, is_uplink: true };
-            let socket =
-                PacketSocket::open(ifindex, self.wanted.one_in).with_context(|| format!("listening at {name}"))?;
-            self.sockets.insert(ifindex, (socket, place));
         }
         Ok(())
+    }
+
+    /// Answers the door before which packets are heard, too.
+    fn open_uplink(&mut self, link: &str, ifindex: u32, door: FrontDoor) -> Result<(Ear, FrontDoor)> {
+        let one_in = self.wanted.one_in;
+        if door != FrontDoor::Tc {
+            match Watching::open(self.pins, door.program(), ifindex, one_in) {
+                Ok(watching) => return Ok((Ear::Xdp(Box::new(watching)), door)),
+                Err(error) => (self.warn)(format!(
+                    "{link} is served by {door}: packets from clients are not seen there, but those that it leaves to tc, and replies \
+                     are: {error:#}"
+                )),
+            }
+        }
+        Ok((Ear::Socket(PacketSocket::open(ifindex, one_in)?), FrontDoor::Tc))
     }
 
     /// Opens those that are new, and closes those that lead to no backend any more.
     fn open_pods(&mut self) {
         let links = pod_links(&self.observed, |name| self.wanted.filter.takes_service(name));
-        self.sockets.retain(|ifindex, (_, place)| place.is_uplink || links.contains(ifindex));
-        let new: Vec<u32> = links.into_iter().filter(|ifindex| !self.sockets.contains_key(ifindex)).collect();
-        let room = LINKS_MAX.saturating_sub(self.sockets.len());
+        self.ears.retain(|ifindex, (_, place)| place.door.is_some() || links.contains(ifindex));
+        let new: Vec<u32> = links.into_iter().filter(|ifindex| !self.ears.contains_key(ifindex)).collect();
+        let room = LINKS_MAX.saturating_sub(self.ears.len());
         if new.len() > room {
             let more = new.len() - room;
             (self.warn)(format!("replies of {more} links of pods are not seen: name a --service"));
@@ -181,8 +189,7 @@ impl<W: FnMut(String)> Ears<'_, W> {
             let name = interface(ifindex);
             match PacketSocket::open(ifindex, self.wanted.one_in) {
                 Ok(socket) => {
-                    let place = Place { link: name, ifindex, is_uplink: false };
-                    self.sockets.insert(ifindex, (socket, place));
+                    self.ears.insert(ifindex, (Ear::Socket(socket), Place { link: name, ifindex, door: None }));
                 }
                 Err(error) => (self.warn)(format!("replies by {name} are not seen: {error:#}")),
             }
@@ -191,16 +198,17 @@ impl<W: FnMut(String)> Ears<'_, W> {
 
     /// From here on no packet is missed.
     fn tell(&mut self) {
-        let uplinks = self.sockets.values().filter(|(_, place)| place.is_uplink).map(|(_, place)| place.link.as_str());
+        let uplinks =
+            self.ears.values().filter(|(_, place)| place.door.is_some()).map(|(_, place)| place.link.as_str());
         let uplinks = uplinks.collect::<Vec<_>>().join(", ");
-        let pods = self.sockets.values().filter(|(_, place)| !place.is_uplink).count();
+        let pods = self.ears.values().filter(|(_, place)| place.door.is_none()).count();
         (self.warn)(format!("listening at {uplinks}, and at {pods} links of pods"));
     }
 
     /// Waits until a link has something, and no longer than told. False: a signal came.
     fn wait(&self, signals: &SignalFd, at_most: Duration) -> Result<bool> {
-        let mut polled: Vec<PollFd> =
-            self.sockets.values().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        let descriptors = self.ears.values().flat_map(|(ear, _)| ear.descriptors());
+        let mut polled: Vec<PollFd> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         polled.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         // A wait of less than a millisecond is none, and would be asked for again and again.
         let milliseconds = u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX).max(1);
@@ -213,20 +221,17 @@ impl<W: FnMut(String)> Ears<'_, W> {
     }
 
     /// What waits at all links, in the order in which it came: an answer may wait at another link than its question.
-    fn turn(&self, buffer: &mut Vec<u8>) -> Vec<(Arrived, Vec<u8>, Place)> {
+    fn turn(&mut self) -> Vec<(Arrived, Vec<u8>, Place)> {
         let mut packets = Vec::new();
-        for (socket, place) in self.sockets.values() {
-            for _ in 0..TURN_PACKETS {
-                let Ok(Some(arrived)) = socket.receive(buffer) else { break };
-                packets.push((arrived, buffer.clone(), place.clone()));
-            }
+        for (ear, place) in self.ears.values_mut() {
+            ear.receive(TURN_PACKETS, |arrived, bytes| packets.push((arrived, bytes, place.clone())));
         }
         packets.sort_by_key(|(arrived, ..)| arrived.at);
         packets
     }
 
     fn end(self, why: End) -> Ended {
-        Ended { why, lost: self.sockets.values().map(|(socket, _)| u64::from(socket.lost())).sum() }
+        Ended { why, lost: self.ears.values().map(|(ear, _)| ear.lost()).sum() }
     }
 }
 

@@ -11,6 +11,7 @@ use xlb_common::{Reason, V4, V6};
 
 use super::event::{Direction, Event, verdict};
 use super::frame::Ends;
+use crate::maps::attach::FrontDoor;
 use crate::maps::tables::LiveTables;
 use crate::node::packet_socket::Arrived;
 use crate::plan::Endpoint;
@@ -27,8 +28,8 @@ pub struct Place {
     pub link: String,
     /// Its index.
     pub ifindex: u32,
-    /// Whether clients' packets arrive there; else a pod's do.
-    pub is_uplink: bool,
+    /// Of an uplink, before which program packets are heard; none: a pod's packets arrive there.
+    pub door: Option<FrontDoor>,
 }
 
 /// Tables that remember the path's steps.
@@ -60,12 +61,12 @@ pub fn judge<T: Told>(
         packet.splice(TAG_AT..TAG_AT, tag);
     }
     let ends = Ends::of(&packet)?;
-    if place.is_uplink && !observed.vips.contains_key(&ends.destination.ip()) {
+    if place.door.is_some() && !observed.vips.contains_key(&ends.destination.ip()) {
         return None;
     }
     let (reason, after) = walk(&packet, place, tables);
     let stages = last_of(tables.take_stages());
-    if !place.is_uplink && !is_reply(reason) {
+    if place.door.is_none() && !is_reply(reason) {
         return None;
     }
     Some(told(packet, (reason, after), (ends, stages), arrived, place, observed))
@@ -79,8 +80,20 @@ fn walk<T: Told>(packet: &[u8], place: &Place, tables: &T) -> (Reason, Option<Ve
         let reason = verdict.map_or_else(|reason| reason, |delivery| delivery.reason);
         (reason, (bytes != packet).then_some(bytes))
     };
-    if place.is_uplink {
-        return run(&|packet| ingress(packet, tables, Arrival::at(Door::Tc, place.ifindex)));
+    if let Some(front) = place.door {
+        let enter = |door| run(&|packet| ingress(packet, tables, Arrival::at(door, place.ifindex)));
+        let door = match front {
+            FrontDoor::Tc => Door::Tc,
+            FrontDoor::XdpNative => Door::Xdp,
+            FrontDoor::XdpGeneric => Door::XdpAlone,
+        };
+        return match enter(door) {
+            (Reason::LeftToTc, _) => {
+                tables.take_stages();
+                enter(Door::Tc)
+            }
+            known => known,
+        };
     }
     match run(&|packet| egress::<_, _, true>(packet, tables)) {
         // What the program at the uplink does once the host's stack has routed it.
@@ -109,14 +122,14 @@ fn told(
     observed: &Observed,
 ) -> Event {
     let becomes = after.as_deref().and_then(Ends::of).map(|ends| (ends.source, ends.destination));
-    let (service, backend) = match place.is_uplink {
+    let (service, backend) = match place.door.is_some() {
         true => of_stages(&stages, observed),
         false => (becomes.and_then(|(vip, _)| service_at(vip, ends.protocol, observed)), Some(ends.source)),
     };
     Event {
         time: arrived.at,
         link: place.link.clone(),
-        direction: if place.is_uplink { Direction::In } else { Direction::Out },
+        direction: if place.door.is_some() { Direction::In } else { Direction::Out },
         protocol: ends.protocol_name(),
         flags: ends.flags(),
         source: ends.source,

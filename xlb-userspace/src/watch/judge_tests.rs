@@ -109,7 +109,7 @@ fn arrived() -> Arrived {
 }
 
 fn place(is_uplink: bool) -> Place {
-    Place { link: "eth0".into(), ifindex: IFINDEX, is_uplink }
+    Place { link: "eth0".into(), ifindex: IFINDEX, door: is_uplink.then_some(FrontDoor::Tc) }
 }
 
 /// What the agent would have read of the self-test's maps.

@@ -11,7 +11,7 @@ use super::elf;
 use super::stamp::Stamp;
 use super::toolchain::Toolchain;
 use crate::checkout::Checkout;
-use crate::{command, renames};
+use crate::{build_ebpf, command, renames};
 
 /// Where a binary is made, of what, and how.
 pub struct Build<'a> {
@@ -108,10 +108,10 @@ pub fn copy_sources(checkout: &Checkout, to: &Path) -> Result<()> {
     if to.exists() {
         fs::remove_dir_all(to).with_context(|| format!("removing {}", to.display()))?;
     }
-    let object = checkout.bpf_objects().join("xlb-ebpf.o");
-    let object = object.strip_prefix(root).unwrap_or(&object).to_owned();
+    let objects = build_ebpf::EMBEDDED.map(|name| checkout.bpf_objects().join(name));
+    let objects = objects.iter().map(|object| object.strip_prefix(root).unwrap_or(object).to_owned());
     let tracked = crate::tidy::files(root)?;
-    for path in tracked.iter().map(PathBuf::from).chain([object]) {
+    for path in tracked.iter().map(PathBuf::from).chain(objects) {
         let (from, to) = (root.join(&path), to.join(&path));
         // Deleted, and not committed yet.
         if !from.exists() {
