@@ -1,14 +1,16 @@
-//! What a watcher gets of a packet that XDP meets: shared by the program that copies it (`xlb-ebpf/src/watch.rs`) and `xlb watch`.
+//! What a watcher gets of a packet: shared by the programs that copy it (`xlb-ebpf/src/watch.rs`) and `xlb watch`.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Most bytes of a packet that are copied: a record of the perf buffer has at most 64 KiB (`struct perf_event_header`,
-/// include/uapi/linux/perf_event.h), and more than packets have before GRO.
+/// Most bytes of a packet that are copied: a record of the perf buffer has less than 64 KiB (`struct perf_event_header`,
+/// include/uapi/linux/perf_event.h). Only what GRO made of several packets is longer.
 pub const COPIED_MAX: u32 = 60 * 1024;
 
-/// Name of the program that copies.
-pub const PROGRAM: &str = "watch_xdp";
-/// Name of the map whose only program gets the packet next.
+/// Name of the program that copies at tc.
+pub const AT_TC: &str = "watch_tc";
+/// Names of those that copy before native and before generic XDP.
+pub const BEFORE_XDP: [&str; 2] = ["watch_xdp", "watch_xdp_alone"];
+/// Name of the map with the programs that get the packet after these, in the same order.
 pub const NEXT: &str = "WATCH_NEXT";
 /// Name of the perf buffer.
 pub const COPIES: &str = "WATCH_COPIES";
@@ -16,21 +18,29 @@ pub const COPIES: &str = "WATCH_COPIES";
 pub const ONE_IN: &str = "WATCH_ONE_IN";
 
 /// Comes before the packet's bytes, in the machine's byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Watched {
     /// When it came, in nanoseconds of CLOCK_MONOTONIC.
     pub at_ns: u64,
+    /// The link that received it.
+    pub ifindex: u32,
     /// Bytes of the packet, its MACs among them.
     pub length: u32,
     /// Bytes of it that were copied.
     pub copied: u32,
+    /// The VLAN tag that was taken out of it, as it was on the wire: type and control; zero: none was.
+    pub tag: [u8; 4],
+    /// Not zero: its frame is addressed to another host.
+    pub is_for_other_host: u32,
+    /// Always zero.
+    pub zero: u32,
 }
 const _: () = assert!(size_of::<Watched>() == Watched::BYTES);
 
 impl Watched {
     /// Its length.
-    pub const BYTES: usize = 16;
+    pub const BYTES: usize = 32;
 
     /// As it stands before the packet.
     #[inline(always)]
@@ -55,10 +65,10 @@ mod tests {
 
     #[test]
     fn a_record_is_what_was_copied_without_what_fills_it_up() {
-        let watched = Watched { at_ns: 7, length: 9, copied: 3 };
+        let watched = Watched { at_ns: 7, length: 9, copied: 3, ..Watched::default() };
         let record = [&watched.bytes()[..], b"abc", &[0; 5]].concat();
         assert_eq!(Watched::of_record(&record), Some((watched, &b"abc"[..])));
-        assert_eq!(Watched::of_record(&record[..18]), None, "a part of it is missing");
-        assert_eq!(Watched::of_record(&record[..15]), None);
+        assert_eq!(Watched::of_record(&record[..Watched::BYTES + 2]), None, "a part of it is missing");
+        assert_eq!(Watched::of_record(&record[..Watched::BYTES - 1]), None);
     }
 }

@@ -16,6 +16,7 @@ use xlb_userspace::maps::kernel::root_cgroup;
 use crate::ask::{soon, status};
 use crate::command::{Ended, agent, run};
 use crate::stage::{Stage, lab, serves, service, socket, takers};
+use crate::watcher::Watch;
 
 /// What the DaemonSet does not say: small maps, no programs that meet the sockets of the whole machine, and no kube-proxy that
 /// was here before.
@@ -150,6 +151,28 @@ fn native_xdp_hands_packets_to_pods_with_the_component_for_it_and_leaves_them_to
         assert_eq!(stage.who(0)?, "pod-0");
         let maps = stage.agent.inspect()?;
         assert_eq!(maps["counters"]["left_to_tc"].as_u64() > Some(0), !takes_xdp, "{overlay}: {:#}", maps["counters"]);
+    }
+    Ok(())
+}
+
+/// As `kubectl exec` starts it: whoever may serve may watch, at tc and before XDP.
+#[test]
+fn packets_are_watched_with_the_capabilities_of_the_daemonset() -> Result<()> {
+    for xdp in ["--xdp=off", "--xdp=generic"] {
+        let (lab, cluster) = up(LabSpec { pod_count: 1, ..LabSpec::default() })?;
+        let container = cluster.container("base")?.with_argument(xdp);
+        let stage = cluster.start(lab, &container)?;
+        stage.hold_at(0, "pod-0")?;
+        let mut command = stage.lab.node().command("env");
+        command.args(container.runner()).arg(xlb_binary()).args(["watch", "-o", "json", "--bpffs-dir"]);
+        command.arg(stage.lab.pin_directory());
+        let mut watch = Watch::of(command)?;
+        watch.until_listening()?;
+        assert_eq!(watch.said.lines().count(), 1, "nothing is unseen: {}", watch.said);
+        stage.who(0)?;
+        let both = ["in", "out"];
+        watch.until(|events| both.iter().all(|way| events.iter().any(|event| event["direction"] == *way)))?;
+        watch.end()?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ fn the_image_serves_with_the_capabilities_of_the_daemonset_alone() -> Result<()>
     }
 
     let pins = stage.lab.pin_directory().display().to_string();
-    let inspected = run_in(&inside, &stage.lab, &["inspect", "services", "--bpffs-dir", &pins])?;
+    let inspected = run_in(&inside, &stage.lab, &["services", "--bpffs-dir", &pins])?;
     assert_eq!(inspected.code, Some(0), "{}", inspected.text);
     inspected.says(&[&full_name("web"), &stage.vip(0).to_string()]);
     held.answers()?;

@@ -29,7 +29,7 @@ fn first(stage: &Stage, program: &str) -> Result<u32> {
 fn is_watched(stage: &Stage, program: &str) -> Result<bool> {
     let id = first(stage, program)?;
     let info = loaded_programs().flatten().find(|info| info.id() == id).context("the link has no program")?;
-    Ok(info.name_as_str() == Some(watched::PROGRAM))
+    Ok(info.name_as_str().is_some_and(|name| watched::BEFORE_XDP.contains(&name)))
 }
 
 /// A connection comes and goes, and is heard of from its first packet on.

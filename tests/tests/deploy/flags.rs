@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use clap::{Arg, ArgAction};
+use clap::Arg;
 use serde_json::{Value, json};
 use xlb_tests::deploy::{Chart, folder, only};
 
@@ -35,7 +35,7 @@ fn a_default_of_the_schema_is_that_of_the_command_line() -> Result<()> {
             Value::String(text) => Some(text.clone()),
             other => Some(other.to_string()),
         };
-        // A flag that takes no value is off unless it is said.
+        // A flag that needs no value is off unless it is said.
         let of_clap = of_clap.filter(|_| !is_bare(&flag) && !ALWAYS_SAID.contains(&name.as_str()));
         assert_eq!(of_schema, of_clap, "{name}");
     }
@@ -119,8 +119,9 @@ fn flags() -> Result<BTreeMap<String, Arg>> {
         .collect())
 }
 
+/// Whether its name alone says all.
 fn is_bare(flag: &Arg) -> bool {
-    matches!(flag.get_action(), ArgAction::SetTrue)
+    flag.get_num_args().is_some_and(|values| values.min_values() == 0)
 }
 
 fn keys(object: &Value) -> BTreeSet<String> {

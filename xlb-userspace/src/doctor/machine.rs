@@ -6,9 +6,6 @@ use super::facts::{Facts, Machine};
 use super::{Finding, NODE};
 use crate::maps::kernel::{CAP_SYS_ADMIN, missing_capabilities, missing_feature};
 
-/// include/uapi/linux/capability.h.
-const CAP_NET_RAW: u64 = 1 << 13;
-
 /// What each of these comes to.
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let machine = &facts.machine;
@@ -139,14 +136,12 @@ fn capabilities(effective: Option<u64>) -> Finding {
             "in the DaemonSet: securityContext.capabilities.add: [BPF, NET_ADMIN, PERFMON]",
         ),
         None => {
-            let has = |capability| effective & capability != 0;
-            let without = [
-                (has(CAP_SYS_ADMIN), "SYS_ADMIN native XDP leaves pods to tc, and somebody else must mount bpffs"),
-                (has(CAP_NET_RAW), "NET_RAW xlb watch, xlb capture and xlb explain --next hear no packets"),
-            ];
-            let without = without.into_iter().filter(|(has_it, _)| !has_it);
-            let evidence =
-                without.fold("this process may serve".to_owned(), |told, (_, what)| format!("{told}; without {what}"));
+            let evidence = match effective & CAP_SYS_ADMIN {
+                0 => {
+                    "this process may serve; without SYS_ADMIN native XDP leaves pods to tc, and somebody else must mount bpffs"
+                }
+                _ => "this process may serve",
+            };
             Finding::ok("capabilities", NODE, evidence)
         }
     }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 use aya::util::KernelVersion;
 use xlb_common::hook::Hook;
-use xlb_common::links;
+use xlb_common::{links, watched};
 
 use super::facts::{AgentFacts, Dataplane, Facts, Machine, MapFacts, UplinkFacts};
 use crate::agent::forwarding::{settings, stacked};
@@ -58,6 +58,11 @@ fn program_names() -> BTreeMap<u32, String> {
     loaded_programs().flatten().map(|program| (program.id(), name_of(&program))).collect()
 }
 
+/// Whether it copies packets for `xlb watch`, which is there for as long as somebody watches, and in nobody's way.
+fn is_of_watcher(name: &str) -> bool {
+    name == watched::AT_TC || watched::BEFORE_XDP.contains(&name)
+}
+
 fn name_of(program: &ProgramInfo) -> String {
     program.name_as_str().filter(|name| !name.is_empty()).unwrap_or("without a name").to_owned()
 }
@@ -79,9 +84,12 @@ fn uplink(
         door: ifindex.and_then(|ifindex| doors.get(&ifindex)).copied(),
         driver: found.map_or_else(String::new, |uplink| uplink.driver),
         xdp: ifindex.and_then(|ifindex| xdp::features(ifindex).ok()),
-        xdp_program: of_xdp.copied().map(named),
+        xdp_program: of_xdp.copied().map(named).filter(|(_, name)| !is_of_watcher(name)),
         tc_programs: match tc {
-            Ok((_, programs)) => Ok(programs.iter().map(|program| (program.id(), name_of(program))).collect()),
+            Ok((_, programs)) => {
+                let named = programs.iter().map(|program| (program.id(), name_of(program)));
+                Ok(named.filter(|(_, name)| !is_of_watcher(name)).collect())
+            }
             Err(error) => Err(format!("the tc programs cannot be listed: {error}")),
         },
         strips_vlan_tags: netlink.strips_vlan_tags(name),

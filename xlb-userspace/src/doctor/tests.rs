@@ -79,11 +79,11 @@ fn each_fault_of_the_machine_is_found() {
             "without SYS_ADMIN native XDP",
         ),
         (
-            |it| it.machine.capabilities = Some(!(1 << 13)),
+            |it| it.machine.capabilities = Some(!(1 << 21)),
             "capabilities",
             "node",
             Verdict::Ok,
-            "without NET_RAW xlb watch",
+            "without SYS_ADMIN native XDP",
         ),
         (|it| it.machine.is_on_bpffs = Ok(false), "bpffs", "node", Warning, "mount -t bpf bpffs /sys/fs/bpf"),
         (

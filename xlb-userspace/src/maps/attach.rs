@@ -24,7 +24,7 @@ use crate::maps::wanted::Refused;
 use crate::maps::watching;
 
 /// Which program meets the packets of an uplink first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrontDoor {
     /// tc alone.

@@ -11,8 +11,7 @@ use anyhow::{Context, Result};
 use aya::programs::links::FdLink;
 use tracing::debug;
 
-/// `BPF_OBJ_PIN`, `BPF_OBJ_GET` and `BPF_LINK_UPDATE` (include/uapi/linux/bpf.h).
-const OBJ_PIN: libc::c_long = 6;
+/// `BPF_OBJ_GET` and `BPF_LINK_UPDATE` (include/uapi/linux/bpf.h).
 const OBJ_GET: libc::c_long = 7;
 const LINK_UPDATE: libc::c_long = 29;
 /// `BPF_F_REPLACE`: only if the old program is the one that is named.
@@ -20,7 +19,8 @@ const REPLACE: u32 = 1 << 2;
 
 /// The part of `union bpf_attr` that names a pin.
 #[repr(C)]
-struct Object {
+#[derive(Default)]
+struct ObjGet {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
@@ -52,27 +52,18 @@ pub(super) fn replace_program(pin: &Path, program: BorrowedFd) -> Result<bool> {
     }
 }
 
-/// Puts a pinned program into a pinned link in the place of another pinned one. False when that one is not there.
+/// Puts a pinned program into a pinned link in the place of another pinned one. False when that one is not there, or the link's
+/// interface is gone.
 pub(super) fn exchange_program(link: &Path, old: &Path, new: &Path) -> Result<bool> {
     let (old, new) = (open(old)?, open(new)?);
-    match update(&open(link)?, new.as_fd(), Some(old.as_fd())) {
-        Err(error)
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM)) =>
-        {
-            Ok(false)
-        }
-        updated => updated.map(|()| true),
-    }
+    let updated = update(&open(link)?, new.as_fd(), Some(old.as_fd()));
+    let number = updated.as_ref().err().and_then(|error| error.downcast_ref::<io::Error>()?.raw_os_error());
+    if let Some(libc::EPERM | libc::ENOLINK) = number { Ok(false) } else { updated.map(|()| true) }
 }
 
 /// Keeps a link alive beyond this process.
 pub(super) fn pin_link(link: FdLink, pin: &Path) -> Result<()> {
     link.pin(pin).map(drop).with_context(|| format!("pinning {}", pin.display()))
-}
-
-/// Keeps a program that another process loaded.
-pub(super) fn pin_program(program: BorrowedFd, pin: &Path) -> Result<()> {
-    object(OBJ_PIN, pin, program.as_raw_fd() as u32).with_context(|| format!("pinning {}", pin.display())).map(drop)
 }
 
 /// Lets a link go, if it is there: the program is detached.
@@ -86,22 +77,17 @@ pub(super) fn remove_pin(pin: &Path) -> Result<()> {
 }
 
 fn open(pin: &Path) -> Result<OwnedFd> {
-    let descriptor = object(OBJ_GET, pin, 0).with_context(|| format!("opening the pin {}", pin.display()))?;
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let get = ObjGet { pathname: path.as_ptr() as u64, ..ObjGet::default() };
+    // SAFETY: the kernel only reads `get`, which is as long as it is told, and the path behind it, which ends in a zero
+    // byte; both outlive the call.
+    let descriptor = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw const get, size_of::<ObjGet>()) };
+    let descriptor = i32::try_from(descriptor)?;
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error()).with_context(|| format!("opening the pin {}", pin.display()));
+    }
     // SAFETY: the kernel has just made the descriptor for this call, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// A command about a pin.
-fn object(command: libc::c_long, pin: &Path, bpf_fd: u32) -> Result<i32> {
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    let object = Object { pathname: path.as_ptr() as u64, bpf_fd, file_flags: 0 };
-    // SAFETY: the kernel only reads `object`, which is as long as it is told, and the path behind it, which ends in a zero
-    // byte; both outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const object, size_of::<Object>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error().into());
-    }
-    Ok(i32::try_from(result)?)
 }
 
 fn update(link: &OwnedFd, program: BorrowedFd, old: Option<BorrowedFd>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Where maps, programs and links live when the agent does not: one directory on bpffs, by the version of the map ABI.
 //!
 //! `<bpffs-dir>/v1/maps/NAME`, `<bpffs-dir>/v1/links/PROGRAM-IFINDEX` or
-//! `PROGRAM-CGROUP`, `<bpffs-dir>/v1/programs/prove`, `<bpffs-dir>/v1/watching/PROGRAM-IFINDEX/`.
+//! `PROGRAM-CGROUP`, `<bpffs-dir>/v1/programs/prove`, `<bpffs-dir>/v1/watching/NAME`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
@@ -208,17 +208,10 @@ impl PinDirectory {
         doors
     }
 
-    /// Directory of what puts an uplink's program back into its link once nobody watches.
+    /// Directory of what somebody who watches has put before XDP.
     #[must_use]
-    pub fn watching(&self, program: &str, ifindex: u32) -> PathBuf {
-        self.version().join("watching").join(format!("{program}-{ifindex}"))
-    }
-
-    /// The links that somebody watches or has watched, each with that directory.
-    #[must_use]
-    pub fn watched(&self) -> Vec<(PathBuf, PathBuf)> {
-        let entries = fs::read_dir(self.version().join("watching")).into_iter().flatten().flatten();
-        entries.map(|entry| (self.links().join(entry.file_name()), entry.path())).collect()
+    pub fn watching(&self) -> PathBuf {
+        self.version().join("watching")
     }
 
     /// The pinned programs.

@@ -1,34 +1,41 @@
-//! The program that copies what an uplink's XDP meets: in the uplink's link while somebody watches, in front of the one that
-//! serves.
+//! The programs that copy packets while somebody watches, before those that serve see them.
 //!
-//! An interface takes one XDP program, and a link has one, so the copying program takes the place of the serving one and hands each
-//! packet on to it (a tail call). `<bpffs-dir>/v1/watching/IFINDEX/` has what puts it back: both programs, and the map that names the
-//! next one, which the kernel empties once nobody holds it. A watcher that was killed leaves the link served and these pins behind;
-//! the next one, or the agent, puts the program back.
+//! At tc one of them is the first program of a link, and goes with the process. An interface takes one XDP program, and a link has
+//! one, so before XDP the copying program takes the serving one's place, and hands each packet on to it (a tail call).
+//! `<bpffs-dir>/v1/watching/` has what that depends on: the copying programs, and the map that names the serving ones, which the
+//! kernel empties once nobody holds it. A watcher that was killed leaves uplinks served and these pins behind; the next one, or the
+//! agent, puts the serving programs back.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
-use aya::maps::MapData;
-use aya::maps::perf::{PerfEvent, PerfEventArray, PerfEventArrayBuffer};
-use aya::maps::{Map, ProgramArray};
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{Xdp, loaded_programs};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::perf::{PerfBufferError, PerfEvent, PerfEventArray, PerfEventArrayBuffer};
+use aya::maps::{Map, MapData, ProgramArray};
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use aya::util::online_cpus;
 use aya::{Ebpf, EbpfLoader};
+use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
-use xlb_common::watched::{COPIES, NEXT, ONE_IN, PROGRAM, Watched};
+use xlb_common::watched::{AT_TC, BEFORE_XDP, COPIES, NEXT, ONE_IN, Watched};
 
-use crate::maps::link::{exchange_program, pin_program, remove_pin};
+use crate::maps::attach::FrontDoor;
+use crate::maps::link::{exchange_program, remove_pin};
 use crate::maps::pins::PinDirectory;
 
 /// Made by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/xlb-watch.o"));
+
+/// The doors that have a copying program of their own, in the order of [`BEFORE_XDP`].
+const XDP_DOORS: [FrontDoor; 2] = [FrontDoor::XdpNative, FrontDoor::XdpGeneric];
 
 /// Bytes of packets that wait at most, for all CPUs together; what comes then is lost, and counted.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -36,100 +43,81 @@ const QUEUE_BYTES: usize = 32 << 20;
 const PAGES_MIN: usize = 32;
 const PAGE_BYTES: usize = 4096;
 
-/// What is in the pin directory while somebody watches an uplink.
-struct Pins {
-    directory: PathBuf,
-    /// The uplink's link.
-    link: PathBuf,
+/// A packet as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// When it came.
+    pub at: SystemTime,
+    /// The link that received it.
+    pub ifindex: u32,
+    /// Whether its frame is addressed to another host.
+    pub is_for_other_host: bool,
+    /// The VLAN tag that was taken out of it: type and control, as they were on the wire.
+    pub tag: Option<[u8; 4]>,
+    /// Bytes of it, its MACs among them, without the tag.
+    pub length: usize,
+    /// Those that were copied: all, but of what GRO made of many packets.
+    pub bytes: Vec<u8>,
 }
 
-impl Pins {
-    fn serving(&self) -> PathBuf {
-        self.directory.join("serving")
-    }
-
-    fn copying(&self) -> PathBuf {
-        self.directory.join("copying")
-    }
-
-    fn next(&self) -> PathBuf {
-        self.directory.join("next")
-    }
-
-    /// Held by the one watcher of the uplink; none: there is another one.
-    fn lock(&self) -> Result<Option<File>> {
-        let shown = self.directory.display();
-        let directory = File::open(&self.directory).with_context(|| format!("opening {shown}"))?;
-        match directory.try_lock() {
-            Ok(()) => Ok(Some(directory)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {shown}")),
-        }
-    }
-
-    /// The serving program gets its place back, if the copying one still has it: an agent that came has put its own there.
-    fn give_back(&self) -> Result<()> {
-        if self.copying().exists() && self.link.exists() {
-            let put_back = exchange_program(&self.link, &self.copying(), &self.serving())?;
-            debug!("{}: {}", self.link.display(), if put_back { "put back" } else { "another program is there" });
-        }
-        [self.copying(), self.next(), self.serving()].iter().try_for_each(|pin| remove_pin(pin))
-    }
-}
-
-/// Puts back what watchers that were killed have left.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn give_back_left(pins: &PinDirectory) -> Result<()> {
-    for (link, directory) in pins.watched() {
-        let left = Pins { directory, link };
-        if left.copying().exists()
-            && let Some(_lock) = left.lock()?
-        {
-            left.give_back().with_context(|| format!("ending what a watcher left at {}", left.link.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Copies of what an uplink's XDP meets, until it is dropped.
+/// Copies of what links receive, until it is dropped.
 pub struct Watching {
-    pins: Pins,
-    /// The copying program's id.
-    program: u32,
+    object: Ebpf,
     copies: Vec<PerfEventArrayBuffer<MapData>>,
+    /// Links at tc.
+    links: BTreeMap<u32, SchedClassifierLink>,
+    /// Held while it copies before XDP.
+    front: Option<Front>,
     lost: u64,
-    _object: Ebpf,
-    _lock: File,
 }
 
 impl Watching {
-    /// Puts the copying program into the link of the uplink's XDP program. Of `one_in` packets it copies about one, chosen by chance.
+    /// Listens nowhere yet. Of `one_in` packets it copies about one, chosen by chance.
     ///
     /// # Errors
-    /// When somebody watches already, or the kernel refuses: it takes CAP_SYS_ADMIN to find the program that serves.
-    pub fn open(pins: &PinDirectory, program: &str, ifindex: u32, one_in: u32) -> Result<Self> {
-        let directory = pins.watching(program, ifindex);
-        fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-        let pins = Pins { directory, link: pins.links().join(format!("{program}-{ifindex}")) };
-        let Some(lock) = pins.lock()? else {
-            bail!("another `xlb watch`, `capture` or `explain --next` copies them now")
-        };
-        pins.give_back()?;
-        let mut object = load(one_in)?;
+    /// When the kernel refuses: it takes CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
+    pub fn new(one_in: u32) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        loader.override_global(ONE_IN, &one_in, true);
+        let mut object = loader.load(OBJECT).context("making the maps that packets are copied through")?;
         let copies = open_buffers(&mut object)?;
-        let program = put_in_front(&pins, &mut object).inspect_err(|_| {
-            // What could not be put there is in nobody's way.
-            let _ = pins.give_back();
-        })?;
-        Ok(Self { pins, program, copies, lost: 0, _object: object, _lock: lock })
+        classifier(&mut object)?.load().context("loading the program that copies packets")?;
+        Ok(Self { object, copies, links: BTreeMap::new(), front: None, lost: 0 })
     }
 
-    /// Whether packets still come by here: an agent that starts puts its own program there.
+    /// Copies what this link receives, before other programs at tc see it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for example because the link is gone.
+    pub fn listen(&mut self, link: &str, ifindex: u32) -> Result<()> {
+        let program = classifier(&mut self.object)?;
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(link, TcAttachType::Ingress, first)?;
+        self.links.insert(ifindex, program.take_link(id)?);
+        Ok(())
+    }
+
+    /// Copies it no more.
+    pub fn leave(&mut self, ifindex: u32) {
+        self.links.remove(&ifindex);
+    }
+
+    /// Copies what an uplink receives, before XDP sees it.
+    ///
+    /// # Errors
+    /// When somebody else does, or the kernel refuses.
+    pub fn listen_before_xdp(&mut self, pins: &PinDirectory, door: FrontDoor, ifindex: u32) -> Result<()> {
+        if self.front.is_none() {
+            self.front = Some(Front::take(pins, &mut self.object)?);
+        }
+        let Some(front) = &mut self.front else { bail!("nothing is in front of XDP") };
+        front.put_before(&mut self.object, door, ifindex)
+    }
+
+    /// Whether an uplink's packets still come by before XDP: an agent that starts puts its own program there.
     #[must_use]
-    pub fn is_in_place(&self) -> bool {
-        serving(&self.pins.link).is_ok_and(|id| id == self.program)
+    pub fn is_before_xdp(&self, door: FrontDoor, ifindex: u32) -> bool {
+        self.front.as_ref().is_some_and(|front| front.is_before(door, ifindex))
     }
 
     /// What to wait for.
@@ -137,86 +125,186 @@ impl Watching {
         self.copies.iter().map(AsFd::as_fd)
     }
 
-    /// Takes packets that wait, at most so many of each CPU, with when they came.
-    pub fn receive(&mut self, at_most: usize, mut take: impl FnMut(SystemTime, Vec<u8>)) {
-        let (now, boot) = (SystemTime::now(), monotonic());
-        let at = |ns: u64| now.checked_sub(boot.saturating_sub(Duration::from_nanos(ns))).unwrap_or(now);
-        let lost = &mut self.lost;
+    /// Takes packets that wait, at most so many of each CPU.
+    pub fn receive(&mut self, at_most: usize) -> Vec<Arrived> {
+        let (now, since_boot) = (SystemTime::now(), monotonic());
+        let at = |ns: u64| now.checked_sub(since_boot.saturating_sub(Duration::from_nanos(ns))).unwrap_or(now);
+        let (mut packets, lost) = (Vec::new(), &mut self.lost);
         for buffer in &mut self.copies {
             let _ = buffer.try_fold(1, |count, event| {
                 match event {
                     PerfEvent::Lost { count } => *lost += count,
-                    PerfEvent::Sample { head, tail } => match Watched::of_record(&[head, tail].concat()) {
-                        // Of half a packet the path would say that it is malformed.
-                        Some((watched, _)) if watched.copied < watched.length => *lost += 1,
-                        Some((watched, packet)) => take(at(watched.at_ns), packet.to_vec()),
-                        None => {}
-                    },
+                    PerfEvent::Sample { head, tail } => packets.extend(arrived(&[head, tail].concat(), at)),
                 }
                 if count < at_most { ControlFlow::Continue(count + 1) } else { ControlFlow::Break(()) }
             });
         }
+        packets
     }
 
-    /// How many packets came faster than they were taken, or were too long to be copied.
+    /// How many packets came faster than they were taken.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost
     }
 }
 
-impl Drop for Watching {
+fn arrived(record: &[u8], at: impl Fn(u64) -> SystemTime) -> Option<Arrived> {
+    let (watched, bytes) = Watched::of_record(record)?;
+    Some(Arrived {
+        at: at(watched.at_ns),
+        ifindex: watched.ifindex,
+        is_for_other_host: watched.is_for_other_host != 0,
+        tag: Some(watched.tag).filter(|tag| *tag != [0; 4]),
+        length: watched.length as usize,
+        bytes: bytes.to_vec(),
+    })
+}
+
+/// The place before XDP, of all uplinks of a pin directory. Dropping it gives it back.
+struct Front {
+    pins: PinDirectory,
+    /// Ids of the copying programs.
+    programs: BTreeMap<FrontDoor, u32>,
+    _lock: File,
+}
+
+impl Front {
+    fn take(pins: &PinDirectory, object: &mut Ebpf) -> Result<Self> {
+        let directory = pins.watching();
+        fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+        let Some(lock) = lock(pins)? else {
+            bail!("another `xlb watch`, `capture` or `explain --next` copies them now")
+        };
+        give_back(pins)?;
+        let map = object.map(NEXT).with_context(|| format!("the object has no map {NEXT}"))?;
+        let Map::ProgramArray(next) = map else { bail!("{NEXT} is no array of programs") };
+        next.pin(directory.join(NEXT)).context("pinning what names the next program")?;
+        Ok(Self { pins: pins.clone(), programs: BTreeMap::new(), _lock: lock })
+    }
+
+    fn put_before(&mut self, object: &mut Ebpf, door: FrontDoor, ifindex: u32) -> Result<()> {
+        let (index, name) = copying(door).context("tc is no XDP")?;
+        let serving = self.pins.program(door.program());
+        let program = Xdp::from_pin(&serving, XdpAttachType::Interface)
+            .with_context(|| format!("opening the program that serves, {}", serving.display()))?;
+        let map = object.map_mut(NEXT).with_context(|| format!("the object has no map {NEXT}"))?;
+        ProgramArray::try_from(map)?.set(index, program.fd()?, 0).context("naming the next program")?;
+        if !self.programs.contains_key(&door) {
+            let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+            let program: &mut Xdp = program.try_into()?;
+            program.load().with_context(|| format!("loading the program {name}"))?;
+            program.pin(pin(&self.pins, name)).with_context(|| format!("pinning the program {name}"))?;
+            self.programs.insert(door, program.info()?.id());
+        }
+        let is_exchanged = exchange_program(&link(&self.pins, door, ifindex), &serving, &pin(&self.pins, name))?;
+        ensure!(is_exchanged, "the program there is none of the agent's");
+        Ok(())
+    }
+
+    fn is_before(&self, door: FrontDoor, ifindex: u32) -> bool {
+        let there = || {
+            Some(FdLink::from(PinnedLink::from_pin(link(&self.pins, door, ifindex)).ok()?).info().ok()?.program_id())
+        };
+        self.programs.get(&door).is_some_and(|own| there() == Some(*own))
+    }
+}
+
+impl Drop for Front {
     fn drop(&mut self) {
-        if let Err(error) = self.pins.give_back() {
-            debug!("the agent will put it back: {error:#}");
+        if let Err(error) = give_back(&self.pins) {
+            debug!("the agent will put the programs back: {error:#}");
         }
     }
 }
 
-fn load(one_in: u32) -> Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    loader.override_global(ONE_IN, &one_in, true);
-    loader.load(OBJECT).context("making the maps that packets are copied through")
+/// Puts back what a watcher that was killed has left.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn give_back_left(pins: &PinDirectory) -> Result<()> {
+    if !pins.watching().join(NEXT).exists() {
+        return Ok(());
+    }
+    match lock(pins)? {
+        Some(_lock) => {
+            give_back(pins).context("putting back the XDP programs, which somebody who watched has replaced")
+        }
+        None => Ok(()),
+    }
+}
+
+/// The serving programs get their places back where a copying one has it: an agent that came has put its own there.
+fn give_back(pins: &PinDirectory) -> Result<()> {
+    for (ifindex, door) in pins.doors() {
+        let Some((_, name)) = copying(door) else { continue };
+        if pin(pins, name).exists() {
+            let link = link(pins, door, ifindex);
+            let is_exchanged = exchange_program(&link, &pin(pins, name), &pins.program(door.program()))?;
+            debug!("{}: {}", link.display(), if is_exchanged { "put back" } else { "another program is there" });
+        }
+    }
+    BEFORE_XDP.into_iter().chain([NEXT]).try_for_each(|name| remove_pin(&pin(pins, name)))
+}
+
+/// Held by the one who copies before XDP; none: somebody else does.
+fn lock(pins: &PinDirectory) -> Result<Option<File>> {
+    let directory = pins.watching();
+    let opened = File::open(&directory).with_context(|| format!("opening {}", directory.display()))?;
+    match opened.try_lock() {
+        Ok(()) => Ok(Some(opened)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", directory.display())),
+    }
+}
+
+/// The copying program of a door, and where the map names the one behind it; none: XDP is not there.
+fn copying(door: FrontDoor) -> Option<(u32, &'static str)> {
+    let index = XDP_DOORS.iter().position(|known| *known == door)?;
+    Some((index as u32, BEFORE_XDP[index]))
+}
+
+fn pin(pins: &PinDirectory, name: &str) -> PathBuf {
+    pins.watching().join(name)
+}
+
+fn link(pins: &PinDirectory, door: FrontDoor, ifindex: u32) -> PathBuf {
+    pins.links().join(format!("{}-{ifindex}", door.program()))
+}
+
+fn classifier(object: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    let program = object.program_mut(AT_TC).with_context(|| format!("the object has no program {AT_TC}"))?;
+    Ok(program.try_into()?)
 }
 
 fn open_buffers(object: &mut Ebpf) -> Result<Vec<PerfEventArrayBuffer<MapData>>> {
     let map = object.take_map(COPIES).with_context(|| format!("the object has no map {COPIES}"))?;
     let mut copies = PerfEventArray::try_from(map)?;
-    let cpus = online_cpus()
-        .map_err(|(what, error)| anyhow::Error::new(error).context(format!("asking for the CPUs: {what}")))?;
+    let cpus = online_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(format!("reading {what}")))?;
     let pages = (QUEUE_BYTES / PAGE_BYTES / cpus.len().max(1)).max(PAGES_MIN);
     // The kernel takes powers of two.
-    let pages = 1 << pages.ilog2();
-    let open = |cpu: u32| copies.open(cpu, Some(pages)).with_context(|| format!("opening the buffer of CPU {cpu}"));
+    let most = 1 << pages.ilog2();
+    let open =
+        |cpu: u32| open_buffer(&mut copies, cpu, most).with_context(|| format!("opening the buffer of CPU {cpu}"));
     cpus.into_iter().map(open).collect()
 }
 
-/// Answers the copying program's id.
-fn put_in_front(pins: &Pins, object: &mut Ebpf) -> Result<u32> {
-    let id = serving(&pins.link)?;
-    let info = loaded_programs().flatten().find(|info| info.id() == id);
-    let info = info.with_context(|| format!("opening the program {id} that serves, which takes CAP_SYS_ADMIN"))?;
-    let serving = info.fd().context("opening the program that serves")?;
-    pin_program(serving.as_fd(), &pins.serving())?;
-
-    let map = object.map_mut(NEXT).with_context(|| format!("the object has no map {NEXT}"))?;
-    let Map::ProgramArray(data) = &*map else { bail!("{NEXT} is no array of programs") };
-    data.pin(pins.next()).context("pinning what names the next program")?;
-    ProgramArray::try_from(map)?.set(0, &serving, 0).context("naming the program that serves as the next one")?;
-
-    let program: &mut Xdp = object.program_mut(PROGRAM).context("the object has no program")?.try_into()?;
-    program.load().context("loading the program that copies")?;
-    program.pin(pins.copying()).context("pinning the program that copies")?;
-    let was_there = exchange_program(&pins.link, &pins.serving(), &pins.copying())?;
-    anyhow::ensure!(was_there, "an agent put another program there at the same time: try again");
-    Ok(program.info()?.id())
-}
-
-/// The id of a link's program.
-fn serving(link: &Path) -> Result<u32> {
-    let shown = link.display();
-    let link = FdLink::from(PinnedLink::from_pin(link).with_context(|| format!("opening the link {shown}"))?);
-    Ok(link.info().with_context(|| format!("asking the link {shown}"))?.program_id())
+/// With so many pages, or with as many as a process without CAP_IPC_LOCK may have (`kernel.perf_event_mlock_kb`).
+fn open_buffer(
+    copies: &mut PerfEventArray<MapData>,
+    cpu: u32,
+    mut pages: usize,
+) -> Result<PerfEventArrayBuffer<MapData>, PerfBufferError> {
+    loop {
+        match copies.open(cpu, Some(pages)) {
+            Err(PerfBufferError::MMapError { io_error })
+                if io_error.kind() == ErrorKind::PermissionDenied && pages > PAGES_MIN =>
+            {
+                pages /= 2;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn monotonic() -> Duration {

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`snapshot`] (the node at one moment), [`locate`] (where a pod is in it), [`addresses`] (the node's
 //! own), [`netns`] (its namespace), [`parse`] (netlink messages become a snapshot), [`netlink`] (asking and following the kernel), [`pod_end`] (what
-//! only the pod's own namespace can tell), [`netfilter`] (what others told it), [`xdp`] (what drivers can do), [`packet_socket`] (copies of packets).
+//! only the pod's own namespace can tell), [`netfilter`] (what others told it), [`xdp`] (what drivers can do).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +16,6 @@ pub mod pod_end;
 pub mod netns;
 pub mod netfilter;
 pub mod xdp;
-pub mod packet_socket;
 mod ask;
 mod ethtool;
 mod legacy_tables;

@@ -54,9 +54,12 @@ pub struct Event {
     /// Its ends after translation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub becomes: Option<(SocketAddr, SocketAddr)>,
-    /// The packet.
+    /// The packet, as far as it was copied.
     #[serde(skip)]
     pub before: Vec<u8>,
+    /// Bytes at its end that were not.
+    #[serde(skip)]
+    pub missing: usize,
     /// The packet after translation.
     #[serde(skip)]
     pub after: Option<Vec<u8>>,
@@ -149,6 +152,7 @@ mod tests {
             becomes: Some(("198.51.100.10:40000".parse().unwrap(), "10.1.0.7:8080".parse().unwrap())),
             before: vec![0; 74],
             after: None,
+            missing: 0,
             stages: Vec::new(),
         };
         assert_eq!(

@@ -69,9 +69,9 @@ impl CaptureFile {
     /// When it cannot be written; what was written before can be read.
     pub fn add(&mut self, event: &Event) -> Result<Room> {
         let comment = event.comment();
-        let mut blocks = packet(BEFORE, event.time, &event.before, self.snap_bytes, &comment);
+        let mut blocks = packet(BEFORE, event.time, (&event.before, event.missing), self.snap_bytes, &comment);
         if let Some(after) = &event.after {
-            blocks.extend(packet(AFTER, event.time, after, self.snap_bytes, &comment));
+            blocks.extend(packet(AFTER, event.time, (after, event.missing), self.snap_bytes, &comment));
         }
         if self.written + blocks.len() as u64 > self.bytes_max {
             return Ok(Room::Full);

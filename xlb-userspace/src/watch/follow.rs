@@ -10,7 +10,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::ear::Ear;
 use super::event::Event;
 use super::filter::Filter;
 use super::judge::{Place, judge, pod_links};
@@ -19,13 +18,12 @@ use crate::maps::attach::FrontDoor;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::tables::LiveTables;
-use crate::maps::watching::Watching;
-use crate::node::packet_socket::{Arrived, PacketSocket};
+use crate::maps::watching::{Arrived, Watching};
 use crate::plan::Observed;
 
 /// Links of pods that are listened to at once.
 const LINKS_MAX: usize = 512;
-/// Packets that one link, or one CPU of it, may hand on before the others have their turn.
+/// Packets that one CPU may hand on before the others have their turn.
 const TURN_PACKETS: usize = 64;
 /// How often is looked for other services, pods and links.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,11 +84,12 @@ pub fn follow(
     let maps = LiveMaps::open(pins)?;
     let tables = LiveTables::new(&maps, pins)?;
     let signals = signals()?;
-    let mut ears = Ears { pins, wanted, ears: BTreeMap::new(), observed: maps.observed()?, warn };
+    let (watching, places) = (Watching::new(wanted.one_in)?, BTreeMap::new());
+    let mut ears = Ears { pins, wanted, watching, places, observed: maps.observed()?, warn };
     ears.check_service()?;
     ears.open_uplinks()?;
     ensure!(
-        !ears.ears.is_empty(),
+        !ears.places.is_empty(),
         "none of xlb's programs is attached to an uplink: start xlb run, or name its --bpffs-dir"
     );
     ears.open_pods();
@@ -104,8 +103,8 @@ pub fn follow(
         if !ears.wait(&signals, left.unwrap_or(NEWS_INTERVAL).min(NEWS_INTERVAL))? {
             return Ok(ears.end(End::Interrupted));
         }
-        for (arrived, bytes, place) in ears.turn() {
-            let event = judge(bytes, &arrived, &place, &tables, &ears.observed);
+        for (arrived, place) in ears.turn() {
+            let event = judge(arrived, &place, &tables, &ears.observed);
             if let Some(event) = event.filter(|event| wanted.filter.takes(event))
                 && take(&event, &ears.observed)? == Next::Enough
             {
@@ -124,11 +123,12 @@ pub fn follow(
     }
 }
 
-/// The ears, and what was known when they were opened.
+/// Where is listened, and what was known when that began.
 struct Ears<'a, W> {
     pins: &'a PinDirectory,
     wanted: &'a Wanted,
-    ears: BTreeMap<u32, (Ear, Place)>,
+    watching: Watching,
+    places: BTreeMap<u32, Place>,
     observed: Observed,
     warn: W,
 }
@@ -146,68 +146,71 @@ impl<W: FnMut(String)> Ears<'_, W> {
         bail!("no Service {name} is served here; there are {}: see `xlb services`", listed.join(", "))
     }
 
-    /// Opens those that are new, and those that an agent which came has taken the ear from.
+    /// Listens at those that are new, and before XDP again where an agent that came has put its own program.
     fn open_uplinks(&mut self) -> Result<()> {
-        self.ears.retain(|_, (ear, _)| ear.is_in_place());
+        let watching = &self.watching;
+        let is_heard = |ifindex: u32, door| door == FrontDoor::Tc || watching.is_before_xdp(door, ifindex);
+        self.places.retain(|ifindex, place| place.door.is_none_or(|door| is_heard(*ifindex, door)));
         for (ifindex, door) in self.pins.doors() {
-            if !self.ears.contains_key(&ifindex) {
+            if !self.places.contains_key(&ifindex) {
                 let link = interface(ifindex);
-                let (ear, door) =
-                    self.open_uplink(&link, ifindex, door).with_context(|| format!("listening at {link}"))?;
-                self.ears.insert(ifindex, (ear, Place { link, ifindex, door: Some(door) }));
+                let door = self.open_uplink(&link, ifindex, door).with_context(|| format!("listening at {link}"))?;
+                self.places.insert(ifindex, Place { link, ifindex, door: Some(door) });
             }
         }
         Ok(())
     }
 
-    /// Answers the door before which packets are heard, too.
-    fn open_uplink(&mut self, link: &str, ifindex: u32, door: FrontDoor) -> Result<(Ear, FrontDoor)> {
-        let one_in = self.wanted.one_in;
+    /// Answers the door before which packets are heard.
+    fn open_uplink(&mut self, link: &str, ifindex: u32, door: FrontDoor) -> Result<FrontDoor> {
         if door != FrontDoor::Tc {
-            match Watching::open(self.pins, door.program(), ifindex, one_in) {
-                Ok(watching) => return Ok((Ear::Xdp(Box::new(watching)), door)),
+            match self.watching.listen_before_xdp(self.pins, door, ifindex) {
+                Ok(()) => return Ok(door),
                 Err(error) => (self.warn)(format!(
                     "{link} is served by {door}: packets from clients are not seen there, but those that it leaves to tc, and replies \
                      are: {error:#}"
                 )),
             }
         }
-        Ok((Ear::Socket(PacketSocket::open(ifindex, one_in)?), FrontDoor::Tc))
+        self.watching.listen(link, ifindex)?;
+        Ok(FrontDoor::Tc)
     }
 
-    /// Opens those that are new, and closes those that lead to no backend any more.
+    /// Listens at those that are new, and leaves those that lead to no backend any more.
     fn open_pods(&mut self) {
         let links = pod_links(&self.observed, |name| self.wanted.filter.takes_service(name));
-        self.ears.retain(|ifindex, (_, place)| place.door.is_some() || links.contains(ifindex));
-        let new: Vec<u32> = links.into_iter().filter(|ifindex| !self.ears.contains_key(ifindex)).collect();
-        let room = LINKS_MAX.saturating_sub(self.ears.len());
+        let is_over =
+            |(ifindex, place): (&u32, &Place)| (place.door.is_none() && !links.contains(ifindex)).then_some(*ifindex);
+        for ifindex in self.places.iter().filter_map(is_over).collect::<Vec<_>>() {
+            self.watching.leave(ifindex);
+            self.places.remove(&ifindex);
+        }
+        let new: Vec<u32> = links.into_iter().filter(|ifindex| !self.places.contains_key(ifindex)).collect();
+        let room = LINKS_MAX.saturating_sub(self.places.len());
         if new.len() > room {
             let more = new.len() - room;
             (self.warn)(format!("replies of {more} links of pods are not seen: name a --service"));
         }
         for ifindex in new.into_iter().take(room) {
-            let name = interface(ifindex);
-            match PacketSocket::open(ifindex, self.wanted.one_in) {
-                Ok(socket) => {
-                    self.ears.insert(ifindex, (Ear::Socket(socket), Place { link: name, ifindex, door: None }));
-                }
-                Err(error) => (self.warn)(format!("replies by {name} are not seen: {error:#}")),
+            let link = interface(ifindex);
+            match self.watching.listen(&link, ifindex) {
+                Ok(()) => drop(self.places.insert(ifindex, Place { link, ifindex, door: None })),
+                Err(error) => (self.warn)(format!("replies by {link} are not seen: {error:#}")),
             }
         }
     }
 
     /// From here on no packet is missed.
     fn tell(&mut self) {
-        let uplinks =
-            self.ears.values().filter(|(_, place)| place.door.is_some()).map(|(_, place)| place.link.as_str());
+        let uplinks = self.places.values().filter(|place| place.door.is_some()).map(|place| place.link.as_str());
         let uplinks = uplinks.collect::<Vec<_>>().join(", ");
-        let pods = self.ears.values().filter(|(_, place)| place.door.is_none()).count();
+        let pods = self.places.values().filter(|place| place.door.is_none()).count();
         (self.warn)(format!("listening at {uplinks}, and at {pods} links of pods"));
     }
 
-    /// Waits until a link has something, and no longer than told. False: a signal came.
+    /// Waits until there is something, and no longer than told. False: a signal came.
     fn wait(&self, signals: &SignalFd, at_most: Duration) -> Result<bool> {
-        let descriptors = self.ears.values().flat_map(|(ear, _)| ear.descriptors());
+        let descriptors = self.watching.descriptors();
         let mut polled: Vec<PollFd> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         polled.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         // A wait of less than a millisecond is none, and would be asked for again and again.
@@ -220,18 +223,20 @@ impl<W: FnMut(String)> Ears<'_, W> {
         Ok(!polled.last().is_some_and(|signals| signals.any().unwrap_or(false)))
     }
 
-    /// What waits at all links, in the order in which it came: an answer may wait at another link than its question.
-    fn turn(&mut self) -> Vec<(Arrived, Vec<u8>, Place)> {
-        let mut packets = Vec::new();
-        for (ear, place) in self.ears.values_mut() {
-            ear.receive(TURN_PACKETS, |arrived, bytes| packets.push((arrived, bytes, place.clone())));
-        }
-        packets.sort_by_key(|(arrived, ..)| arrived.at);
+    /// What waits, in the order in which it came: an answer may have come by another CPU than its question.
+    fn turn(&mut self) -> Vec<(Arrived, Place)> {
+        let arrived = self.watching.receive(TURN_PACKETS).into_iter();
+        let placed = arrived.filter_map(|arrived| {
+            let place = self.places.get(&arrived.ifindex)?.clone();
+            Some((arrived, place))
+        });
+        let mut packets: Vec<(Arrived, Place)> = placed.collect();
+        packets.sort_by_key(|(arrived, _)| arrived.at);
         packets
     }
 
     fn end(self, why: End) -> Ended {
-        Ended { why, lost: self.ears.values().map(|(ear, _)| ear.lost()).sum() }
+        Ended { why, lost: self.watching.lost() }
     }
 }
 

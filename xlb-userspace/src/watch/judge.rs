@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use xlb_common::packet::BytePacket;
 use xlb_common::path::{Arrival, Door, egress, ingress};
@@ -13,7 +14,7 @@ use super::event::{Direction, Event, verdict};
 use super::frame::Ends;
 use crate::maps::attach::FrontDoor;
 use crate::maps::tables::LiveTables;
-use crate::node::packet_socket::Arrived;
+use crate::maps::watching::Arrived;
 use crate::plan::Endpoint;
 use crate::plan::Observed;
 use crate::plan::desired::Protocol;
@@ -45,17 +46,15 @@ impl Told for LiveTables<'_> {
 }
 
 /// What the path says of a packet; none: it is about no address that is served.
-pub fn judge<T: Told>(
-    mut packet: Vec<u8>,
-    arrived: &Arrived,
-    place: &Place,
-    tables: &T,
-    observed: &Observed,
-) -> Option<Event> {
+pub fn judge<T: Told>(arrived: Arrived, place: &Place, tables: &T, observed: &Observed) -> Option<Event> {
     if arrived.is_for_other_host {
         return None;
     }
-    if let Some(tag) = arrived.tag {
+    let Arrived { at, tag, length, bytes: mut packet, .. } = arrived;
+    let missing = length.saturating_sub(packet.len());
+    // The path asks how long a packet is, and looks at its headers alone.
+    packet.resize(packet.len() + missing, 0);
+    if let Some(tag) = tag {
         // A frame that is shorter than its MACs is none.
         packet.get(..TAG_AT)?;
         packet.splice(TAG_AT..TAG_AT, tag);
@@ -69,7 +68,7 @@ pub fn judge<T: Told>(
     if place.door.is_none() && !is_reply(reason) {
         return None;
     }
-    Some(told(packet, (reason, after), (ends, stages), arrived, place, observed))
+    Some(told((packet, missing), (reason, after), (ends, stages), at, place, observed))
 }
 
 /// The path's word, and the packet after it, if that is another one.
@@ -114,10 +113,10 @@ fn is_reply(reason: Reason) -> bool {
 }
 
 fn told(
-    packet: Vec<u8>,
-    (reason, after): (Reason, Option<Vec<u8>>),
+    (mut packet, missing): (Vec<u8>, usize),
+    (reason, mut after): (Reason, Option<Vec<u8>>),
     (ends, stages): (Ends, Vec<Stage>),
-    arrived: &Arrived,
+    time: SystemTime,
     place: &Place,
     observed: &Observed,
 ) -> Event {
@@ -126,21 +125,26 @@ fn told(
         true => of_stages(&stages, observed),
         false => (becomes.and_then(|(vip, _)| service_at(vip, ends.protocol, observed)), Some(ends.source)),
     };
+    let length = packet.len();
+    for bytes in [Some(&mut packet), after.as_mut()].into_iter().flatten() {
+        bytes.truncate(bytes.len() - missing);
+    }
     Event {
-        time: arrived.at,
+        time,
         link: place.link.clone(),
         direction: if place.door.is_some() { Direction::In } else { Direction::Out },
         protocol: ends.protocol_name(),
         flags: ends.flags(),
         source: ends.source,
         destination: ends.destination,
-        length: packet.len(),
+        length,
         verdict: verdict(reason.disposition()),
         reason,
         service,
         backend,
         becomes,
         before: packet,
+        missing,
         after,
         stages,
     }

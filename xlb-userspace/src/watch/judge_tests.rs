@@ -13,7 +13,7 @@ use xlb_common::tables::Stage;
 use super::{Place, Told, judge, pod_links};
 use crate::maps::attach::FrontDoor;
 use crate::maps::wanted::Wanted;
-use crate::node::packet_socket::Arrived;
+use crate::maps::watching::Arrived;
 use crate::plan::Observed;
 use crate::plan::observed::ObservedService;
 use crate::selftest::{packets, table};
@@ -34,7 +34,7 @@ fn what_is_told_of_a_packet_is_what_the_programs_do_with_it() {
     let mut told = 0;
     for step in packets::steps(&Wanted::of([FrontDoor::Tc], false), MAC) {
         let is_uplink = step.hook.is_ingress();
-        let event = judge(step.frame.clone(), &arrived(), &place(is_uplink), &tables.clone(), &observed);
+        let event = judge(arrived(step.frame.clone()), &place(is_uplink), &tables.clone(), &observed);
         let expected = done(&tables.clone(), is_uplink, &step.frame);
         let _ = run(&tables, step.hook, &step.frame, (IFINDEX, MAC));
         let Some(event) = event else {
@@ -53,7 +53,7 @@ fn an_event_names_service_backend_and_what_the_packet_becomes() {
     let (tables, observed) = (table::tables(MAC), observed());
     let steps = packets::steps(&Wanted::of([FrontDoor::Tc], false), MAC);
     let frame = |name: &str| steps.iter().find(|step| step.name == name).unwrap().frame.clone();
-    let of = |packet, is_uplink| judge(packet, &arrived(), &place(is_uplink), &tables, &observed);
+    let of = |packet, is_uplink| judge(arrived(packet), &place(is_uplink), &tables, &observed);
     let (client, vip, pod) = (at("198.51.100.9:40000"), at("203.0.113.10:80"), at("192.0.2.7:8080"));
     let came = of(frame("SYN over IPv4"), true).unwrap();
     assert_eq!(
@@ -73,14 +73,30 @@ fn a_tag_that_the_kernel_took_out_is_put_back_and_frames_for_others_are_none() {
     let (tables, observed) = (table::tables(MAC), observed());
     let frame = packets::steps(&Wanted::of([FrontDoor::Tc], false), MAC)[0].frame.clone();
     let tag = [0x81, 0, 0, 5];
-    let tagged = Arrived { tag: Some(tag), ..arrived() };
-    let event: Event = judge(frame.clone(), &tagged, &place(true), &tables, &observed).unwrap();
+    let tagged = |frame| Arrived { tag: Some(tag), ..arrived(frame) };
+    let event: Event = judge(tagged(frame.clone()), &place(true), &tables, &observed).unwrap();
     assert_eq!(event.before[12..16], tag);
     assert_eq!(event.before.len(), frame.len() + 4);
     assert_eq!(event.reason, Reason::SlotOwner);
-    let others = Arrived { is_for_other_host: true, ..arrived() };
-    assert_eq!(judge(frame, &others, &place(true), &tables, &observed), None);
-    assert_eq!(judge(vec![2; 7], &tagged, &place(true), &tables, &observed), None, "no frame is that short");
+    let others = Arrived { is_for_other_host: true, ..arrived(frame) };
+    assert_eq!(judge(others, &place(true), &tables, &observed), None);
+    assert_eq!(judge(tagged(vec![2; 7]), &place(true), &tables, &observed), None, "no frame is that short");
+}
+
+#[test]
+fn of_a_packet_that_was_not_copied_whole_is_told_what_is_told_of_the_whole() {
+    let (tables, observed) = (table::tables(MAC), observed());
+    let mut frame = packets::steps(&Wanted::of([FrontDoor::Tc], false), MAC)[0].frame.clone();
+    // A payload that the IP header counts.
+    frame.extend([1; 40]);
+    let total = u16::try_from(frame.len() - 14).unwrap();
+    frame[16..18].copy_from_slice(&total.to_be_bytes());
+    let whole = judge(arrived(frame.clone()), &place(true), &tables, &observed).unwrap();
+    let copied = Arrived { bytes: frame[..60].to_vec(), ..arrived(frame.clone()) };
+    let part = judge(copied, &place(true), &tables, &observed).unwrap();
+    assert_eq!((part.reason, part.length, part.missing), (whole.reason, frame.len(), frame.len() - 60));
+    assert_eq!(part.before, frame[..60]);
+    assert_eq!(part.after.unwrap(), whole.after.unwrap()[..60]);
 }
 
 #[test]
@@ -104,8 +120,9 @@ fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn arrived() -> Arrived {
-    Arrived { at: UNIX_EPOCH, is_for_other_host: false, tag: None }
+fn arrived(bytes: Vec<u8>) -> Arrived {
+    let length = bytes.len();
+    Arrived { at: UNIX_EPOCH, ifindex: IFINDEX, is_for_other_host: false, tag: None, length, bytes }
 }
 
 fn place(is_uplink: bool) -> Place {

@@ -2,11 +2,11 @@
 //!
 //! Read in this order: [`frame`] (a packet's ends), [`judge`] (the path, over the live maps, on a copy of the packet), [`event`]
 //! (its outcome, for people and programs), [`filter`] (which ones are wanted), [`pcapng`] and [`file`](mod@file) (packets for
-//! Wireshark), [`ear`] (where packets are heard), [`follow`] (the only part that hears them).
+//! Wireshark), [`follow`] (the only part that hears packets).
 //!
-//! The programs that serve have no part in it. A packet socket on each link copies what arrives, before tc sees it; at an uplink
-//! with XDP a program in front of the serving one does ([`crate::maps::watching`]). The copy is judged by the code that the programs run,
-//! over the same maps, a moment later. Nobody who does not watch pays for this (docs/decisions/0050).
+//! The programs that serve have no part in it: others copy what arrives before those see it ([`crate::maps::watching`]), and the copy is
+//! judged by the code that they run, over the same maps, a moment later. Nobody who does not watch pays for this
+//! (docs/decisions/0050).
 
 pub mod frame;
 pub mod judge;
@@ -14,5 +14,4 @@ pub mod event;
 pub mod filter;
 pub mod pcapng;
 pub mod file;
-pub mod ear;
 pub mod follow;

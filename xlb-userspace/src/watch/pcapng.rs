@@ -51,12 +51,19 @@ fn interface(name: &str, description: &str, snap_bytes: u32) -> Vec<u8> {
     block(INTERFACE, &body)
 }
 
-/// A packet, of which only the first `snap_bytes` are kept.
+/// A packet, of which only the first `snap_bytes` are kept; and how many bytes at its end nobody has.
 #[must_use]
-pub fn packet(interface: u32, at: SystemTime, bytes: &[u8], snap_bytes: u32, comment: &str) -> Vec<u8> {
+pub fn packet(
+    interface: u32,
+    at: SystemTime,
+    (bytes, missing): (&[u8], usize),
+    snap_bytes: u32,
+    comment: &str,
+) -> Vec<u8> {
     let nanoseconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let kept = &bytes[..bytes.len().min(snap_bytes as usize)];
-    let numbers = [interface, (nanoseconds >> 32) as u32, nanoseconds as u32, kept.len() as u32, bytes.len() as u32];
+    let length = bytes.len() + missing;
+    let numbers = [interface, (nanoseconds >> 32) as u32, nanoseconds as u32, kept.len() as u32, length as u32];
     let mut body = numbers.map(u32::to_ne_bytes).concat();
     body.extend(padded(kept));
     body.extend(options(&[(OPTION_COMMENT, comment.as_bytes())]));
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn blocks_are_as_long_as_they_say_at_both_ends() {
-        let file = [head("xlb", 96), packet(AFTER, UNIX_EPOCH, &[7; 101], 96, "why")].concat();
+        let file = [head("xlb", 96), packet(AFTER, UNIX_EPOCH, (&[7; 101], 0), 96, "why")].concat();
         let mut rest = &file[..];
         let mut kinds = Vec::new();
         while let Some(kind) = rest.first_chunk::<4>() {

@@ -27,7 +27,10 @@ fn a_hidden_client_reaches_pods_of_this_node_and_of_others_and_hears_the_vip() -
             }
         }
         assert_eq!(stage.count("inside_served")?, 0, "no socket was seen");
-        assert!(stage.count("link_served")? >= 2 * (24 + 24) && stage.count("link_replied")? > 0);
+        // A UDP socket may get the port of an earlier one, and goes on in its flow.
+        let (tcp, all) = (2 * (24 + 8), 2 * (24 + 24));
+        let served = stage.count("link_served")?;
+        assert!((tcp..=all).contains(&served) && stage.count("link_replied")? > 0, "{served} of {all}");
     }
     Ok(())
 }
