@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use xlb_tests::api::{ApiServer, MANY_PORTS, bad_cases};
 use xlb_tests::lab::{Agent, LabSpec, Manifests};
 
-use crate::stage::{Stage, lab, refusal, serves, service, with_sizes};
+use crate::stage::{Stage, lab, serves, service, with_sizes};
 
 #[test]
 fn a_good_service_is_served_among_all_kinds_of_bad_ones() -> Result<()> {
@@ -33,11 +33,11 @@ fn a_good_service_is_served_among_all_kinds_of_bad_ones() -> Result<()> {
     let greedy = |maps: &Value| {
         maps["services"].as_array().into_iter().flatten().filter(|service| is_of(service, "greedy")).count()
     };
-    let maps = stage.until(|maps| serves(maps, "web") && greedy(maps) == usize::from(MANY_PORTS));
+    stage.until(|maps| serves(maps, "web") && greedy(maps) == usize::from(MANY_PORTS));
     stage.until_answers(0, "pod-0")?;
     let mut held = stage.hold_at(0, "pod-0")?;
     for part in cases.iter().flat_map(|case| &case.told) {
-        assert!(refusal(&maps, &[part]).is_some(), "{part:?} is not told");
+        stage.until_refused(&[part]);
     }
 
     // The agent goes on: the good Service changes while the bad ones go and come back.

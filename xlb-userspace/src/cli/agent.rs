@@ -1,5 +1,6 @@
 //! The agent as the command line sees it: whether it has the dataplane, and what it said last.
 
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::agent::report::{Report, now_s};
@@ -28,12 +29,15 @@ pub struct AgentView {
     pub programs_version: Option<String>,
 }
 
-/// Whether an agent has the dataplane, and the last report. In this order: an agent that has it marks the report of the one before at
-/// once, so that this is not taken for its own.
-#[must_use]
-pub fn last_word(pins: &PinDirectory) -> (bool, Option<Report>) {
+/// Whether an agent has the dataplane, something that is read, and the last report. In this order: an agent that has the dataplane marks
+/// the report of the one before at once, so that this is not taken for its own; and it reports after it has changed the maps.
+///
+/// # Errors
+/// Those of reading.
+pub fn look<T>(pins: &PinDirectory, read: impl FnOnce() -> Result<T>) -> Result<(bool, T, Option<Report>)> {
     let has_agent = pins.has_agent();
-    (has_agent, Report::read(pins.root()))
+    let value = read()?;
+    Ok((has_agent, value, Report::read(pins.root())))
 }
 
 /// What is known of the agent; none: none ever reported.

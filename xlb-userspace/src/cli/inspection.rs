@@ -70,8 +70,7 @@ impl Inspection {
     /// # Errors
     /// When the kernel refuses to read.
     pub fn take(maps: &LiveMaps, pins: &PinDirectory) -> Result<Self> {
-        let observed = maps.observed()?;
-        let (has_agent, report) = agent::last_word(pins);
+        let (has_agent, observed, report) = agent::look(pins, || maps.observed())?;
         let services = services::read(maps, &observed, report.as_ref());
         let happened = maps.counters()?.into_iter().filter(|(_, count)| *count > 0);
         let of_table = |table| flows::of_table(maps, &observed, table).take(flows::SHOWN_MAX);

@@ -143,7 +143,7 @@ impl Status {
     /// # Errors
     /// When there is neither dataplane nor agent, or the kernel refuses to read.
     fn take(pins: &PinDirectory) -> Result<Self> {
-        let (has_agent, report) = agent::last_word(pins);
+        let (has_agent, (), report) = agent::look(pins, || Ok(()))?;
         let dataplane = match pins.holds_dataplane() {
             true => Some(Dataplane::take(pins, report.as_ref().filter(|_| has_agent))?),
             false if has_agent => None,

@@ -1,6 +1,6 @@
 //! Hearing packets, and handing on what the path says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -84,14 +84,12 @@ pub fn follow(
     let maps = LiveMaps::open(pins)?;
     let tables = LiveTables::new(&maps, pins)?;
     let signals = signals()?;
-    let (watching, places) = (Watching::new(wanted.one_in)?, BTreeMap::new());
-    let mut ears = Ears { pins, wanted, watching, places, observed: maps.observed()?, warn };
+    let watching = Watching::new(wanted.one_in)?;
+    let (places, unheard) = (BTreeMap::new(), BTreeSet::new());
+    let mut ears = Ears { pins, wanted, watching, places, unheard, observed: maps.observed()?, warn };
     ears.check_service()?;
-    ears.open_uplinks()?;
-    ensure!(
-        !ears.places.is_empty(),
-        "none of xlb's programs is attached to an uplink: start xlb run, or name its --bpffs-dir"
-    );
+    ears.open_uplinks();
+    ensure!(!ears.places.is_empty(), "there is no uplink to listen at: start xlb run, or name its --bpffs-dir");
     ears.open_pods();
     ears.tell();
     let (began, mut news_at) = (Instant::now(), Instant::now() + NEWS_INTERVAL);
@@ -113,7 +111,7 @@ pub fn follow(
         }
         if Instant::now() >= news_at {
             let began = Instant::now();
-            ears.open_uplinks()?;
+            ears.open_uplinks();
             if maps.config()?.generation != ears.observed.generation {
                 ears.observed = maps.observed()?;
                 ears.open_pods();
@@ -129,6 +127,8 @@ struct Ears<'a, W> {
     wanted: &'a Wanted,
     watching: Watching,
     places: BTreeMap<u32, Place>,
+    /// Uplinks that cannot be listened at, which was told.
+    unheard: BTreeSet<u32>,
     observed: Observed,
     warn: W,
 }
@@ -147,18 +147,23 @@ impl<W: FnMut(String)> Ears<'_, W> {
     }
 
     /// Listens at those that are new, and before XDP again where an agent that came has put its own program.
-    fn open_uplinks(&mut self) -> Result<()> {
+    fn open_uplinks(&mut self) {
         let watching = &self.watching;
         let is_heard = |ifindex: u32, door| door == FrontDoor::Tc || watching.is_before_xdp(door, ifindex);
         self.places.retain(|ifindex, place| place.door.is_none_or(|door| is_heard(*ifindex, door)));
         for (ifindex, door) in self.pins.doors() {
             if !self.places.contains_key(&ifindex) {
                 let link = interface(ifindex);
-                let door = self.open_uplink(&link, ifindex, door).with_context(|| format!("listening at {link}"))?;
-                self.places.insert(ifindex, Place { link, ifindex, door: Some(door) });
+                match self.open_uplink(&link, ifindex, door) {
+                    Ok(door) => drop(self.places.insert(ifindex, Place { link, ifindex, door: Some(door) })),
+                    // It may be gone, and its pin is still there.
+                    Err(error) if self.unheard.insert(ifindex) => {
+                        (self.warn)(format!("packets at {link} are not seen: {error:#}"));
+                    }
+                    Err(_) => {}
+                }
             }
         }
-        Ok(())
     }
 
     /// Answers the door before which packets are heard.

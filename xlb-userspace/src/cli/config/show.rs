@@ -64,7 +64,7 @@ pub fn show(run: &Command, settled: &Settled, matches: &ArgMatches) -> Result<()
 }
 
 fn of_agent(pins: &PinDirectory) -> Option<Shown> {
-    let (has_agent, report) = agent::last_word(pins);
+    let (has_agent, (), report) = agent::look(pins, || Ok(())).ok()?;
     let report = report.filter(|report| has_agent && !report.is_over)?;
     (!report.settings.is_empty()).then_some(Shown { of: "agent", file: report.config_file, settings: report.settings })
 }
