@@ -60,8 +60,8 @@ enum Command {
     /// Compile the kernel programs into target/bpf and check the object [50 s cold, 1 s warm]
     ///
     /// Compilers are tried in this order: `XLB_BPF_RUSTC` (with `XLB_BPF_CARGO`), Debian's /usr/bin/rustc with the
-    /// `core` of bpfel-unknown-none, a rustup nightly with rust-src. Writes `target/bpf/xlb-ebpf.o` and
-    /// `target/bpf/xlb-bench.o`, and touches them only when their bytes change. An object with a panic path, with an
+    /// `core` of bpfel-unknown-none, a rustup nightly with rust-src. Writes `xlb-ebpf.o`,
+    /// `xlb-watch.o` and those of the bench into `target/bpf`, and touches them only when their bytes change. An object with a panic path, with an
     /// undefined function or without one of its programs is refused.
     BuildEbpf,
     /// Run the tests, and end with the line `tests: N passed, M failed` [minutes; kernel and lab need root]

@@ -76,12 +76,6 @@ pub struct PartView {
     pub former_slots: u32,
 }
 
-impl PartView {
-    fn takes_new(&self) -> bool {
-        self.of == 0 || self.slots > 0
-    }
-}
-
 /// All backends in use.
 #[must_use]
 pub fn views(observed: &Observed, services: &[ServiceView]) -> Vec<BackendView> {
@@ -97,13 +91,13 @@ pub fn views(observed: &Observed, services: &[ServiceView]) -> Vec<BackendView> 
     in_use.map(|(id, backend)| view(id, backend, parts.remove(&id).unwrap_or_default())).collect()
 }
 
-fn view(id: u32, backend: &Backend, services: Vec<PartView>) -> BackendView {
+fn view(id: u32, backend: &Backend, parts: Vec<PartView>) -> BackendView {
     BackendView {
         id,
         address: backend.socket(),
         protocol: Protocol::of_number(backend.protocol).name(),
-        state: if services.iter().any(PartView::takes_new) { "serving" } else { "lingering" },
-        services,
+        state: if parts.iter().any(|part| services::takes_new(part.slots, part.of)) { "serving" } else { "lingering" },
+        services: parts,
         delivery: if backend.is_direct() { "direct" } else { "stack" },
         interface: (backend.ifindex != 0).then(|| interface(backend.ifindex)),
         netns_id: (!backend.is_hidden()).then_some(backend.netns_id),

@@ -37,9 +37,10 @@ pub struct ServicesArgs {
 pub fn show(args: ServicesArgs) -> Result<()> {
     let pins = PinDirectory::new(args.pins.bpffs_dir);
     let maps = LiveMaps::open(&pins)?;
-    let all = read(&maps, &maps.observed()?, Report::read(pins.root()).as_ref());
+    let observed = maps.observed()?;
+    let all = read(&maps, &observed, Report::read(pins.root()).as_ref());
     let Some(name) = args.name else {
-        let vips = vips::read(&maps, &maps.observed()?)?;
+        let vips = vips::read(&maps, &observed)?;
         return args.output.print(&all, |all, is_wide| text::table(all, &vips, is_wide));
     };
     let known: Vec<String> = all.iter().map(|service| service.name.clone()).collect();
@@ -160,8 +161,13 @@ impl ServiceView {
     /// Whether this backend of it gets new connections.
     #[must_use]
     pub fn takes_new(&self, share: &ShareView) -> bool {
-        self.slots == 0 || share.slots > 0
+        takes_new(share.slots, self.slots)
     }
+}
+
+/// Whether a backend with so many slots of a service's gets new connections: the only backend of one without slots gets all.
+pub(crate) const fn takes_new(slots: u32, of: u32) -> bool {
+    of == 0 || slots > 0
 }
 
 /// All service ports of the maps; with numbers, if an agent said which have some.

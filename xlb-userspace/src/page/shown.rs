@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use xlb_common::abi::{Backend, Frontend, Member, frontend_flags as flags};
 
+use crate::cli::services::takes_new;
 use crate::model::ObjectName;
 use crate::plan::desired::{ServiceName, WhenEmpty};
 use crate::plan::observed::ObservedService;
@@ -101,7 +102,7 @@ impl Row {
     /// Whether a backend takes new connections.
     #[must_use]
     pub fn takes_new(&self) -> bool {
-        self.backends.iter().any(|share| self.slots == 0 || share.slots > 0)
+        self.backends.iter().any(|share| takes_new(share.slots, self.slots))
     }
 }
 
