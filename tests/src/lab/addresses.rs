@@ -87,7 +87,8 @@ pub fn client_address_v6(index: usize) -> Ipv6Addr {
     documentation(0x100, last_byte(index, 10).into())
 }
 
-/// The pods' network of one lab. `lab` is below 200, so the second byte fits.
+/// The pods' network of one lab. `lab` is below 99: all are as long to write, which outputs for people show, and 10.200 is
+/// of pods elsewhere (`scale`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PodNetwork {
     second: u8,
@@ -95,7 +96,7 @@ pub(super) struct PodNetwork {
 
 impl PodNetwork {
     pub fn of_lab(lab: u8) -> PodNetwork {
-        PodNetwork { second: 40 + lab }
+        PodNetwork { second: 100 + lab }
     }
 
     pub fn cidr(self) -> String {

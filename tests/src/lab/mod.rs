@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! client0 ─┐  198.51.100.0/24         192.0.2.0/29
-//! client1 ─┴─ bridge in router ────── eth0  node ──── veth0 ── eth0  pod0  10.<40+id>.0.2
-//!                     │               eth1       └─── veth1 ── eth0  pod1  10.<40+id>.0.3
+//! client1 ─┴─ bridge in router ────── eth0  node ──── veth0 ── eth0  pod0  10.<100+id>.0.2
+//!                     │               eth1       └─── veth1 ── eth0  pod1  10.<100+id>.0.3
 //!                     └── 192.0.2.8/29 ┘ (two uplinks)
 //! ```
 //!
