@@ -85,7 +85,7 @@ fn only_what_the_filters_take_is_told() -> Result<()> {
     let client = stage.lab.client_address(0).to_string();
     for (arguments, service) in [
         (vec!["--service", "default/dns"], "default/dns:http/udp"),
-        (vec!["--service", "default/web:http"], "default/web:http"),
+        (vec!["--service", "web"], "default/web:http"),
         (vec!["--reason", "empty_passed,empty_dropped,empty_rejected"], "default/none:http"),
         (vec!["--client", &client, "--reason", "slot_owner"], "default/web:http"),
     ] {
@@ -129,7 +129,7 @@ fn a_sample_is_a_part_and_lines_are_for_people() -> Result<()> {
 fn a_mistake_in_a_filter_is_a_sentence() -> Result<()> {
     let stage = Stage::up()?;
     xlb(&stage.lab, &["watch", "--service", "default/wep"])?
-        .is_refused_with(&["default/wep", "there are default/web:http"]);
+        .is_refused_with(&["no service on this node is called default/wep", "the nearest is default/web:http"]);
     for (arguments, parts) in [
         (["--reason", "slot_ownr"], ["no reason slot_ownr", "slot_owner"]),
         (["--sample", "0"], ["expected one packet of how many", "1/100"]),

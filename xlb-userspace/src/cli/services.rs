@@ -14,6 +14,7 @@ use super::vips;
 use crate::agent::report::Report;
 use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
+use crate::model::called::{is_called, no_such};
 use crate::plan::observed::ObservedService;
 use crate::plan::{Endpoint, Observed};
 
@@ -43,36 +44,12 @@ pub fn show(args: ServicesArgs) -> Result<()> {
         let vips = vips::read(&maps, &observed)?;
         return args.output.print(&all, |all, is_wide| text::table(all, &vips, is_wide));
     };
-    let known: Vec<String> = all.iter().map(|service| service.name.clone()).collect();
-    let found: Vec<ServiceView> = all.into_iter().filter(|service| is_called(&service.name, &name)).collect();
+    let found: Vec<&ServiceView> = all.iter().filter(|service| is_called(&service.name, &name)).collect();
     if found.is_empty() {
+        let known: Vec<&str> = all.iter().map(|service| service.name.as_str()).collect();
         bail!("{}", no_such(&name, &known));
     }
-    args.output.print(&found, |found, _| found.iter().map(text::one).collect::<Vec<_>>().join("\n"))
-}
-
-/// Whether a service has this name: of a port (`shop/web:http/udp`), of a Service (`shop/web`), or without the namespace.
-#[must_use]
-pub fn is_called(full: &str, name: &str) -> bool {
-    let (namespace, port) = full.split_once('/').unwrap_or(("", full));
-    let object = port.split([':', '/']).next().unwrap_or_default();
-    full == name || port == name || object == name || name.split_once('/') == Some((namespace, object))
-}
-
-/// What to say when nothing has a name.
-#[must_use]
-pub fn no_such(name: &str, known: &[String]) -> String {
-    let likeness = |full: &&String| {
-        let object = full.split_once('/').map_or(full.as_str(), |(_, port)| port);
-        let of = |text: &str| strsim::jaro_winkler(text, name);
-        (of(full).max(of(object)) * 1000.0) as u32
-    };
-    match known.iter().max_by_key(likeness) {
-        Some(nearest) => {
-            format!("no service on this node is called {name}; the nearest is {nearest}, `xlb services` lists all")
-        }
-        None => format!("no service on this node is called {name}: none is served here, `xlb status` may say why"),
-    }
+    args.output.print(&found, |found, _| found.iter().copied().map(text::one).collect::<Vec<_>>().join("\n"))
 }
 
 /// A Service port.
@@ -281,29 +258,4 @@ impl From<&ServiceStats> for TrafficView {
 fn inside_view(&Inside { endpoints, lingering, local, flags, .. }: &Inside) -> InsideView {
     let for_pods = (flags & inside_flags::LOCAL_FOR_PODS != 0).then_some(local);
     InsideView { endpoints, lingering, for_pods }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_is_called_by_its_port_by_itself_or_without_its_namespace() {
-        let full = "shop/web:http/udp/ipv6";
-        for name in [full, "web:http/udp/ipv6", "shop/web", "web"] {
-            assert!(is_called(full, name), "{name}");
-        }
-        for name in ["shop", "http", "other/web", "we", "shop/web:http", ""] {
-            assert!(!is_called(full, name), "{name}");
-        }
-        assert!(is_called("shop/dns", "dns") && is_called("shop/dns/udp", "shop/dns"), "an unnamed port");
-    }
-
-    #[test]
-    fn a_name_that_nothing_has_is_answered_with_the_nearest() {
-        let known = ["shop/dns/udp".to_owned(), "shop/web:http".to_owned()];
-        let said = no_such("wbe", &known);
-        assert!(said.contains("wbe; the nearest is shop/web:http"), "{said}");
-        assert!(no_such("web", &[]).contains("none is served here"));
-    }
 }

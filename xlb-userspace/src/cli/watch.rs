@@ -19,7 +19,7 @@ use crate::watch::follow::{End, Ended, Next, Wanted, follow};
 /// Which packets.
 #[derive(Debug, Args)]
 struct WhichArgs {
-    /// Only those of this Service: namespace/name, or one port of it, as `xlb services` names them
+    /// Only those of this service: web, default/web, or default/web:http
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// Only those from or to these clients

@@ -6,6 +6,7 @@
 
 pub mod objects;
 pub mod state;
+pub mod called;
 mod names;
 pub mod policy;
 pub mod frontends;

@@ -6,11 +6,12 @@ use xlb_common::Reason;
 
 use super::event::{Direction, Event};
 use crate::model::IpNet;
+use crate::model::called::is_called;
 
 /// What an event has to be. What is not said is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Its Service: `namespace/name`, or one port of it as `xlb services` names it.
+    /// Its Service, as people call it: [`is_called`].
     pub service: Option<String>,
     /// Its client.
     pub clients: Vec<IpNet>,
@@ -34,9 +35,7 @@ impl Filter {
     /// Whether a Service port is wanted, by its name.
     #[must_use]
     pub fn takes_service(&self, name: &str) -> bool {
-        let Some(wanted) = &self.service else { return true };
-        // `namespace/name:port/protocol/family`, of which the wanted name has any first part.
-        name.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+        self.service.as_ref().is_none_or(|wanted| is_called(name, wanted))
     }
 
     fn takes_client(&self, client: IpAddr) -> bool {
@@ -62,24 +61,6 @@ pub fn reason(label: &str) -> Result<Reason, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_service_is_named_by_any_first_part_of_its_name() {
-        let takes =
-            |wanted: &str, name: &str| Filter { service: Some(wanted.into()), ..Filter::default() }.takes_service(name);
-        for (wanted, name, expected) in [
-            ("default/web", "default/web:http", true),
-            ("default/web:http", "default/web:http", true),
-            ("default/web:http", "default/web:http/udp", true),
-            ("default/web", "default/web/ipv6", true),
-            ("default/web", "default/web-2:http", false),
-            ("default/web:h", "default/web:http", false),
-            ("web", "default/web:http", false),
-            ("default", "default/web", true),
-        ] {
-            assert_eq!(takes(wanted, name), expected, "{wanted} and {name}");
-        }
-    }
 
     #[test]
     fn a_reason_that_is_none_names_those_that_sound_alike() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -19,6 +19,7 @@ use crate::maps::live::LiveMaps;
 use crate::maps::pins::PinDirectory;
 use crate::maps::tables::LiveTables;
 use crate::maps::watching::{Arrived, Watching};
+use crate::model::called::no_such;
 use crate::plan::Observed;
 
 /// Links of pods that are listened to at once.
@@ -138,12 +139,9 @@ impl<W: FnMut(String)> Ears<'_, W> {
     fn check_service(&self) -> Result<()> {
         let filter = &self.wanted.filter;
         let Some(name) = &filter.service else { return Ok(()) };
-        let mut names = self.observed.services.values().map(|service| service.name.as_str());
-        if names.clone().any(|name| filter.takes_service(name)) {
-            return Ok(());
-        }
-        let listed: Vec<&str> = names.by_ref().take(10).collect();
-        bail!("no Service {name} is served here; there are {}: see `xlb services`", listed.join(", "))
+        let known: Vec<&str> = self.observed.services.values().map(|service| service.name.as_str()).collect();
+        ensure!(known.iter().any(|known| filter.takes_service(known)), "{}", no_such(name, &known));
+        Ok(())
     }
 
     /// Listens at those that are new, and before XDP again where an agent that came has put its own program.
