@@ -82,7 +82,5 @@ mod top;
 mod pcapng;
 #[path = "agent/watch.rs"]
 mod watch;
-#[path = "agent/watcher.rs"]
-mod watcher;
 #[path = "agent/watch_xdp.rs"]
 mod watch_xdp;

@@ -36,10 +36,12 @@ impl Terms {
 
 /// What came of it.
 pub struct Outcome {
-    /// The rows: each case with each traffic, then the ratios of the targets P5a and P5b.
+    /// The rows: each case with each traffic, then the ratios of the targets P5a and P5b, and those of watching.
     pub report: Report,
     /// Packets that were sent and that arrived, over all rounds, by row.
     pub passed: BTreeMap<String, Passed>,
+    /// What watchers said as they ended, by case.
+    pub told: BTreeMap<String, String>,
 }
 
 /// Packets of a row.
@@ -60,11 +62,13 @@ impl Passed {
 }
 
 impl Outcome {
-    /// A sentence for each row that lost packets: what it says is less than the way costs.
+    /// A sentence for each row that lost packets, and each watcher that did not get all: what it says is less than the way costs.
     #[must_use]
     pub fn losses(&self) -> String {
         let lossy = self.passed.iter().filter(|(_, passed)| passed.is_lossy());
-        lossy.map(|(row, Passed { sent, arrived })| format!("{row}: {arrived} of {sent} packets arrived\n")).collect()
+        let lossy =
+            lossy.map(|(row, Passed { sent, arrived })| format!("{row}: {arrived} of {sent} packets arrived\n"));
+        lossy.chain(self.told.iter().map(|(case, said)| format!("{case}: {said}"))).collect()
     }
 }
 
@@ -90,7 +94,8 @@ pub fn measure(terms: Terms) -> Result<Outcome> {
         }
     }
     let cases: Vec<Case> = posts.iter().map(|post| post.case().clone()).collect();
-    Ok(Outcome { report: report(&cases, terms.services, &figures), passed })
+    let told = posts.iter_mut().map(|post| Ok((post.case().name.clone(), post.end()?))).collect::<Result<_>>()?;
+    Ok(Outcome { report: report(&cases, terms.services, &figures), passed, told })
 }
 
 fn report(cases: &[Case], services: u32, figures: &BTreeMap<String, Vec<f64>>) -> Report {
@@ -103,7 +108,7 @@ fn report(cases: &[Case], services: u32, figures: &BTreeMap<String, Vec<f64>>) -
         })
     });
     let rows: Vec<Row> = rows.collect();
-    let ratios = case::targets(services).into_iter().filter_map(|(name, above, below)| {
+    let ratios = case::ratios(services).into_iter().filter_map(|(name, above, below)| {
         let find = |name: &str| rows.iter().find(|row| row.name == name);
         Some(Row::ratio_of(name, find(&above)?, find(&below)?))
     });

@@ -37,6 +37,8 @@ mod agent;
 pub use agent::{Agent, without_traffic, xlb_binary};
 mod bent;
 pub use bent::{Bend, bent_binary, bent_object};
+mod watcher;
+pub use watcher::Watch;
 mod sandbox;
 pub use sandbox::Sandbox;
 mod image;

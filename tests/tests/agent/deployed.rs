@@ -10,13 +10,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use xlb_tests::api::{ApiServer, Listening};
 use xlb_tests::deploy::{Container, Unit, build, documents, folder, granted, needed, only, read, with_component};
-use xlb_tests::lab::{Agent, Cgroup, Lab, LabSpec, LineClient, Manifests, xlb_binary};
+use xlb_tests::lab::{Agent, Cgroup, Lab, LabSpec, LineClient, Manifests, Watch, xlb_binary};
 use xlb_userspace::maps::kernel::root_cgroup;
 
 use crate::ask::{soon, status};
 use crate::command::{Ended, agent, run};
 use crate::stage::{Stage, lab, serves, service, socket, takers};
-use crate::watcher::Watch;
 
 /// What the DaemonSet does not say: small maps, no programs that meet the sockets of the whole machine, and no kube-proxy that
 /// was here before.

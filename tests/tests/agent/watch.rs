@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use xlb_common::Reason;
-use xlb_tests::lab::{LabSpec, LineClient, udp_ask, xlb_binary};
+use xlb_tests::lab::{LabSpec, LineClient, Watch, udp_ask, xlb_binary};
 
 use crate::command::xlb;
 use crate::pcapng::{Packet, read};
 use crate::stage::{LATER, Stage, full_name, service, socket};
-use crate::watcher::Watch;
 
 /// How long a watch may go on, if what it should see does not come.
 const AT_MOST: &str = "30s";
@@ -31,7 +30,7 @@ fn every_packet_of_a_connection_is_told_as_it_was_counted() -> Result<()> {
         let stage = Stage::with(LabSpec { pod_count: 2, pod_gro, ..LabSpec::default() }, arguments)?;
         stage.who(0)?;
         let before = counters(&stage)?;
-        let mut watch = Watch::start(&stage, &["watch", "-o", "json"])?;
+        let mut watch = Watch::start(&stage.lab, &["watch", "-o", "json"])?;
         let mut client = LineClient::connect(stage.lab.client(0), stage.vip(0))?;
         let identity = client.identity()?;
         let address = client.local_address()?;
@@ -90,28 +89,28 @@ fn only_what_the_filters_take_is_told() -> Result<()> {
         (vec!["--client", &client, "--reason", "slot_owner"], "default/web:http"),
     ] {
         let all = [&["watch", "-o", "json", "-n", "1", "--for", AT_MOST], &arguments[..]].concat();
-        watches.push((Watch::start(&stage, &all)?, service));
+        watches.push((Watch::start(&stage.lab, &all)?, service));
     }
-    let mut other = Watch::start(&stage, &["watch", "-o", "json", "--client", "192.0.2.77/32"])?;
+    let mut other = Watch::start(&stage.lab, &["watch", "-o", "json", "--client", "192.0.2.77/32"])?;
     // Nobody answers, or it is refused.
     let _ = LineClient::connect(stage.lab.client(0), stage.vip(1));
     udp_ask(stage.lab.client(0), stage.vip(2), "who", LATER)?;
     stage.who(0)?;
     for (watch, service) in &mut watches {
-        let event = watch.next()?.with_context(|| format!("nothing was told of {service}"))?;
+        let event = watch.event()?.with_context(|| format!("nothing was told of {service}"))?;
         assert_eq!(event["service"], *service, "{event:#}");
-        assert_eq!(watch.next()?, None, "-n 1 is one");
+        assert_eq!(watch.event()?, None, "-n 1 is one");
     }
     other.interrupt()?;
-    assert_eq!(other.next()?, None, "that client said nothing");
+    assert_eq!(other.event()?, None, "that client said nothing");
     Ok(())
 }
 
 #[test]
 fn a_sample_is_a_part_and_lines_are_for_people() -> Result<()> {
     let stage = Stage::up()?;
-    let mut all = Watch::start(&stage, &["watch"])?;
-    let mut some = Watch::start(&stage, &["watch", "--sample", "1/10"])?;
+    let mut all = Watch::start(&stage.lab, &["watch"])?;
+    let mut some = Watch::start(&stage.lab, &["watch", "--sample", "1/10"])?;
     LineClient::connect(stage.lab.client(0), stage.vip(0))?.download(2_000_000)?;
     // An interrupt ends it at once, whatever waits: until the connection's end for the one, until there is any for the other.
     let all = all.lines_until(|line| line.contains(" in  tcp ") && line.contains("[F.]"))?;
@@ -150,7 +149,7 @@ fn the_next_packets_are_explained_as_they_come() -> Result<()> {
     let stage = Stage::up()?;
     let silent = xlb(&stage.lab, &["explain", "--next", "1", "--for", "1s"])?;
     silent.is_refused_with(&["no packet for an address that is served came", "xlb doctor"]);
-    let mut watch = Watch::start(&stage, &["explain", "--next", "3"])?;
+    let mut watch = Watch::start(&stage.lab, &["explain", "--next", "3"])?;
     let mut held = stage.hold(0)?;
     held.answers()?;
     let told = watch.lines()?.join("\n");
@@ -177,7 +176,7 @@ fn a_capture_has_each_packet_before_and_after_translation() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("web.pcapng");
     let file = path.display().to_string();
-    let mut watch = Watch::start(&stage, &["capture", "--service", "default/web", "-w", &file, "--for", AT_MOST])?;
+    let mut watch = Watch::start(&stage.lab, &["capture", "--service", "default/web", "-w", &file, "--for", AT_MOST])?;
     let mut client = LineClient::connect(stage.lab.client(0), stage.vip(0))?;
     let identity = client.identity()?;
     let address = client.local_address()?;
@@ -214,7 +213,7 @@ fn a_capture_is_bounded_and_what_stands_in_its_way_is_said() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let small = path("small.pcapng");
-    let mut watch = Watch::start(&stage, &["capture", "-w", &small, "--max-size", "20K", "--for", AT_MOST])?;
+    let mut watch = Watch::start(&stage.lab, &["capture", "-w", &small, "--max-size", "20K", "--for", AT_MOST])?;
     LineClient::connect(stage.lab.client(0), stage.vip(0))?.download(1_000_000)?;
     assert!(watch.rest()?.contains("it is as large as --max-size says"));
     let length = std::fs::metadata(&small)?.len();

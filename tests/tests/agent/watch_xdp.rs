@@ -3,12 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use aya::programs::loaded_programs;
 use xlb_common::watched;
-use xlb_tests::lab::{LabSpec, programs_of_links};
+use xlb_tests::lab::{LabSpec, Watch, programs_of_links};
 
 use crate::ask::soon;
 use crate::stage::Stage;
 use crate::watch::flags;
-use crate::watcher::Watch;
 
 /// Both ways in which XDP meets packets; native, with pods that take them.
 const DOORS: [(&str, &str); 2] = [("native", "ingress_xdp"), ("generic", "ingress_xdp_alone")];
@@ -47,16 +46,16 @@ fn while_somebody_watches_a_program_is_before_the_serving_one_and_not_after() ->
         let mut stage = up(door)?;
         let serving = first(&stage, program)?;
         let mut held = stage.hold(0)?;
-        let mut watch = Watch::start(&stage, &["watch", "-o", "json"])?;
+        let mut watch = Watch::start(&stage.lab, &["watch", "-o", "json"])?;
         assert!(is_watched(&stage, program)?, "{door}");
         hears(&stage, &mut watch)?;
         held.answers()?;
 
         println!("{door}: a second one is told, and sees the replies");
-        let mut second = Watch::start(&stage, &["watch", "-o", "json"])?;
+        let mut second = Watch::start(&stage.lab, &["watch", "-o", "json"])?;
         assert!(second.said.contains("another `xlb watch`"), "{}", second.said);
         stage.who(0)?;
-        assert_eq!(second.next()?.context("it ended")?["direction"], "out");
+        assert_eq!(second.event()?.context("it ended")?["direction"], "out");
         second.end()?;
 
         watch.end()?;
@@ -74,7 +73,7 @@ fn a_watcher_that_is_killed_ends_nothing_and_the_agent_puts_its_program_back() -
         let mut stage = up(door)?;
         let serving = first(&stage, program)?;
         let mut held = stage.hold(0)?;
-        let mut watch = Watch::start(&stage, &["watch", "-o", "json"])?;
+        let mut watch = Watch::start(&stage.lab, &["watch", "-o", "json"])?;
         stage.agent.kill()?;
         watch.kill()?;
         assert!(is_watched(&stage, program)?, "nobody was there to put it back");
@@ -82,7 +81,7 @@ fn a_watcher_that_is_killed_ends_nothing_and_the_agent_puts_its_program_back() -
         stage.who(0)?;
 
         println!("{door}: the next watcher has it all to itself, and puts it back");
-        let mut next = Watch::start(&stage, &["watch", "-o", "json"])?;
+        let mut next = Watch::start(&stage.lab, &["watch", "-o", "json"])?;
         hears(&stage, &mut next)?;
         next.end()?;
         assert_eq!(first(&stage, program)?, serving);
@@ -91,7 +90,7 @@ fn a_watcher_that_is_killed_ends_nothing_and_the_agent_puts_its_program_back() -
         stage.agent.start_again()?;
         stage.agent.wait_until_it_reports();
         let serving = first(&stage, program)?;
-        Watch::start(&stage, &["watch", "-o", "json"])?.kill()?;
+        Watch::start(&stage.lab, &["watch", "-o", "json"])?.kill()?;
         soon("the agent's program is back", || first(&stage, program).ok().filter(|id| *id == serving))?;
         held.answers()?;
     }
@@ -103,7 +102,7 @@ fn a_watch_goes_on_when_the_next_agent_brings_its_own_program() -> Result<()> {
     for (door, program) in DOORS {
         let mut stage = up(door)?;
         let before = first(&stage, program)?;
-        let mut watch = Watch::start(&stage, &["watch", "-o", "json"])?;
+        let mut watch = Watch::start(&stage.lab, &["watch", "-o", "json"])?;
         stage.agent.kill()?;
         stage.agent.start_again()?;
         stage.agent.wait_until_it_reports();

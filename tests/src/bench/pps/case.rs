@@ -20,6 +20,8 @@ pub struct Case {
     pub by: By,
     /// Who counts and drops.
     pub sink: Sink,
+    /// What part of the packets `xlb watch` copies meanwhile.
+    pub watched: Option<&'static str>,
 }
 
 /// What the node does with packets.
@@ -49,6 +51,8 @@ const BARE_XDP: &str = "bare XDP redirect";
 const BARE_TC: &str = "bare tc redirect_peer";
 const XLB_XDP: &str = "xlb by XDP";
 const XLB_TC: &str = "xlb by tc";
+/// What part of the packets is copied, and how the rows say so.
+const WATCHED: [(&str, &str); 2] = [("1/1", "watched"), ("1/100", "watched 1/100")];
 
 impl Traffic {
     /// Both.
@@ -65,10 +69,10 @@ impl Traffic {
 impl Case {
     /// All, with so many Services.
     pub fn all(services: u32) -> Vec<Case> {
-        let case = |name: &str, by, sink| Case { name: name.to_owned(), by, sink };
+        let case = |name: &str, by, sink| Case { name: name.to_owned(), by, sink, watched: None };
         let [nftables, iptables] = [Way::Nftables(services), Way::Iptables(services)];
         let [tc, xdp] = [Mode::Direct, Mode::DirectByXdp].map(|mode| By::Way(Way::Xlb(mode, services)));
-        vec![
+        let mut cases = vec![
             case("dropped by XDP on the uplink", By::Way(Way::Routing), Sink::Uplink),
             case(ROUTING, By::Way(Way::Routing), Sink::Pod),
             case("plain routing again", By::Way(Way::Routing), Sink::Pod),
@@ -80,7 +84,13 @@ impl Case {
             case("xlb by XDP, counted by XDP", xdp, Sink::PodByXdp),
             case(XLB_XDP, xdp, Sink::Pod),
             case(XLB_TC, tc, Sink::Pod),
-        ]
+        ];
+        for ((name, by), (part, said)) in
+            [(XLB_XDP, xdp), (XLB_TC, tc)].iter().flat_map(|way| WATCHED.map(|it| (*way, it)))
+        {
+            cases.push(Case { watched: Some(part), ..case(&format!("{name}, {said}"), by, Sink::Pod) });
+        }
+        cases
     }
 
     /// The name of the row with this traffic.
@@ -104,8 +114,8 @@ impl Case {
     }
 }
 
-/// The ratios that the targets P5a and P5b are about: a row's name, and the two rows that it compares.
-pub fn targets(services: u32) -> Vec<(String, String, String)> {
+/// The ratios that the targets P5a and P5b are about, and what watching costs: a row's name, and the two rows that it compares.
+pub fn ratios(services: u32) -> Vec<(String, String, String)> {
     let [nftables, iptables] = [Way::Nftables(services).name(), Way::Iptables(services).name()];
     let of = |target: &str, traffic: Traffic, above: &str, below: &str| {
         (format!("{target}: {above} over {below}"), row(above, traffic), row(below, traffic))
@@ -120,7 +130,11 @@ pub fn targets(services: u32) -> Vec<(String, String, String)> {
     ];
     let new_flows = [(XLB_XDP, &nftables), (XLB_TC, &nftables), (XLB_XDP, &iptables), (XLB_TC, &iptables)];
     let one_flow = one_flow.into_iter().map(|(above, below)| of("P5a", Traffic::OneFlow, above, below));
-    one_flow.chain(new_flows.into_iter().map(|(above, below)| of("P5b", Traffic::NewFlows, above, below))).collect()
+    let new_flows = new_flows.into_iter().map(|(above, below)| of("P5b", Traffic::NewFlows, above, below));
+    let watched =
+        [XLB_XDP, XLB_TC].into_iter().flat_map(|name| WATCHED.map(|(_, said)| (format!("{name}, {said}"), name)));
+    let watched = watched.map(|(above, below)| of("watch", Traffic::OneFlow, &above, below));
+    one_flow.chain(new_flows).chain(watched).collect()
 }
 
 fn row(name: &str, traffic: Traffic) -> String {

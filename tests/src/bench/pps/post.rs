@@ -15,7 +15,7 @@ use super::case::{By, Case, Sink, Traffic};
 use crate::bench::path::stay_on_one_cpu;
 use crate::bench::ways::{POD, POD_PORT, Site, Way, spec};
 use crate::kernel::dataplane::object_path;
-use crate::lab::{Course, Lab, LabSpec, Namespace, Version, course, course_by_uplink, forget_connections};
+use crate::lab::{Course, Lab, LabSpec, Namespace, Version, Watch, course, course_by_uplink, forget_connections};
 
 /// Bytes of a frame.
 const FRAME_BYTES: usize = 64;
@@ -27,12 +27,15 @@ const SLOW_BATCH: u32 = 8;
 const SLOW_PART: u32 = 10;
 const UPLINK: &str = "eth0";
 const POD_DEVICE: &str = "eth0";
+/// An address from which no packet comes.
+const NOBODY: &str = "192.0.2.77";
 
 /// A place to measure one way.
 pub struct Post {
     case: Case,
     // Detached before the devices go.
     object: Ebpf,
+    watch: Option<Watch>,
     site: Site,
 }
 
@@ -60,7 +63,13 @@ impl Post {
         attach_bare(&mut object, &site, case.by)?;
         let generator: &mut Xdp = object.program_mut("segments").context("no program segments")?.try_into()?;
         generator.load().context("loading segments")?;
-        Ok(Post { case, object, site })
+        let watch = case.watched.map(|part| watch(&site.lab, part)).transpose().context("starting xlb watch")?;
+        Ok(Post { case, object, watch, site })
+    }
+
+    /// Ends what watches, if anybody does, and tells what it said.
+    pub fn end(&mut self) -> Result<String> {
+        self.watch.as_mut().map_or(Ok(String::new()), Watch::end)
     }
 
     /// What it measures.
@@ -117,6 +126,11 @@ fn load() -> Result<Ebpf> {
     EbpfLoader::new()
         .load_file(&path)
         .with_context(|| format!("loading {}; `cargo xtask build-ebpf` makes it", path.display()))
+}
+
+/// Copies this part of all packets, and shows none.
+fn watch(lab: &Lab, part: &str) -> Result<Watch> {
+    Watch::start(lab, &["watch", "--sample", part, "--client", NOBODY])
 }
 
 fn attach_sink(object: &mut Ebpf, lab: &Lab, sink: Sink) -> Result<()> {

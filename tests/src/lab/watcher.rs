@@ -3,13 +3,13 @@
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use xlb_tests::lab::xlb_binary;
 
-use crate::stage::Stage;
+use super::agent::xlb_binary;
+use super::topology::Lab;
 
 /// A command that listens until it is ended. Dropping it ends it.
 pub struct Watch {
@@ -22,14 +22,15 @@ pub struct Watch {
 
 impl Watch {
     /// Starts it on the node, and waits until it listens.
-    pub fn start(stage: &Stage, arguments: &[&str]) -> Result<Watch> {
-        let mut command = stage.lab.node().command(xlb_binary());
-        command.args(arguments).arg("--bpffs-dir").arg(stage.lab.pin_directory());
+    pub fn start(lab: &Lab, arguments: &[&str]) -> Result<Watch> {
+        let mut command = lab.node().command(xlb_binary());
+        command.args(arguments).arg("--bpffs-dir").arg(lab.pin_directory());
         let mut watch = Watch::of(command)?;
         watch.until_listening()?;
         Ok(watch)
     }
 
+    /// The same of a command, which may not listen yet.
     pub fn of(mut command: Command) -> Result<Watch> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let out = BufReader::new(child.stdout.take().context("its output")?).lines();
@@ -52,7 +53,7 @@ impl Watch {
     }
 
     /// The next event; none: it has ended.
-    pub fn next(&mut self) -> Result<Option<Value>> {
+    pub fn event(&mut self) -> Result<Option<Value>> {
         match self.out.next() {
             Some(line) => Ok(Some(serde_json::from_str(&line?)?)),
             None => Ok(None),
@@ -63,21 +64,22 @@ impl Watch {
     pub fn until(&mut self, is_enough: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
         let mut events = Vec::new();
         while !is_enough(&events) {
-            events.push(self.next()?.with_context(|| format!("it ended after {events:#?}"))?);
+            events.push(self.event()?.with_context(|| format!("it ended after {events:#?}"))?);
         }
         Ok(events)
     }
 
+    /// As Ctrl-C does.
     pub fn interrupt(&mut self) -> Result<()> {
         Ok(kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGINT)?)
     }
 
-    /// Interrupts it; it ends well.
-    pub fn end(&mut self) -> Result<()> {
+    /// Interrupts it; it ends well, and this is what it says then.
+    pub fn end(&mut self) -> Result<String> {
         self.interrupt()?;
         let said = self.rest()?;
-        anyhow::ensure!(self.child.wait()?.success(), "{said}");
-        Ok(())
+        ensure!(self.child.wait()?.success(), "{said}");
+        Ok(said)
     }
 
     /// Kills it: it has no say.
