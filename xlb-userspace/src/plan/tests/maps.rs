@@ -125,7 +125,9 @@ impl Maps {
         let member = |local: u8| self.tables.members.get(&(frontend.members_base + u32::from(local)));
         let owner = |local: u8| member(local).and_then(|member| self.owner(*member));
         let is_forgotten = |local: &u8| member(*local).is_some_and(Member::is_forgotten);
-        let forgotten: Vec<_> = (0..MEMBERS_PER_SERVICE_MAX as u8).filter(is_forgotten).map(owner).collect();
+        // Behind them are those of another service.
+        let locals = (0..MEMBERS_PER_SERVICE_MAX as u8).take(frontend.members.into());
+        let forgotten: Vec<_> = locals.filter(is_forgotten).map(owner).collect();
         let named = |word: SlotWord| {
             let previous = word.previous().map(owner);
             let others = if word.has_forgotten() { forgotten.as_slice() } else { &[] };
