@@ -11,6 +11,7 @@ use xlb_tests::kernel::bent::{cut, with_each_byte_bent};
 use xlb_tests::kernel::describe::describe;
 use xlb_tests::kernel::frame::frame;
 use xlb_tests::kernel::headers::Layout;
+use xlb_tests::kernel::icmp::all_sums;
 use xlb_tests::kernel::outcome::{Hook, Outcome};
 use xlb_tests::kernel::pieces::is_fragment;
 use xlb_tests::kernel::properties::{Properties, check_answer};
@@ -149,6 +150,25 @@ fn an_error_may_quote_any_number_of_bytes() -> Result<()> {
                 ensure!(got == (Some(expected.0), &expected.1), "{bytes} bytes of {protocol}: {outcome:02x?}");
             }
         }
+    }
+    Ok(())
+}
+
+/// Behind the packet the frame goes on with what would make the quote's sum right.
+#[test]
+fn a_quote_ends_with_its_packet() -> Result<()> {
+    let tables = sample::tables();
+    let properties = Properties::of(&tables);
+    let whole = "icmp [2001:db8:100::77]:0 [2001:db8:113::1]:0 too-big quotes udp [2001:db8:113::1]:53 [2001:db8:100::9]:40000 data 0";
+    for behind in 0..=4 {
+        let mut sent = frame(whole)?;
+        let payload_length = u16::from_be_bytes([sent[18], sent[19]]) - behind;
+        sent[18..20].copy_from_slice(&payload_length.to_be_bytes());
+        flows::set(&tables, &flows::Flows::new());
+        let (outcome, _) = check_one(&tables, &properties, Hook::Xdp, &sent)?;
+        ensure!(outcome.reason == Some(Reason::ErrorDelivered), "{behind} bytes: {outcome:?}");
+        let [was, is] = [&sent, &outcome.frame].map(|frame| all_sums(frame));
+        ensure!(was == is, "{behind} bytes: its sums were {was:?} and are {is:?}");
     }
     Ok(())
 }

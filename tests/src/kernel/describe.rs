@@ -53,7 +53,7 @@ pub fn sums(frame: &[u8]) -> Option<Sums> {
 }
 
 /// Bytes of the packet in a frame, as its header says.
-fn length_of_packet(header: &[u8]) -> Option<usize> {
+pub(super) fn length_of_packet(header: &[u8]) -> Option<usize> {
     let length = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
     match header[0] {
         0x45..=0x4f => Some(length(2)),

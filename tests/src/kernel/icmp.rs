@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use xlb_common::abi::SCTP;
 use xlb_common::checksum::checksum;
 
-use super::describe::{Sums, sums};
+use super::describe::{Sums, length_of_packet, sums};
 use super::frame::{Echo, ICMP, ICMP_V6, Spec};
 use super::headers::{Layout, transport_sum};
 
@@ -108,7 +108,9 @@ pub fn quoted(frame: &[u8]) -> Option<Vec<u8>> {
         (ICMP_V6, false) => [1, 2, 3, 4],
         _ => return None,
     };
-    let message = &frame[layout.transport_at..];
+    let end = layout.ip_at + length_of_packet(&frame[layout.ip_at..layout.transport_at])?;
+    // What follows the packet in the frame is none of the quote.
+    let message = frame.get(layout.transport_at..end.min(frame.len()))?;
     let is_error = kinds.contains(message.first()?) && message.len() > HEADER_LENGTH;
     is_error.then(|| [&frame[..12], &frame[layout.ip_at - 2..layout.ip_at], &message[HEADER_LENGTH..]].concat())
 }
