@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Most bytes of a packet that are copied: a record of the perf buffer has less than 64 KiB (`struct perf_event_header`,
-/// include/uapi/linux/perf_event.h). Only what GRO made of several packets is longer.
-pub const COPIED_MAX: u32 = 60 * 1024;
+/// Most bytes of a packet that are copied. Only what GRO made of several packets may be longer.
+pub const COPIED_MAX: u32 = 64 * 1024;
+/// Bytes of records that wait at most; packets that come then are lost, and counted. A power of two.
+pub const QUEUE_BYTES: u32 = 32 << 20;
 
 /// Name of the program that copies at tc.
 pub const AT_TC: &str = "watch_tc";
@@ -12,8 +13,10 @@ pub const AT_TC: &str = "watch_tc";
 pub const BEFORE_XDP: [&str; 2] = ["watch_xdp", "watch_xdp_alone"];
 /// Name of the map with the programs that get the packet after these, in the same order.
 pub const NEXT: &str = "WATCH_NEXT";
-/// Name of the perf buffer.
+/// Name of the ring buffer.
 pub const COPIES: &str = "WATCH_COPIES";
+/// Name of the map that counts, for each CPU, packets that found no room.
+pub const LOST: &str = "WATCH_LOST";
 /// Name of the constant that says of how many packets one is copied.
 pub const ONE_IN: &str = "WATCH_ONE_IN";
 
@@ -42,15 +45,7 @@ impl Watched {
     /// Its length.
     pub const BYTES: usize = 32;
 
-    /// As it stands before the packet.
-    #[inline(always)]
-    #[must_use]
-    pub fn bytes(self) -> [u8; Self::BYTES] {
-        bytemuck::cast(self)
-    }
-
-    /// Of a record, with the packet's bytes that were copied; what the kernel adds to fill up the record is left out. None: it is
-    /// no record of a packet.
+    /// Of a record, with the packet's bytes that were copied, and without the room that is left. None: it is no record of a packet.
     #[must_use]
     pub fn of_record(record: &[u8]) -> Option<(Self, &[u8])> {
         let (head, rest) = record.split_at_checked(Self::BYTES)?;
@@ -64,9 +59,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_what_was_copied_without_what_fills_it_up() {
+    fn a_record_is_what_was_copied_without_the_room_that_is_left() {
         let watched = Watched { at_ns: 7, length: 9, copied: 3, ..Watched::default() };
-        let record = [&watched.bytes()[..], b"abc", &[0; 5]].concat();
+        let record = [bytemuck::bytes_of(&watched), b"abc", &[0; 5]].concat();
         assert_eq!(Watched::of_record(&record), Some((watched, &b"abc"[..])));
         assert_eq!(Watched::of_record(&record[..Watched::BYTES + 2]), None, "a part of it is missing");
         assert_eq!(Watched::of_record(&record[..Watched::BYTES - 1]), None);

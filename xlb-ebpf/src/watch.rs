@@ -7,13 +7,17 @@
 
 mod object;
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC, xdp_action};
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_get_buff_len};
+use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::helpers::{
+    bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+};
 use aya_ebpf::macros::{classifier, map, xdp};
-use aya_ebpf::maps::{PerfEventByteArray, ProgramArray};
+use aya_ebpf::maps::{PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use xlb_common::watched::{COPIED_MAX, Watched};
+use xlb_common::watched::{COPIED_MAX, QUEUE_BYTES, Watched};
 
 /// include/uapi/linux/if_packet.h.
 const PACKET_OTHERHOST: u32 = 3;
@@ -23,7 +27,16 @@ const PACKET_OTHERHOST: u32 = 3;
 static WATCH_NEXT: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 #[map]
-static WATCH_COPIES: PerfEventByteArray = PerfEventByteArray::new(0);
+static WATCH_COPIES: RingBuf = RingBuf::with_byte_size(QUEUE_BYTES, 0);
+
+#[map]
+static WATCH_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes of a packet that a record has room for: the kernel makes room of a length that it knows when it verifies the program, so
+/// that a packet takes the first that is long enough. A record of the first two is of 256 and 2048 bytes.
+const SMALL: u32 = 256 - Watched::BYTES as u32;
+const USUAL: u32 = 2048 - Watched::BYTES as u32;
+const JUMBO: u32 = 16 * 1024;
 
 /// Of so many packets one is copied, chosen by chance.
 #[unsafe(no_mangle)]
@@ -76,10 +89,68 @@ fn is_chosen() -> bool {
     one_in <= 1 || unsafe { bpf_get_prandom_u32() } % one_in == 0
 }
 
+/// Who copies bytes of a packet from its beginning on.
+trait Load {
+    /// Whether all these bytes are there now. There is at least one.
+    fn load(&self, to: *mut c_void, length: u32) -> bool;
+}
+
+impl Load for TcContext {
+    #[inline(always)]
+    fn load(&self, to: *mut c_void, length: u32) -> bool {
+        // SAFETY: the verifier checks that there is room.
+        unsafe { bpf_skb_load_bytes(self.as_ptr(), 0, to, length) == 0 }
+    }
+}
+
+impl Load for XdpContext {
+    #[inline(always)]
+    fn load(&self, to: *mut c_void, length: u32) -> bool {
+        // SAFETY: the verifier checks that there is room.
+        unsafe { bpf_xdp_load_bytes(self.ctx, 0, to, length) == 0 }
+    }
+}
+
 #[inline(always)]
-fn copy<C: EbpfContext>(ctx: &C, watched: Watched) {
-    let copied = if watched.length < COPIED_MAX { watched.length } else { COPIED_MAX };
+fn copy<C: Load>(ctx: &C, watched: Watched) {
     // SAFETY: the helper takes nothing.
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    WATCH_COPIES.output(ctx, &Watched { at_ns, copied, ..watched }.bytes(), copied);
+    let copied = if watched.length < COPIED_MAX { watched.length } else { COPIED_MAX };
+    let watched = Watched { at_ns, copied, ..watched };
+    let is_there = match copied {
+        0 => true,
+        ..=SMALL => record::<C, { SMALL as usize }>(ctx, watched),
+        ..=USUAL => record::<C, { USUAL as usize }>(ctx, watched),
+        ..=JUMBO => record::<C, { JUMBO as usize }>(ctx, watched),
+        _ => record::<C, { COPIED_MAX as usize }>(ctx, watched),
+    };
+    if !is_there && let Some(lost) = WATCH_LOST.get_ptr_mut(0) {
+        // SAFETY: the entry is this CPU's alone, and a program is not interrupted by itself.
+        unsafe { *lost += 1 };
+    }
+}
+
+/// A packet in the ring buffer.
+#[repr(C)]
+struct Record<const ROOM: usize> {
+    watched: Watched,
+    bytes: [u8; ROOM],
+}
+
+/// Nobody is woken: that would cost a packet many times what its copy does. Whoever watches looks by itself.
+#[inline(always)]
+fn record<C: Load, const ROOM: usize>(ctx: &C, watched: Watched) -> bool {
+    let Some(mut room) = WATCH_COPIES.reserve::<Record<ROOM>>(0) else { return false };
+    let record = room.as_mut_ptr();
+    // SAFETY: it is as long as the record.
+    let bytes = unsafe {
+        (&raw mut (*record).watched).write(watched);
+        (&raw mut (*record).bytes).cast()
+    };
+    let is_there = ctx.load(bytes, watched.copied);
+    match is_there {
+        true => room.submit(BPF_RB_NO_WAKEUP.into()),
+        false => room.discard(BPF_RB_NO_WAKEUP.into()),
+    }
+    is_there
 }

@@ -71,7 +71,21 @@ impl Watch {
 
     /// As Ctrl-C does.
     pub fn interrupt(&mut self) -> Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGINT)?)
+        self.signal(Signal::SIGINT)
+    }
+
+    /// It reads nothing until it goes on.
+    pub fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// After a pause.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().try_into()?), signal)?)
     }
 
     /// Interrupts it; it ends well, and this is what it says then.

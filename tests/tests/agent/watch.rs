@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use xlb_common::Reason;
+use xlb_common::watched::QUEUE_BYTES;
 use xlb_tests::lab::{LabSpec, LineClient, Watch, udp_ask, xlb_binary};
 
 use crate::command::xlb;
@@ -121,6 +122,19 @@ fn a_sample_is_a_part_and_lines_are_for_people() -> Result<()> {
     assert!(all.iter().any(|line| parts.iter().all(|part| line.contains(part))), "{}", all[..4].join("\n"));
     assert!(all.iter().any(|line| line.contains(" out tcp ") && line.contains(" as 203.0.113.10:80")));
     assert!(some.len() * 2 < all.len(), "{} of {}", some.len(), all.len());
+    Ok(())
+}
+
+#[test]
+fn packets_that_find_no_room_are_counted() -> Result<()> {
+    let stage = Stage::up()?;
+    let mut watch = Watch::start(&stage.lab, &["watch", "--client", "192.0.2.77"])?;
+    watch.pause()?;
+    LineClient::connect(stage.lab.client(0), stage.vip(0))?.download(u64::from(QUEUE_BYTES) * 3)?;
+    watch.go_on()?;
+    let said = watch.end()?;
+    let lost = said.split_once(" packets came faster than they could be looked at").map(|(number, _)| number.parse());
+    assert!(matches!(lost, Some(Ok(1_u64..))), "{said}");
     Ok(())
 }
 

@@ -8,24 +8,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
-use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::perf::{PerfBufferError, PerfEvent, PerfEventArray, PerfEventArrayBuffer};
-use aya::maps::{Map, MapData, ProgramArray};
+use aya::maps::{Map, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType, Xdp};
-use aya::util::online_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_gettime};
 use tracing::debug;
-use xlb_common::watched::{AT_TC, BEFORE_XDP, COPIES, NEXT, ONE_IN, Watched};
+use xlb_common::watched::{AT_TC, BEFORE_XDP, COPIES, LOST, NEXT, ONE_IN, Watched};
 
 use crate::maps::attach::FrontDoor;
 use crate::maps::link::{exchange_program, remove_pin};
@@ -36,12 +31,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_
 
 /// The doors that have a copying program of their own, in the order of [`BEFORE_XDP`].
 const XDP_DOORS: [FrontDoor; 2] = [FrontDoor::XdpNative, FrontDoor::XdpGeneric];
-
-/// Bytes of packets that wait at most, for all CPUs together; what comes then is lost, and counted.
-const QUEUE_BYTES: usize = 32 << 20;
-/// Pages for a CPU, however many there are: no packet is longer.
-const PAGES_MIN: usize = 32;
-const PAGE_BYTES: usize = 4096;
 
 /// A packet as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +52,11 @@ pub struct Arrived {
 /// Copies of what links receive, until it is dropped.
 pub struct Watching {
     object: Ebpf,
-    copies: Vec<PerfEventArrayBuffer<MapData>>,
+    copies: RingBuf<MapData>,
     /// Links at tc.
     links: BTreeMap<u32, SchedClassifierLink>,
     /// Held while it copies before XDP.
     front: Option<Front>,
-    lost: u64,
 }
 
 impl Watching {
@@ -80,9 +68,9 @@ impl Watching {
         let mut loader = EbpfLoader::new();
         loader.override_global(ONE_IN, &one_in, true);
         let mut object = loader.load(OBJECT).context("making the maps that packets are copied through")?;
-        let copies = open_buffers(&mut object)?;
+        let copies = open_copies(&mut object)?;
         classifier(&mut object)?.load().context("loading the program that copies packets")?;
-        Ok(Self { object, copies, links: BTreeMap::new(), front: None, lost: 0 })
+        Ok(Self { object, copies, links: BTreeMap::new(), front: None })
     }
 
     /// Copies what this link receives, before other programs at tc see it.
@@ -120,32 +108,27 @@ impl Watching {
         self.front.as_ref().is_some_and(|front| front.is_before(door, ifindex))
     }
 
-    /// What to wait for.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.copies.iter().map(AsFd::as_fd)
-    }
-
-    /// Takes packets that wait, at most so many of each CPU.
+    /// Takes packets that wait, at most so many. Nothing tells when there are some: whoever watches has to look.
     pub fn receive(&mut self, at_most: usize) -> Vec<Arrived> {
         let (now, since_boot) = (SystemTime::now(), monotonic());
         let at = |ns: u64| now.checked_sub(since_boot.saturating_sub(Duration::from_nanos(ns))).unwrap_or(now);
-        let (mut packets, lost) = (Vec::new(), &mut self.lost);
-        for buffer in &mut self.copies {
-            let _ = buffer.try_fold(1, |count, event| {
-                match event {
-                    PerfEvent::Lost { count } => *lost += count,
-                    PerfEvent::Sample { head, tail } => packets.extend(arrived(&[head, tail].concat(), at)),
-                }
-                if count < at_most { ControlFlow::Continue(count + 1) } else { ControlFlow::Break(()) }
-            });
+        let mut packets = Vec::new();
+        while packets.len() < at_most
+            && let Some(record) = self.copies.next()
+        {
+            packets.extend(arrived(&record, at));
         }
         packets
     }
 
     /// How many packets came faster than they were taken.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost
+    ///
+    /// # Errors
+    /// When the kernel refuses to read.
+    pub fn lost(&self) -> Result<u64> {
+        let map = self.object.map(LOST).with_context(|| format!("the object has no map {LOST}"))?;
+        let lost = PerCpuArray::<_, u64>::try_from(map)?.get(&0, 0).context("reading how many packets were lost")?;
+        Ok(lost.iter().sum())
     }
 }
 
@@ -277,34 +260,9 @@ fn classifier(object: &mut Ebpf) -> Result<&mut SchedClassifier> {
     Ok(program.try_into()?)
 }
 
-fn open_buffers(object: &mut Ebpf) -> Result<Vec<PerfEventArrayBuffer<MapData>>> {
+fn open_copies(object: &mut Ebpf) -> Result<RingBuf<MapData>> {
     let map = object.take_map(COPIES).with_context(|| format!("the object has no map {COPIES}"))?;
-    let mut copies = PerfEventArray::try_from(map)?;
-    let cpus = online_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(format!("reading {what}")))?;
-    let pages = (QUEUE_BYTES / PAGE_BYTES / cpus.len().max(1)).max(PAGES_MIN);
-    // The kernel takes powers of two.
-    let most = 1 << pages.ilog2();
-    let open =
-        |cpu: u32| open_buffer(&mut copies, cpu, most).with_context(|| format!("opening the buffer of CPU {cpu}"));
-    cpus.into_iter().map(open).collect()
-}
-
-/// With so many pages, or with as many as a process without CAP_IPC_LOCK may have (`kernel.perf_event_mlock_kb`).
-fn open_buffer(
-    copies: &mut PerfEventArray<MapData>,
-    cpu: u32,
-    mut pages: usize,
-) -> Result<PerfEventArrayBuffer<MapData>, PerfBufferError> {
-    loop {
-        match copies.open(cpu, Some(pages)) {
-            Err(PerfBufferError::MMapError { io_error })
-                if io_error.kind() == ErrorKind::PermissionDenied && pages > PAGES_MIN =>
-            {
-                pages /= 2;
-            }
-            opened => return opened,
-        }
-    }
+    Ok(RingBuf::try_from(map)?)
 }
 
 fn monotonic() -> Duration {

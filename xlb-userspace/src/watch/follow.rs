@@ -24,8 +24,10 @@ use crate::plan::Observed;
 
 /// Links of pods that are listened to at once.
 const LINKS_MAX: usize = 512;
-/// Packets that one CPU may hand on before the others have their turn.
-const TURN_PACKETS: usize = 64;
+/// Packets that are judged before somebody looks at signals and time again.
+const TURN_PACKETS: usize = 256;
+/// How often is looked for packets while there are none: the kernel does not tell of each, since that costs it much.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// How often is looked for other services, pods and links.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 /// Reading them takes a while on a node with many: so many times that long packets have the time for themselves.
@@ -94,20 +96,23 @@ pub fn follow(
     ears.open_pods();
     ears.tell();
     let (began, mut news_at) = (Instant::now(), Instant::now() + NEWS_INTERVAL);
+    let mut pause = LOOK_INTERVAL;
     loop {
         let left = wanted.duration.map(|duration| duration.saturating_sub(began.elapsed()));
         if left == Some(Duration::ZERO) {
-            return Ok(ears.end(End::TimeIsOver));
+            return ears.end(End::TimeIsOver);
         }
-        if !ears.wait(&signals, left.unwrap_or(NEWS_INTERVAL).min(NEWS_INTERVAL))? {
-            return Ok(ears.end(End::Interrupted));
+        if is_signalled(&signals, left.unwrap_or(pause).min(pause))? {
+            return ears.end(End::Interrupted);
         }
-        for (arrived, place) in ears.turn() {
+        let turn = ears.turn();
+        pause = if turn.is_empty() { LOOK_INTERVAL } else { Duration::ZERO };
+        for (arrived, place) in turn {
             let event = judge(arrived, &place, &tables, &ears.observed);
             if let Some(event) = event.filter(|event| wanted.filter.takes(event))
                 && take(&event, &ears.observed)? == Next::Enough
             {
-                return Ok(ears.end(End::Enough));
+                return ears.end(End::Enough);
             }
         }
         if Instant::now() >= news_at {
@@ -211,21 +216,6 @@ impl<W: FnMut(String)> Ears<'_, W> {
         (self.warn)(format!("listening at {uplinks}, and at {pods} links of pods"));
     }
 
-    /// Waits until there is something, and no longer than told. False: a signal came.
-    fn wait(&self, signals: &SignalFd, at_most: Duration) -> Result<bool> {
-        let descriptors = self.watching.descriptors();
-        let mut polled: Vec<PollFd> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        polled.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
-        // A wait of less than a millisecond is none, and would be asked for again and again.
-        let milliseconds = u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX).max(1);
-        match poll(&mut polled, PollTimeout::from(milliseconds)) {
-            // It was stopped, and goes on.
-            Err(Errno::EINTR) => return Ok(true),
-            waited => waited.context("waiting for packets")?,
-        };
-        Ok(!polled.last().is_some_and(|signals| signals.any().unwrap_or(false)))
-    }
-
     /// What waits, in the order in which it came: an answer may have come by another CPU than its question.
     fn turn(&mut self) -> Vec<(Arrived, Place)> {
         let arrived = self.watching.receive(TURN_PACKETS).into_iter();
@@ -238,8 +228,18 @@ impl<W: FnMut(String)> Ears<'_, W> {
         packets
     }
 
-    fn end(self, why: End) -> Ended {
-        Ended { why, lost: self.watching.lost() }
+    fn end(self, why: End) -> Result<Ended> {
+        Ok(Ended { why, lost: self.watching.lost()? })
+    }
+}
+
+/// Waits for a signal, and no longer than told.
+fn is_signalled(signals: &SignalFd, at_most: Duration) -> Result<bool> {
+    let milliseconds = u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX);
+    match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::from(milliseconds)) {
+        // It was stopped, and goes on.
+        Err(Errno::EINTR) => Ok(false),
+        signalled => Ok(signalled.context("waiting for packets")? > 0),
     }
 }
 
