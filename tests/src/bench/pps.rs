@@ -40,7 +40,7 @@ pub struct Outcome {
     pub report: Report,
     /// Packets that were sent and that arrived, over all rounds, by row.
     pub passed: BTreeMap<String, Passed>,
-    /// What watchers said as they ended, by case.
+    /// What watchers said as they ended, by case, if they did.
     pub told: BTreeMap<String, String>,
 }
 
@@ -94,7 +94,13 @@ pub fn measure(terms: Terms) -> Result<Outcome> {
         }
     }
     let cases: Vec<Case> = posts.iter().map(|post| post.case().clone()).collect();
-    let told = posts.iter_mut().map(|post| Ok((post.case().name.clone(), post.end()?))).collect::<Result<_>>()?;
+    let mut told = BTreeMap::new();
+    for post in &mut posts {
+        let said = post.end().with_context(|| format!("ending {}", post.case().name))?;
+        if !said.is_empty() {
+            told.insert(post.case().name.clone(), said);
+        }
+    }
     Ok(Outcome { report: report(&cases, terms.services, &figures), passed, told })
 }
 
