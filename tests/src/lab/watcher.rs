@@ -41,8 +41,8 @@ impl Watch {
     /// It says so, after all that it cannot see.
     pub fn until_listening(&mut self) -> Result<()> {
         loop {
-            let mut line = String::new();
-            if self.err.read_line(&mut line)? == 0 {
+            let line = self.warning()?;
+            if line.is_empty() {
                 bail!("it ended: {}", self.said);
             }
             self.said.push_str(&line);
@@ -116,6 +116,13 @@ impl Watch {
     pub fn lines(&mut self) -> Result<Vec<String>> {
         let lines: std::io::Result<Vec<String>> = self.out.by_ref().collect();
         Ok(lines?)
+    }
+
+    /// The next sentence for people.
+    pub fn warning(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.err.read_line(&mut line)?;
+        Ok(line)
     }
 
     /// What else it says until it ends.

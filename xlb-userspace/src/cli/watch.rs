@@ -133,7 +133,7 @@ pub(super) fn warn(sentence: String) {
 
 fn tell_lost(ended: Ended) {
     if ended.lost > 0 {
-        eprintln!("{} packets came faster than they could be looked at: say --sample 1/10, or more", ended.lost);
+        eprintln!("{} packets are missing: they came faster than they were looked at", ended.lost);
     }
 }
 

@@ -89,7 +89,7 @@ pub fn follow(
     let signals = signals()?;
     let watching = Watching::new(wanted.one_in)?;
     let (places, unheard) = (BTreeMap::new(), BTreeSet::new());
-    let mut ears = Ears { pins, wanted, watching, places, unheard, observed: maps.observed()?, warn };
+    let mut ears = Ears { pins, wanted, watching, places, unheard, observed: maps.observed()?, has_lost: false, warn };
     ears.check_service()?;
     ears.open_uplinks();
     ensure!(!ears.places.is_empty(), "there is no uplink to listen at: start xlb run, or name its --bpffs-dir");
@@ -118,6 +118,7 @@ pub fn follow(
         if Instant::now() >= news_at {
             let began = Instant::now();
             ears.open_uplinks();
+            ears.tell_lost()?;
             if maps.config()?.generation != ears.observed.generation {
                 ears.observed = maps.observed()?;
                 ears.open_pods();
@@ -136,6 +137,8 @@ struct Ears<'a, W> {
     /// Uplinks that cannot be listened at, which was told.
     unheard: BTreeSet<u32>,
     observed: Observed,
+    /// Whether packets were lost, which was told.
+    has_lost: bool,
     warn: W,
 }
 
@@ -214,6 +217,17 @@ impl<W: FnMut(String)> Ears<'_, W> {
         let uplinks = uplinks.collect::<Vec<_>>().join(", ");
         let pods = self.places.values().filter(|place| place.door.is_none()).count();
         (self.warn)(format!("listening at {uplinks}, and at {pods} links of pods"));
+    }
+
+    /// The first time: who does not see a packet may think that it did not come.
+    fn tell_lost(&mut self) -> Result<()> {
+        if !self.has_lost && self.watching.lost()? > 0 {
+            self.has_lost = true;
+            (self.warn)(
+                "packets come faster than they are looked at, and some are missing: say --sample 1/10, or more".into(),
+            );
+        }
+        Ok(())
     }
 
     /// What waits, in the order in which it came: an answer may have come by another CPU than its question.
