@@ -230,16 +230,14 @@ impl<W: FnMut(String)> Ears<'_, W> {
         Ok(())
     }
 
-    /// What waits, in the order in which it came: an answer may have come by another CPU than its question.
+    /// What waits, in the order in which it came, whatever CPU it came by.
     fn turn(&mut self) -> Vec<(Arrived, Place)> {
         let arrived = self.watching.receive(TURN_PACKETS).into_iter();
-        let placed = arrived.filter_map(|arrived| {
+        let placed = |arrived: Arrived| {
             let place = self.places.get(&arrived.ifindex)?.clone();
             Some((arrived, place))
-        });
-        let mut packets: Vec<(Arrived, Place)> = placed.collect();
-        packets.sort_by_key(|(arrived, _)| arrived.at);
-        packets
+        };
+        arrived.filter_map(placed).collect()
     }
 
     fn end(self, why: End) -> Result<Ended> {
